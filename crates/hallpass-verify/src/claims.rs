@@ -1,0 +1,109 @@
+//! What a token says, and the proof that it was checked.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ScopeSet, Seconds};
+
+/// `aud`: one text or an array of them (RFC 7519 §4.1.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OneOrMany", into = "OneOrMany")]
+pub struct Audience(pub Vec<String>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Audience {
+    fn from(wire: OneOrMany) -> Self {
+        match wire {
+            OneOrMany::One(one) => Self(vec![one]),
+            OneOrMany::Many(many) => Self(many),
+        }
+    }
+}
+
+impl From<Audience> for OneOrMany {
+    fn from(audience: Audience) -> Self {
+        let mut many = audience.0;
+        match (many.pop(), many.is_empty()) {
+            (Some(one), true) => Self::One(one),
+            (Some(last), false) => {
+                many.push(last);
+                Self::Many(many)
+            }
+            (None, _) => Self::Many(many),
+        }
+    }
+}
+
+impl Audience {
+    /// Whether `wanted` is one of them.
+    pub fn contains(&self, wanted: &str) -> bool {
+        self.0.iter().any(|one| one == wanted)
+    }
+}
+
+/// The claims of an access token as they travel (RFC 9068 §2.2, plus `sid`). Says nothing about their truth:
+/// that is what [`Claims`] is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessToken {
+    /// Who issued it.
+    pub iss: String,
+    /// Whom it is about: the agent itself, for client credentials.
+    pub sub: String,
+    /// The agent (OAuth client) that holds it.
+    pub client_id: String,
+    /// For whom it is meant.
+    pub aud: Audience,
+    /// When it dies.
+    pub exp: Seconds,
+    /// When it was issued.
+    pub iat: Seconds,
+    /// Its own id.
+    pub jti: String,
+    /// What it may do.
+    pub scope: ScopeSet,
+    /// The session that it belongs to.
+    pub sid: String,
+    /// A key that the bearer must prove to hold (RFC 7800). This version checks no such proof, so it refuses
+    /// a token that asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<serde_json::Value>,
+}
+
+/// A token's claims after its signature, type and issuer were verified. Only [`crate::TokenVerifier`] builds one.
+#[derive(Debug, Clone)]
+pub struct Claims {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    token: AccessToken,
+    kid: String,
+}
+
+impl Claims {
+    pub(crate) fn verified(token: AccessToken, kid: String) -> Self {
+        Self { inner: Arc::new(Inner { token, kid }) }
+    }
+
+    /// The id of the key that signed it.
+    pub fn kid(&self) -> &str {
+        &self.inner.kid
+    }
+}
+
+impl Deref for Claims {
+    type Target = AccessToken;
+
+    fn deref(&self) -> &AccessToken {
+        &self.inner.token
+    }
+}

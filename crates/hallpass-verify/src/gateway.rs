@@ -1,0 +1,82 @@
+//! A gateway's verifier: JWKS + revocation list + bound, failing closed.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::{Claims, KeySet, KeySetError, Refusal, RevocationList, Seconds, TokenVerifier};
+
+/// How a gateway verifies.
+#[derive(Debug, Clone)]
+pub struct GatewaySettings {
+    /// The broker's issuer identifier, exactly as in its metadata.
+    pub issuer: String,
+    /// What this gateway is called in `aud`.
+    pub audience: String,
+    /// How old, in seconds, the revocation list may be; the list's own `max_age` can only shorten it.
+    pub max_list_age: Seconds,
+    /// How far clocks may differ, in seconds.
+    pub leeway: Seconds,
+    /// How many verified tokens are remembered.
+    pub remembered: usize,
+}
+
+impl GatewaySettings {
+    /// The defaults: lists up to 30 s old, 5 s of clock difference, 10,000 tokens remembered.
+    pub fn new(issuer: impl Into<String>, audience: impl Into<String>) -> Self {
+        Self { issuer: issuer.into(), audience: audience.into(), max_list_age: 30, leeway: 5, remembered: 10_000 }
+    }
+}
+
+/// Verifies tokens at a gateway. It does no I/O: the embedding program fetches `/.well-known/jwks.json` and
+/// `/revocations` and hands them in.
+#[derive(Debug)]
+pub struct Gateway {
+    settings: GatewaySettings,
+    verifier: TokenVerifier,
+    trust: RwLock<Trust>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Trust {
+    keys: Arc<KeySet>,
+    list: Option<Arc<RevocationList>>,
+}
+
+impl Gateway {
+    /// A gateway that has heard of no keys and no list yet, and so refuses everything.
+    pub fn new(settings: GatewaySettings) -> Self {
+        let verifier = TokenVerifier::new(settings.issuer.clone(), settings.leeway, settings.remembered);
+        Self { settings, verifier, trust: RwLock::default() }
+    }
+
+    /// Takes a new JWKS document. On an error the old keys stay.
+    pub fn set_jwks(&self, json: &str) -> Result<(), KeySetError> {
+        let keys = Arc::new(KeySet::from_json(json)?);
+        self.trust.write().unwrap_or_else(PoisonError::into_inner).keys = keys;
+        Ok(())
+    }
+
+    /// Takes a new signed revocation list. On an error the old one stays, and ages. A list older than the one at hand
+    /// is refused: a replayed list would bring revoked tokens back.
+    pub fn set_revocations(&self, jwt: &str, now: Seconds) -> Result<(), Refusal> {
+        let keys = self.trust().keys;
+        let list = RevocationList::verify(jwt, &keys, &self.settings.issuer, self.settings.leeway, now)?;
+        let mut trust = self.trust.write().unwrap_or_else(PoisonError::into_inner);
+        if trust.list.as_ref().is_some_and(|held| held.issued_at() > list.issued_at()) {
+            return Err(Refusal::ListStale);
+        }
+        trust.list = Some(Arc::new(list));
+        Ok(())
+    }
+
+    /// Verifies one token.
+    pub fn verify(&self, token: &str, now: Seconds) -> Result<Claims, Refusal> {
+        let trust = self.trust();
+        let list = trust.list.as_ref().ok_or(Refusal::ListStale)?;
+        let revoked = list.fresh(self.settings.max_list_age, now)?;
+        self.verifier.verify(token, &trust.keys, revoked, |aud| aud == self.settings.audience, now)
+    }
+
+    fn trust(&self) -> Trust {
+        self.trust.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,32 @@
+//! What a gateway embeds to verify Hallpass tokens by itself, without asking the broker on each request.
+//!
+//! ```text
+//! token text ─ Unverified::parse ─ TokenVerifier::verify ─► Claims      (the proof: only the verifier builds one)
+//!                                       ▲         ▲
+//!                             KeySet (JWKS)   RevocationList (GET /revocations)
+//! ```
+//!
+//! [`Gateway`] puts the parts together and fails closed: without a fresh revocation list nothing is accepted. The
+//! broker uses the same [`TokenVerifier`] with its own, live keys and revocations. Time is always an argument.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod claims;
+mod crypto;
+mod gateway;
+mod jwks;
+mod jws;
+mod revocation;
+mod scope;
+
+pub use claims::{AccessToken, Audience, Claims};
+pub use crypto::install_crypto;
+pub use gateway::{Gateway, GatewaySettings};
+pub use jwks::{KeySet, KeySetError};
+pub use jws::{MAX_TOKEN_BYTES, Refusal, TokenVerifier, Unverified};
+pub use revocation::{
+    AgentCut, REVOCATIONS_TYP, RevocationClaims, RevocationEntry, RevocationList, RevocationSet, RevokedBy,
+};
+pub use scope::{InvalidScope, ScopeSet};
+
+/// Unix time in seconds: JWT's NumericDate (RFC 7519 §2).
+pub type Seconds = i64;
