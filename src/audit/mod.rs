@@ -1,0 +1,38 @@
+//! The audit log: one hash chain per node, written in groups, durable before anybody is answered.
+//!
+//! record n = JSON with `node`, `seq`, `at`, `prev` = hash of record n-1, and what happened; hash = SHA-256(record).
+
+mod chain;
+mod checkpoint;
+mod ledger;
+mod verify;
+
+pub use chain::{Link, append};
+pub use checkpoint::{CHECKPOINT_TYP, Checkpoint, verify_checkpoint};
+pub use ledger::{Ledger, LedgerError, LedgerSettings, Recorded};
+pub use verify::{Fault, Report, Verification, verify_node};
+
+use crate::model::Head;
+use crate::secret::SecretBytes;
+
+/// The id of the broker secret under which chain ends are kept.
+pub const HEAD_SECRET: &str = "audit-head";
+
+/// HMAC-SHA-256(key, node ‖ 0 ‖ seq ‖ hash): a thief of the database who cuts the tail off cannot make a fitting end.
+fn head_mac(key: &SecretBytes, node: &str, head: &Head) -> [u8; 32] {
+    crate::vault::head_mac(key, &head_message(node, head))
+}
+
+/// Whether a chain's end was written by whoever has the key.
+pub fn head_is_authentic(key: &SecretBytes, node: &str, head: &Head, mac: &[u8]) -> bool {
+    crate::vault::head_mac_verify(key, &head_message(node, head), mac)
+}
+
+fn head_message(node: &str, head: &Head) -> Vec<u8> {
+    let mut message = Vec::with_capacity(node.len() + 41);
+    message.extend_from_slice(node.as_bytes());
+    message.push(0);
+    message.extend_from_slice(&head.seq.to_be_bytes());
+    message.extend_from_slice(&head.hash);
+    message
+}

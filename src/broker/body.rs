@@ -1,0 +1,339 @@
+//! Bodies on their way through: counted, digested, limited, searched for the secret; never collected.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hallpass_verify::Claims;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use crate::broker::outcome::{Outcome, SharedMeter};
+use crate::broker::scrub::{self, Needles, Scrubber};
+use crate::broker::{StreamBody, head};
+use crate::error::{Error, Result};
+use crate::registry::Registry;
+
+/// What bounds the bodies of a call.
+#[derive(Debug, Clone)]
+pub(super) struct BodyLimits {
+    pub(super) response_timeout: Duration,
+    pub(super) idle_timeout: Duration,
+    pub(super) max_request_bytes: u64,
+    pub(super) max_response_bytes: u64,
+}
+
+/// Why a body broke off. After the head of an answer is out this can only cut the connection; the audit log says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// Larger than the limit.
+    #[error("the body is larger than its limit")]
+    TooLarge,
+    /// Nothing came for too long.
+    #[error("the body stood still for too long")]
+    Idle,
+    /// The other side broke off.
+    #[error("the body broke off")]
+    Broken,
+    /// The agent, its session or its token was revoked while the answer was on its way.
+    #[error("the token was revoked")]
+    Revoked,
+    /// It could not be decompressed, and what cannot be read cannot be searched for the secret.
+    #[error("the body could not be decoded")]
+    Undecodable,
+}
+
+impl BodyError {
+    /// A stable code for the audit log.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TooLarge => "body_too_large",
+            Self::Idle => "body_idle",
+            Self::Broken => "body_broken",
+            Self::Revoked => "revoked_midway",
+            Self::Undecodable => "body_undecodable",
+        }
+    }
+}
+
+/// Fires when nothing has moved for a while. Made only once a body has to wait at all.
+struct IdleTimer {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl IdleTimer {
+    fn new(limit: Duration) -> Self {
+        Self { limit, sleep: None }
+    }
+
+    fn moved(&mut self) {
+        self.sleep = None;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.limit;
+        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(cx)
+    }
+}
+
+/// The agent's body on its way to the upstream. Trailers end here: they would be headers that nobody checked.
+pub(super) struct Upload {
+    inner: StreamBody,
+    meter: SharedMeter,
+    limit: u64,
+    idle: IdleTimer,
+}
+
+impl Upload {
+    pub(super) fn new(inner: StreamBody, limits: &BodyLimits, meter: SharedMeter) -> Self {
+        Self { inner, meter, limit: limits.max_request_bytes, idle: IdleTimer::new(limits.idle_timeout) }
+    }
+
+    /// The meter, to tell a slow upload from a slow upstream.
+    pub(super) fn meter(&self) -> SharedMeter {
+        self.meter.clone()
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(self.idle.poll(cx));
+                    return Poll::Ready(Some(Err(BodyError::Idle)));
+                }
+            };
+            self.idle.moved();
+            return Poll::Ready(match frame {
+                None => None,
+                Some(Err(error)) => Some(Err(error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if self.meter.pass(&data) > self.limit => Some(Err(BodyError::TooLarge)),
+                    Ok(data) => Some(Ok(Frame::data(data))),
+                    Err(_trailers) => continue,
+                },
+            });
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Whose call it is, to be asked again whenever something is revoked.
+pub(super) struct Guard {
+    pub(super) claims: Claims,
+    pub(super) registry: Arc<Registry>,
+}
+
+/// Resolves when the token of a running call has been revoked.
+async fn revoked(guard: Guard) {
+    let mut changes = guard.registry.revoked().subscribe();
+    loop {
+        if guard.registry.revoked().find(&guard.claims).is_some() {
+            return;
+        }
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Makes the agent's answer of the upstream's: head stripped, body searched.
+pub(super) fn answer(
+    answer: http::Response<Incoming>,
+    needles: Option<Arc<Needles>>,
+    limits: BodyLimits,
+    mut outcome: Outcome,
+    guard: Guard,
+) -> Result<http::Response<Download>> {
+    let (parts, body) = answer.into_parts();
+    outcome.answered(parts.status);
+    if parts.status.is_informational() {
+        outcome.finish("upstream_protocol");
+        return Err(Error::bad_gateway(
+            "upstream_protocol",
+            "the upstream wanted to switch protocols, which is not brokered",
+        ));
+    }
+    let encodings = parts.headers.get_all(http::header::CONTENT_ENCODING).iter();
+    let codings = match scrub::plan(encodings.map(|value| value.to_str().unwrap_or("?"))) {
+        Ok(codings) => codings,
+        Err(error) => {
+            outcome.finish("upstream_encoding");
+            return Err(Error::bad_gateway(
+                "upstream_encoding",
+                "the upstream's answer is compressed in a way that cannot be searched for its secret",
+            )
+            .because(error));
+        }
+    };
+    // Nothing to search for: pass it as it is, compressed or not.
+    let decoded = needles.is_some() && !codings.is_empty() && !body.is_end_stream();
+    let keeps_length = body.is_end_stream();
+    let length = parts.headers.get(http::header::CONTENT_LENGTH).cloned();
+    let (headers, redactions) = head::strip_answer(parts.headers, needles.as_deref(), decoded);
+    let inner: StreamBody = if decoded {
+        scrub::decoded(body, &codings).map_err(|_| BodyError::Undecodable).boxed_unsync()
+    } else {
+        body.map_err(|_| BodyError::Broken).boxed_unsync()
+    };
+    let download = Download {
+        inner,
+        scrubber: needles.map(Scrubber::new),
+        ready: VecDeque::new(),
+        trailers: None,
+        ended: false,
+        limit: limits.max_response_bytes,
+        idle: IdleTimer::new(limits.idle_timeout),
+        head_redactions: redactions,
+        outcome: Some(outcome),
+        guard: Some(guard),
+        revoked: None,
+    };
+    let mut response = http::Response::new(download);
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = headers;
+    if let Some(length) = length.filter(|_| keeps_length) {
+        // An answer to HEAD, a 304: the length is information, there is no body that could change.
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
+    }
+    Ok(response)
+}
+
+/// The upstream's body on its way to the agent.
+pub struct Download {
+    inner: StreamBody,
+    scrubber: Option<Scrubber>,
+    ready: VecDeque<Bytes>,
+    trailers: Option<http::HeaderMap>,
+    ended: bool,
+    limit: u64,
+    idle: IdleTimer,
+    head_redactions: u64,
+    outcome: Option<Outcome>,
+    guard: Option<Guard>,
+    revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl std::fmt::Debug for Download {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Download")
+    }
+}
+
+impl Download {
+    fn finish(&mut self, reason: &str) {
+        if let Some(mut outcome) = self.outcome.take() {
+            outcome.redacted(self.head_redactions + self.scrubber.as_ref().map_or(0, Scrubber::redactions));
+            outcome.finish(reason);
+        }
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.ended = true;
+        self.ready.clear();
+        self.trailers = None;
+        self.finish(error.code());
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn take(&mut self, data: Bytes) {
+        match &mut self.scrubber {
+            Some(scrubber) => scrubber.push(data, &mut self.ready),
+            None => self.ready.push_back(data),
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        if let Some(scrubber) = &mut self.scrubber {
+            scrubber.finish(&mut self.ready);
+        }
+    }
+
+    fn poll_revoked(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(guard) = self.guard.take() {
+            self.revoked = Some(Box::pin(revoked(guard)));
+        }
+        self.revoked.as_mut().is_some_and(|revoked| revoked.as_mut().poll(cx).is_ready())
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if let Some(data) = self.ready.pop_front() {
+                if data.is_empty() {
+                    continue;
+                }
+                let total = self.outcome.as_ref().map_or(0, |outcome| outcome.response.pass(&data));
+                if total > self.limit {
+                    return self.fail(BodyError::TooLarge);
+                }
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            if self.ended {
+                if let Some(trailers) = self.trailers.take() {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                self.finish("completed");
+                return Poll::Ready(None);
+            }
+            // A stream that always has something ready must not outrun a revocation either.
+            let known = self.revoked.is_some();
+            if known && self.poll_revoked(cx) {
+                return self.fail(BodyError::Revoked);
+            }
+            match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.idle.moved();
+                    match frame.into_data() {
+                        Ok(data) => self.take(data),
+                        Err(frame) => {
+                            if let Ok(trailers) = frame.into_trailers() {
+                                let needles = self.scrubber.as_ref().map(Scrubber::needles);
+                                let (trailers, redactions) = head::strip_answer(trailers, needles, false);
+                                self.head_redactions += redactions;
+                                self.trailers = Some(trailers);
+                            }
+                        }
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return self.fail(error),
+                Poll::Ready(None) => self.end(),
+                Poll::Pending => {
+                    if !known && self.poll_revoked(cx) {
+                        return self.fail(BodyError::Revoked);
+                    }
+                    ready!(self.idle.poll(cx));
+                    return self.fail(BodyError::Idle);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // Only once the outcome is recorded: the server drops a body that says so before it was polled to its end.
+        self.outcome.is_none() && self.ended && self.ready.is_empty() && self.trailers.is_none()
+    }
+}

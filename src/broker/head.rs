@@ -1,0 +1,210 @@
+//! Headers: what may travel, and what never does.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http_body::Body as _;
+
+use crate::broker::StreamBody;
+use crate::broker::body::BodyLimits;
+use crate::broker::scrub::Needles;
+use crate::error::Error;
+
+/// Hop-by-hop (RFC 9110 §7.6.1): about this connection, not about the message.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// Credentials, and what would speak for somebody: an agent must not bring its own, nor its token travel on.
+const CREDENTIALS: [&str; 13] = [
+    "authorization",
+    "cookie",
+    "cookie2",
+    "x-api-key",
+    "api-key",
+    "apikey",
+    "x-auth-token",
+    "x-access-token",
+    "x-goog-api-key",
+    "x-amz-security-token",
+    "private-token",
+    "client-cert",
+    "x-forwarded-client-cert",
+];
+
+/// Where the message is from and where it goes: we say that. The override headers would make the upstream run another
+/// method or path than the one that was allowed (P8).
+const ROUTING: [&str; 20] = [
+    "host",
+    "content-length",
+    "expect",
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-original-host",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "accept-encoding",
+];
+
+/// What an upstream says to a browser or about its own login; for an agent behind the broker it would be wrong.
+const ANSWER_ONLY: [&str; 9] = [
+    "set-cookie",
+    "set-cookie2",
+    "www-authenticate",
+    "authentication-info",
+    "proxy-authentication-info",
+    "alt-svc",
+    "clear-site-data",
+    "strict-transport-security",
+    "content-length",
+];
+
+/// Refuses a request that is ambiguous, or larger than it may be, before anything is recorded or dialled.
+pub(super) fn check_request(headers: &HeaderMap, body: &StreamBody, limits: &BodyLimits) -> Result<(), Error> {
+    if headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
+        return Err(Error::invalid("duplicate_header", "Content-Length is there twice; send it once"));
+    }
+    if body.size_hint().lower() > limits.max_request_bytes {
+        return Err(Error::too_large(
+            "request_too_large",
+            format!("the body is larger than {} bytes, which is this upstream's limit", limits.max_request_bytes),
+        ));
+    }
+    Ok(())
+}
+
+/// The agent's headers without all that must not travel.
+pub(super) fn strip_request(headers: HeaderMap, injected: Option<&HeaderName>, allow_range: bool) -> HeaderMap {
+    let named = named_by_connection(&headers);
+    let stripped = |name: &str| {
+        HOP_BY_HOP.contains(&name)
+            || CREDENTIALS.contains(&name)
+            || ROUTING.contains(&name)
+            || injected.is_some_and(|injected| injected.as_str() == name)
+            || (!allow_range && matches!(name, "range" | "if-range"))
+            || named.iter().any(|one| one == name)
+            // A header with an underscore is the same as one with a hyphen to CGI and WSGI: a way past this list.
+            || name.contains('_')
+    };
+    let mut kept = retain(headers, |name| !stripped(name.as_str()));
+    // Compressed answers would have to be decompressed to be searched for the secret. They are, if one comes.
+    kept.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    kept
+}
+
+/// The upstream's headers without all that must not travel, and without the secret. Gives how often it was there.
+pub(super) fn strip_answer(headers: HeaderMap, needles: Option<&Needles>, decoded: bool) -> (HeaderMap, u64) {
+    let named = named_by_connection(&headers);
+    let stripped = |name: &str| {
+        HOP_BY_HOP.contains(&name)
+            || ANSWER_ONLY.contains(&name)
+            || CREDENTIALS.contains(&name)
+            || (decoded && name == "content-encoding")
+            || named.iter().any(|one| one == name)
+    };
+    let mut kept = retain(headers, |name| !stripped(name.as_str()));
+    let mut redactions = 0;
+    if let Some(needles) = needles {
+        let named: Vec<_> =
+            kept.keys().filter(|name| needles.scrub_value(name.as_str().as_bytes()).is_some()).cloned().collect();
+        for name in named {
+            kept.remove(name);
+            redactions += 1;
+        }
+        for value in kept.values_mut() {
+            if let Some(clean) = needles.scrub_value(value.as_bytes()) {
+                redactions += 1;
+                *value = HeaderValue::from_bytes(&clean).unwrap_or(HeaderValue::from_static("[redacted by hallpass]"));
+            }
+        }
+    }
+    (kept, redactions)
+}
+
+/// Headers that `Connection` names are hop-by-hop too (RFC 9110 §7.6.1).
+fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+}
+
+/// Moves what `keep` says yes to; nothing is copied.
+fn retain(headers: HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    let mut current = None;
+    for (name, value) in headers {
+        if name.is_some() {
+            current = name;
+        }
+        if let Some(name) = current.as_ref().filter(|name| keep(name)) {
+            kept.append(name.clone(), value);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair =
+            |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn nothing_that_speaks_for_somebody_travels_on() {
+        let headers = map(&[
+            ("authorization", "Bearer agent"),
+            ("cookie", "a=b"),
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("x-http-method-override", "DELETE"),
+            ("x-original-url", "/admin"),
+            ("host", "evil"),
+            ("x_api_key", "1"),
+            ("range", "bytes=0-3"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("te", "trailers"),
+            ("x-key", "mine"),
+            ("accept", "*/*"),
+            ("accept-encoding", "br"),
+        ]);
+        let injected = HeaderName::from_static("x-key");
+        let kept = strip_request(headers, Some(&injected), false);
+        let names: Vec<_> = kept.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(names, [("accept", "*/*"), ("accept-encoding", "identity")]);
+    }
+
+    #[test]
+    fn repeated_headers_are_kept_in_order() {
+        let kept = strip_request(map(&[("x-a", "1"), ("x-b", "2"), ("x-a", "3")]), None, false);
+        let values: Vec<_> = kept.get_all("x-a").iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(values, ["1", "3"]);
+    }
+
+    #[test]
+    fn an_answer_brings_no_cookies_and_no_login() {
+        let headers = map(&[("set-cookie", "s=1"), ("www-authenticate", "Bearer"), ("alt-svc", "h3"), ("etag", "x")]);
+        let (kept, _) = strip_answer(headers, None, false);
+        assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
+    }
+}

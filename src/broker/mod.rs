@@ -1,0 +1,350 @@
+//! A brokered call: target → permit → intent → inject → dial → scrub. Every door leads into [`Broker::call`].
+
+mod body;
+mod dial;
+mod head;
+mod inject;
+mod outcome;
+pub mod scrub;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dashmap::DashMap;
+use hallpass_verify::{Claims, Refusal, TokenVerifier};
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::Semaphore;
+
+use crate::audit::Ledger;
+use crate::error::Error;
+use crate::model::{Event, EventKind, Target};
+use crate::policy::{self, CompiledUpstream, Denial, Permit};
+use crate::registry::Registry;
+use crate::vault::Vault;
+use crate::world::World;
+
+pub use body::{BodyError, Download};
+pub use dial::{Resolve, SystemResolver};
+pub use inject::MIN_REDACTABLE;
+
+/// A body on its way through.
+pub type StreamBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// What a call needs that no upstream's definition says otherwise.
+#[derive(Debug, Clone)]
+pub struct BrokerSettings {
+    /// Name look-up, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Until the head of the answer; counted from the last byte of the request that moved.
+    pub response_timeout: Duration,
+    /// Between two pieces of a body.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's body.
+    pub max_request_bytes: u64,
+    /// Bytes of an answer's body.
+    pub max_response_bytes: u64,
+    /// Calls under way at once.
+    pub max_calls: usize,
+}
+
+/// One call, as the agent asked for it. The agent's token is not in it any more.
+#[derive(Debug)]
+pub struct Call {
+    /// Who, verified.
+    pub claims: Claims,
+    /// Where to.
+    pub upstream: Arc<CompiledUpstream>,
+    /// How.
+    pub method: http::Method,
+    /// What, canonical.
+    pub target: Target,
+    /// The agent's headers.
+    pub headers: http::HeaderMap,
+    /// The agent's body.
+    pub body: StreamBody,
+    /// The request id.
+    pub request_id: Arc<str>,
+}
+
+/// Why there is no answer of the upstream.
+#[derive(Debug)]
+pub enum CallError {
+    /// The token is not good (any more).
+    Token(Refusal),
+    /// A scope is missing (RFC 6750 §3.1).
+    MissingScope(Arc<str>),
+    /// Everything else.
+    Other(Error),
+}
+
+impl From<Error> for CallError {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Makes brokered calls.
+pub struct Broker {
+    settings: BrokerSettings,
+    world: World,
+    registry: Arc<Registry>,
+    ledger: Ledger,
+    vault: Arc<ArcSwap<Vault>>,
+    verifier: Arc<TokenVerifier>,
+    issuer: Arc<str>,
+    resolver: Arc<dyn Resolve>,
+    clients: DashMap<Arc<str>, dial::UpstreamClient>,
+    places: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Broker")
+    }
+}
+
+/// The parts that a broker is made of.
+#[derive(Clone)]
+pub struct BrokerParts {
+    /// Time and randomness.
+    pub world: World,
+    /// Who is who.
+    pub registry: Arc<Registry>,
+    /// The audit log.
+    pub ledger: Ledger,
+    /// Opens credentials. Swapped when the master key changes.
+    pub vault: Arc<ArcSwap<Vault>>,
+    /// Verifies tokens.
+    pub verifier: Arc<TokenVerifier>,
+    /// `iss`.
+    pub issuer: Arc<str>,
+    /// Looks names up.
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl std::fmt::Debug for BrokerParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BrokerParts")
+    }
+}
+
+impl Broker {
+    /// Puts it together.
+    pub fn new(settings: BrokerSettings, parts: BrokerParts) -> Self {
+        let places = Arc::new(Semaphore::new(settings.max_calls));
+        let BrokerParts { world, registry, ledger, vault, verifier, issuer, resolver } = parts;
+        Self { settings, world, registry, ledger, vault, verifier, issuer, resolver, clients: DashMap::new(), places }
+    }
+
+    /// Verifies an agent's token for one upstream (or, without one, for any). Every check but the signature is made
+    /// anew each time.
+    pub fn authenticate(&self, token: &str, upstream: Option<&str>) -> Result<Claims, Refusal> {
+        let keys = self.registry.keys();
+        let now = self.world.now() / 1000;
+        let audience = |aud: &str| {
+            aud.strip_prefix(&*self.issuer).and_then(|rest| rest.strip_prefix("/exchange")).is_some_and(|rest| {
+                rest.is_empty()
+                    || upstream.is_none()
+                    || rest.strip_prefix('/').is_some_and(|name| Some(name) == upstream)
+            })
+        };
+        self.registry.revoked().with_set(|set| self.verifier.verify(token, keys.verifying(), set, audience, now))
+    }
+
+    /// Records that a token was refused at the door, if it can be told whose it was (revoked, expired …). Tokens that
+    /// nobody signed are counted only: a stranger must not be able to fill the log.
+    pub async fn token_refused(&self, token: &str, refusal: Refusal, upstream: &str, request_id: &Arc<str>) {
+        let keys = self.registry.keys();
+        let Ok(claims) = self.verifier.identify(token, keys.verifying()) else {
+            metrics::counter!("hallpass_calls_refused_total", "reason" => refusal.code()).increment(1);
+            return;
+        };
+        let mut event = self.event(EventKind::CallRefused, &claims, request_id);
+        event.upstream = Some(upstream.into());
+        self.refused(event, refusal.code()).await;
+    }
+
+    /// The whole call. What comes back streams; its outcome is recorded when it has ended.
+    pub async fn call(&self, call: Call) -> Result<http::Response<Download>, CallError> {
+        let Call { claims, upstream, method, target, headers, body, request_id } = call;
+        let Some(place) = self.places.clone().try_acquire_owned().ok() else {
+            return Err(
+                Error::unavailable("too_many_calls", "too many calls are under way; try again in a moment").into()
+            );
+        };
+        let permit = self.permit(&claims, &upstream, &method, target, &request_id).await?;
+        let credential = match self.credential(&permit) {
+            Ok(credential) => credential,
+            Err(error) => {
+                self.refused(self.call_event(EventKind::CallRefused, &permit, &request_id), error.code).await;
+                return Err(error.into());
+            }
+        };
+        let limits = self.limits(&upstream);
+        if let Err(error) = head::check_request(&headers, &body, &limits) {
+            self.refused(self.call_event(EventKind::CallRefused, &permit, &request_id), error.code).await;
+            return Err(error.into());
+        }
+
+        let mut event = self.call_event(EventKind::CallIntent, &permit, &request_id);
+        event.decision = Some("allow");
+        event.credential = Some(credential.label());
+        let started = crate::world::monotonic();
+        let unrecorded = |error: crate::audit::LedgerError| {
+            Error::unavailable("audit_unavailable", "the call cannot be recorded, so it is not made; try again later")
+                .because(error)
+        };
+        let recorded = self.ledger.intent(event, permit).await.map_err(unrecorded)?;
+        metrics::counter!("hallpass_calls_total").increment(1);
+        let outcome = outcome::Outcome::new(
+            self.ledger.clone(),
+            self.call_event(EventKind::CallOutcome, recorded.get(), &request_id),
+            started,
+            place,
+        );
+        // Revoked while the intent was on its way to disk? Then the secret stays where it is (P3).
+        if let Some(by) = self.registry.revoked().find(&claims) {
+            let refusal = Refusal::Revoked(by);
+            outcome.finish(refusal.code());
+            return Err(CallError::Token(refusal));
+        }
+        let client = self.client(&upstream)?;
+        let vault = self.vault.load_full();
+        let injected = match inject::inject(recorded, &credential, &vault, headers, body, &limits, &outcome) {
+            Ok(injected) => injected,
+            Err(error) => {
+                outcome.finish(error.code);
+                return Err(error.into());
+            }
+        };
+        let needles = injected.needles().clone();
+        match dial::send(&client, injected, limits.response_timeout).await {
+            Ok(answer) => {
+                let guard = body::Guard { claims, registry: self.registry.clone() };
+                body::answer(answer, needles, limits, outcome, guard).map_err(CallError::Other)
+            }
+            Err(error) => {
+                outcome.finish(error.code);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Looks the upstream up, connects and, where it speaks TLS, verifies it; sends nothing.
+    pub async fn test_upstream(&self, upstream: &Arc<CompiledUpstream>) -> Result<(), Error> {
+        self.client(upstream)?.probe().await
+    }
+
+    async fn permit(
+        &self,
+        claims: &Claims,
+        upstream: &Arc<CompiledUpstream>,
+        method: &http::Method,
+        target: Target,
+        request_id: &Arc<str>,
+    ) -> Result<Permit, CallError> {
+        let Some(agent) = self.registry.agent(&claims.client_id) else {
+            return Err(CallError::Token(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)));
+        };
+        let definitions = self.registry.definitions();
+        let gives = |scope: &str| definitions.gives(&agent, scope);
+        let (denial, target) = match policy::decide(claims, &agent, gives, upstream, method.as_str(), target) {
+            Ok(permit) => return Ok(permit),
+            Err(denied) => denied,
+        };
+        let mut event = self.event(EventKind::CallRefused, claims, request_id);
+        event.agent_name = Some(agent.name.clone());
+        event.upstream = Some(upstream.name().clone());
+        event.method = Some(method.as_str().into());
+        event.target = Some(target.path_and_query().into());
+        self.refused(event, denial.code()).await;
+        Err(match denial {
+            Denial::AgentNotActive => CallError::Token(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)),
+            Denial::MissingScope(scope) => CallError::MissingScope(scope),
+            Denial::NoOperation => Error::forbidden(
+                "operation_not_allowed",
+                "no operation of this upstream has this method and path; ask the admin to add it if it should",
+            )
+            .into(),
+        })
+    }
+
+    /// Records a refusal. If even that cannot be written the call is refused all the same.
+    async fn refused(&self, mut event: Event, reason: &str) {
+        metrics::counter!("hallpass_calls_refused_total", "reason" => reason.to_owned()).increment(1);
+        event.decision = Some("deny");
+        event.reason = Some(reason.into());
+        if let Err(error) = self.ledger.commit(vec![event], Vec::new()).await {
+            tracing::error!(%error, reason, "a refused call could not be recorded; it is refused all the same");
+        }
+    }
+
+    fn event(&self, kind: EventKind, claims: &Claims, request_id: &Arc<str>) -> Event {
+        let mut event = Event::new(kind);
+        event.agent = Some(claims.client_id.as_str().into());
+        event.agent_name = self.registry.agent(&claims.client_id).map(|agent| agent.name.clone());
+        event.session = Some(claims.sid.as_str().into());
+        event.subject = Some(claims.sub.as_str().into());
+        event.token = Some(claims.jti.as_str().into());
+        if let Some(session) = self.registry.session(&claims.sid) {
+            event.task.clone_from(&session.task);
+            event.purpose.clone_from(&session.purpose);
+        }
+        event.request = Some(request_id.clone());
+        event
+    }
+
+    fn call_event(&self, kind: EventKind, permit: &Permit, request_id: &Arc<str>) -> Event {
+        let mut event = self.event(kind, permit.claims(), request_id);
+        event.upstream = Some(permit.upstream().name().clone());
+        event.operation = Some(permit.operation().id.clone());
+        event.method = Some(permit.method().clone());
+        event.target = Some(permit.target().path_and_query().into());
+        event
+    }
+
+    fn credential(&self, permit: &Permit) -> Result<inject::ChosenCredential, Error> {
+        let (name, pinned) = permit.upstream().definition().inject.credential();
+        let missing = || {
+            Error::unavailable(
+                "credential_missing",
+                format!("the operator has not stored the credential of upstream '{}' yet", permit.upstream().name()),
+            )
+        };
+        let credential = self.registry.credential(name).ok_or_else(missing)?;
+        if credential.revoked_at.is_some() {
+            return Err(Error::forbidden("credential_revoked", "the credential of this upstream was revoked"));
+        }
+        inject::ChosenCredential::new(credential, pinned, self.world.now()).ok_or_else(|| {
+            Error::unavailable("credential_expired", "the credential version of this upstream is no longer usable")
+        })
+    }
+
+    fn limits(&self, upstream: &CompiledUpstream) -> body::BodyLimits {
+        let seconds = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
+        let (timeouts, limits) = (&upstream.definition().timeouts, &upstream.definition().limits);
+        body::BodyLimits {
+            response_timeout: seconds(timeouts.response_seconds, self.settings.response_timeout),
+            idle_timeout: seconds(timeouts.idle_seconds, self.settings.idle_timeout),
+            max_request_bytes: limits.max_request_bytes.unwrap_or(self.settings.max_request_bytes),
+            max_response_bytes: limits.max_response_bytes.unwrap_or(self.settings.max_response_bytes),
+        }
+    }
+
+    /// The upstream's connections; made anew when its definition has changed, so that a connection never outlives
+    /// the definition that allowed its address.
+    fn client(&self, upstream: &Arc<CompiledUpstream>) -> Result<dial::UpstreamClient, Error> {
+        if let Some(client) = self.clients.get(upstream.name())
+            && client.is_for(upstream)
+        {
+            return Ok(client.clone());
+        }
+        let connect = upstream.definition().timeouts.connect_seconds;
+        let timeout = connect.map_or(self.settings.connect_timeout, Duration::from_secs);
+        let client = dial::UpstreamClient::new(upstream.clone(), self.resolver.clone(), timeout)?;
+        self.clients.insert(upstream.name().clone(), client.clone());
+        Ok(client)
+    }
+}

@@ -1,0 +1,121 @@
+//! How a call ended: recorded once, whatever way it ends.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA256};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::audit::Ledger;
+use crate::model::{CallFacts, Event};
+
+/// Counts and digests a body as it passes.
+pub(super) struct Meter {
+    bytes: u64,
+    digest: Context,
+    moved: Instant,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { bytes: 0, digest: Context::new(&SHA256), moved: crate::world::monotonic() }
+    }
+
+    pub(super) fn pass(&mut self, piece: &[u8]) -> u64 {
+        self.bytes = self.bytes.saturating_add(piece.len() as u64);
+        self.digest.update(piece);
+        self.moved = crate::world::monotonic();
+        self.bytes
+    }
+}
+
+/// A meter that the body and the outcome share.
+#[derive(Clone)]
+pub(super) struct SharedMeter(Arc<Mutex<Meter>>);
+
+impl SharedMeter {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Meter::new())))
+    }
+
+    /// Counts a piece; gives the bytes so far.
+    pub(super) fn pass(&self, piece: &[u8]) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pass(piece)
+    }
+
+    /// When the last piece passed.
+    pub(super) fn moved(&self) -> Instant {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).moved
+    }
+
+    fn read(&self) -> (u64, String) {
+        let meter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (meter.bytes, HEXLOWER.encode(meter.digest.clone().finish().as_ref()))
+    }
+}
+
+/// The record of a call's end. If nobody finishes it (the agent went away, the task was dropped) it says so itself.
+pub(super) struct Outcome {
+    ledger: Ledger,
+    event: Option<Event>,
+    started: Instant,
+    status: Option<u16>,
+    redactions: u64,
+    pub(super) request: SharedMeter,
+    pub(super) response: SharedMeter,
+    /// The call's place among those under way, given back with it.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Outcome {
+    pub(super) fn new(ledger: Ledger, event: Event, started: Instant, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            ledger,
+            event: Some(event),
+            started,
+            status: None,
+            redactions: 0,
+            request: SharedMeter::new(),
+            response: SharedMeter::new(),
+            _place: place,
+        }
+    }
+
+    pub(super) fn answered(&mut self, status: http::StatusCode) {
+        self.status = Some(status.as_u16());
+    }
+
+    pub(super) fn redacted(&mut self, times: u64) {
+        self.redactions = times;
+    }
+
+    /// Records the end; `reason` is `completed` or what went wrong.
+    pub(super) fn finish(mut self, reason: &str) {
+        self.record(reason);
+    }
+
+    fn record(&mut self, reason: &str) {
+        let Some(mut event) = self.event.take() else { return };
+        let (request_bytes, request_sha256) = self.request.read();
+        let (response_bytes, response_sha256) = self.response.read();
+        event.reason = Some(reason.into());
+        event.call = Some(CallFacts {
+            status: self.status,
+            duration_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            request_bytes,
+            request_sha256,
+            response_bytes,
+            response_sha256,
+            redactions: self.redactions,
+        });
+        metrics::histogram!("hallpass_call_seconds").record(self.started.elapsed().as_secs_f64());
+        self.ledger.outcome(event);
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        self.record("agent_went_away");
+    }
+}

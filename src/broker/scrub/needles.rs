@@ -1,0 +1,515 @@
+//! What to look for: the forms a secret can take, and whether one of them stands at a position.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::{Digits, Element, Kind, REDACTED, SHORT, first_char, nibble};
+
+/// The forms of some secrets, ready to be searched for. Built per brokered call, as secrets are never cached in the
+/// clear; therefore a form is computed from the secret while matching rather than spelled out beforehand.
+pub struct Needles {
+    /// All secrets, one after another. Wiped on drop.
+    secrets: Zeroizing<Vec<u8>>,
+    forms: Vec<Form>,
+    /// For each byte, the buckets whose match may have it first (low half) or second (high half). Two bytes are
+    /// asked before anything else is: the first character of a base64 form can be one of 16, which alone would stop
+    /// the scan at every fourth byte. Wiped, as it holds the beginning of each secret.
+    gate: Zeroizing<[u16; 256]>,
+    /// No match is longer than this.
+    pub(super) longest: usize,
+    /// Whether a secret begins with a character of several bytes.
+    wide: bool,
+}
+
+/// Buckets of the gate: how a match begins.
+const TEXT: u16 = 1;
+const HEX: u16 = 1 << 1;
+const BASE64: u16 = 1 << 2; // and the next two bits, for the offsets 1 and 2
+const PERCENT: u16 = 1 << 5;
+const ESCAPE: u16 = 1 << 6;
+const BUCKETS: u16 = PERCENT | ESCAPE | ((1 << 5) - 1);
+/// Not a bucket: a match may begin with an escape that means this byte.
+const LOGICAL: u16 = 1 << 7;
+
+/// The result of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// No match begins in the range.
+    Nothing,
+    /// The leftmost match, the longest one there.
+    Match { start: usize, end: usize },
+    /// Nothing before `start`, but what stands there could go on as a match beyond the data.
+    Partial { start: usize },
+}
+
+impl Needles {
+    /// The forms of `secrets`; an empty one is skipped, as it would be found everywhere.
+    pub fn new(secrets: &[&[u8]]) -> Self {
+        let mut new = Self {
+            // Reserved once: a vector that grows leaves unwiped copies behind.
+            secrets: Zeroizing::new(Vec::with_capacity(secrets.iter().map(|secret| secret.len()).sum())),
+            forms: Vec::with_capacity(secrets.len().saturating_mul(5)),
+            gate: Zeroizing::new([0; 256]),
+            longest: 0,
+            wide: false,
+        };
+        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+            let start = new.secrets.len();
+            new.secrets.extend_from_slice(secret);
+            // Six bytes per element at most: 6n as text (`\uHHHH`), 6⌈(8n + 4) / 6⌉ as base64.
+            new.longest = new.longest.max(secret.len().saturating_mul(8).saturating_add(16));
+            for kind in [Kind::Text, Kind::Hex, Kind::Base64(0), Kind::Base64(1), Kind::Base64(2)] {
+                let form = Form { kind, start, len: secret.len() };
+                new.admit(form, secret);
+                new.forms.push(form);
+            }
+        }
+        new
+    }
+
+    /// Whether there is nothing to look for.
+    pub fn is_empty(&self) -> bool {
+        self.forms.is_empty()
+    }
+
+    /// Scrubs a text that is at hand as a whole, such as a header value. `None` when nothing was found.
+    pub fn scrub_value(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut done = 0;
+        while let Found::Match { start, end } = self.find(value, done, value.len(), true) {
+            out.extend_from_slice(value.get(done..start).unwrap_or_default());
+            out.extend_from_slice(REDACTED);
+            done = end;
+        }
+        if done == 0 {
+            return None;
+        }
+        out.extend_from_slice(value.get(done..).unwrap_or_default());
+        Some(out)
+    }
+
+    /// The leftmost match that begins in `from..until`; `last` says that nothing follows `data`.
+    ///
+    /// This is the loop that all bodies go through: one look-up per byte, one branch per 16.
+    pub(super) fn find(&self, data: &[u8], from: usize, until: usize, last: bool) -> Found {
+        let Some((first, rest)) = data.get(from..).and_then(<[u8]>::split_first) else {
+            return Found::Nothing;
+        };
+        let mut at = from;
+        let mut before = self.look(*first);
+        let (blocks, tail) = rest.as_chunks::<16>();
+        for block in blocks.iter().map(<[u8; 16]>::as_slice).chain([tail]) {
+            if at >= until {
+                return Found::Nothing;
+            }
+            let entered = before;
+            let mut any = 0;
+            for byte in block {
+                let now = self.look(*byte);
+                any |= before & (now >> 8);
+                before = now;
+            }
+            if any != 0 {
+                let mut before = entered;
+                for (start, byte) in (at..until).zip(block) {
+                    let now = self.look(*byte);
+                    let buckets = before & (now >> 8);
+                    before = now;
+                    if buckets != 0 {
+                        let found = self.match_at(data, start, buckets, last);
+                        if found != Found::Nothing {
+                            return found;
+                        }
+                    }
+                }
+            }
+            at = at.saturating_add(block.len());
+        }
+        // The last byte has no second one to ask for.
+        if at < until { self.match_at(data, at, before, last) } else { Found::Nothing }
+    }
+
+    fn look(&self, byte: u8) -> u16 {
+        self.gate.get(usize::from(byte)).copied().unwrap_or(0)
+    }
+
+    /// What begins at `start`, as far as its first two bytes let it be in one of `buckets`.
+    #[inline(never)] // keeps its registers out of the loop in `find`
+    fn match_at(&self, data: &[u8], start: usize, buckets: u16, last: bool) -> Found {
+        let data = data.get(start..).unwrap_or_default();
+        if buckets & BUCKETS == 0 || (buckets & (PERCENT | ESCAPE) != 0 && self.escapes_another(data)) {
+            return Found::Nothing;
+        }
+        let mut longest = None;
+        for form in self.forms.iter().filter(|form| form.buckets() & buckets != 0) {
+            let secret = self.secrets.get(form.start..form.start.saturating_add(form.len)).unwrap_or_default();
+            match form.run(secret, data, last) {
+                Outcome::Miss => {}
+                Outcome::Match(len) => longest = longest.max(Some(len)),
+                Outcome::Partial => return Found::Partial { start },
+            }
+        }
+        longest.map_or(Found::Nothing, |len| Found::Match { start, end: start.saturating_add(len) })
+    }
+
+    /// Whether `data` begins with an escape that no match begins with. Spares texts that are full of escapes
+    /// (`\uHHHH` is what many serializers make of each letter beyond ASCII) the look at all forms.
+    fn escapes_another(&self, data: &[u8]) -> bool {
+        let byte = match data {
+            [b'%', high, low, ..] => nibble(*high).zip(nibble(*low)).map(|(high, low)| high << 4 | low),
+            [b'\\', b'u', digits @ ..] if digits.len() >= 4 && !self.wide => Digits::of(digits).byte(),
+            _ => return false,
+        };
+        // The percent sign may be the secret's own.
+        let raw = data.first().is_some_and(|byte| self.look(*byte) & TEXT != 0);
+        !raw && byte.is_none_or(|byte| self.look(byte) & LOGICAL == 0)
+    }
+
+    /// Opens the gate for how `form` may begin.
+    fn admit(&mut self, form: Form, secret: &[u8]) {
+        let Some(element) = form.kind.element(secret, 0) else {
+            return;
+        };
+        let bucket = form.bucket();
+        element.each_raw(|byte| self.open(byte, bucket));
+        match form.kind.element(secret, 1) {
+            Some(second) => second.each_raw(|byte| self.open(byte, bucket << 8)),
+            None => (0..=255).for_each(|byte| self.open(byte, bucket << 8)), // a match may end here
+        }
+        if matches!(form.kind, Kind::Hex) {
+            return;
+        }
+        self.open(b'%', PERCENT | bucket << 8);
+        self.open(b'\\', ESCAPE | bucket << 8);
+        self.open(b'u', ESCAPE << 8);
+        self.wide |= first_char(secret).is_some();
+        element.each(|byte| {
+            self.open(byte, LOGICAL);
+            Element::Nibble(byte >> 4).each(|digit| self.open(digit, PERCENT << 8));
+            for (short, _) in SHORT.iter().filter(|(_, meant)| *meant == byte) {
+                self.open(*short, ESCAPE << 8);
+            }
+        });
+    }
+
+    fn open(&mut self, byte: u8, buckets: u16) {
+        if let Some(entry) = self.gate.get_mut(usize::from(byte)) {
+            *entry |= buckets;
+        }
+    }
+}
+
+impl fmt::Debug for Needles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Needles(redacted)")
+    }
+}
+
+/// One form of one secret: a sequence of elements.
+#[derive(Clone, Copy)]
+struct Form {
+    kind: Kind,
+    start: usize,
+    len: usize,
+}
+
+/// Whether a form stands at the beginning of some data.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Miss,
+    Match(usize),
+    Partial,
+}
+
+impl Form {
+    fn bucket(self) -> u16 {
+        match self.kind {
+            Kind::Text => TEXT,
+            Kind::Hex => HEX,
+            Kind::Base64(offset) => BASE64 << offset,
+        }
+    }
+
+    fn buckets(self) -> u16 {
+        match self.kind {
+            Kind::Hex => HEX,
+            Kind::Text | Kind::Base64(_) => self.bucket() | PERCENT | ESCAPE,
+        }
+    }
+
+    /// Follows all readings of `data` in the order of their positions, so that what was decided on the data that was
+    /// there stays decided when more arrives.
+    ///
+    /// Readings differ only where the secret itself holds something like `%25` or `\\`. An upstream that knows such
+    /// a secret could make them many: equal ones are merged, and one that still needs more than `budget` steps is
+    /// taken for a match up to the furthest byte read, which costs it a redaction and us nothing.
+    fn run(self, secret: &[u8], data: &[u8], last: bool) -> Outcome {
+        let mut budget = secret.len().saturating_mul(8).saturating_add(512);
+        let mut end = None;
+        let mut todo: Vec<(usize, usize)> = Vec::new(); // (position, element), the next one last
+        let (mut at, mut index) = (0, 0);
+        loop {
+            budget = budget.saturating_sub(1);
+            if budget == 0 {
+                let furthest = todo.iter().map(|(at, _)| *at).chain(end).fold(at, usize::max);
+                return Outcome::Match(furthest.max(1));
+            }
+            if let Some(element) = self.kind.element(secret, index) {
+                let rest = data.get(at..).unwrap_or_default();
+                // All but always there is one reading at most, and it is raw.
+                if let (true, Some(byte)) = (todo.is_empty(), rest.first().filter(|byte| !matches!(byte, b'%' | b'\\')))
+                {
+                    if !element.raw(*byte) {
+                        return end.map_or(Outcome::Miss, Outcome::Match);
+                    }
+                    (at, index) = (at.saturating_add(1), index.saturating_add(1));
+                    continue;
+                }
+                let moves = element.moves(secret.get(index..).unwrap_or_default(), rest);
+                if moves.short && !last {
+                    return Outcome::Partial;
+                }
+                let one = match (moves.raw, moves.escaped, moves.wide) {
+                    (true, None, None) => Some((1, 1)),
+                    (false, one, None) => one,
+                    _ => None,
+                };
+                if let (true, Some((bytes, elements))) = (todo.is_empty(), one) {
+                    (at, index) = (at.saturating_add(bytes), index.saturating_add(elements));
+                    continue;
+                }
+                for (bytes, elements) in [moves.raw.then_some((1, 1)), moves.escaped, moves.wide].into_iter().flatten()
+                {
+                    let next = (at.saturating_add(bytes), index.saturating_add(elements));
+                    if let Err(slot) = todo.binary_search_by(|other| next.cmp(other)) {
+                        todo.insert(slot, next);
+                    }
+                }
+            } else {
+                end = Some(at); // positions only grow, so the last one is the longest
+            }
+            match todo.pop() {
+                Some(next) => (at, index) = next,
+                None => return end.map_or(Outcome::Miss, Outcome::Match),
+            }
+        }
+    }
+}
+
+/// The specification, spelled out: slow, and written without a look at the code above.
+#[cfg(test)]
+pub(super) mod reference {
+    use std::collections::BTreeSet;
+
+    use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine as _};
+
+    /// The readings of one element: (bytes, elements that they cover).
+    type Readings = Vec<(Vec<u8>, usize)>;
+
+    pub(in super::super) fn forms(secret: &[u8]) -> Vec<Vec<Readings>> {
+        let mut forms = vec![text(secret), hex(secret)];
+        forms.extend((0..3).map(|offset| base64(secret, offset)));
+        forms
+    }
+
+    fn cases(text: &str, from: usize) -> Vec<Vec<u8>> {
+        let (head, tail) = text.split_at(from);
+        let mut all = vec![String::from(head)];
+        for c in tail.chars() {
+            let forms = BTreeSet::from([c.to_ascii_lowercase(), c.to_ascii_uppercase()]);
+            all = all.iter().flat_map(|head| forms.iter().map(move |form| format!("{head}{form}"))).collect();
+        }
+        all.into_iter().map(String::into_bytes).collect()
+    }
+
+    fn escapes(byte: u8) -> Vec<Vec<u8>> {
+        let mut all = vec![vec![byte]];
+        all.extend(cases(&format!("%{byte:02x}"), 1));
+        all.extend(cases(&format!("\\u{byte:04x}"), 2));
+        let short = match byte {
+            b'"' | b'\\' | b'/' => Some(byte),
+            8 => Some(b'b'),
+            9 => Some(b't'),
+            10 => Some(b'n'),
+            12 => Some(b'f'),
+            13 => Some(b'r'),
+            _ => None,
+        };
+        all.extend(short.map(|short| vec![b'\\', short]));
+        all
+    }
+
+    fn text(secret: &[u8]) -> Vec<Readings> {
+        let element = |(index, byte): (usize, &u8)| {
+            let mut all: Readings = escapes(*byte).into_iter().map(|bytes| (bytes, 1)).collect();
+            if *byte == b' ' {
+                all.push((b"+".to_vec(), 1));
+            }
+            for len in 2..=4 {
+                let Some(Ok(text)) = secret.get(index..index + len).map(std::str::from_utf8) else {
+                    continue;
+                };
+                if text.chars().count() == 1 {
+                    let units: Vec<String> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+                    let mut spellings = vec![Vec::new()];
+                    for unit in units {
+                        let unit = cases(&unit, 2);
+                        spellings = spellings
+                            .iter()
+                            .flat_map(|head| unit.iter().map(|tail| [&head[..], tail].concat()))
+                            .collect();
+                    }
+                    all.extend(spellings.into_iter().map(|bytes| (bytes, len)));
+                }
+            }
+            all
+        };
+        secret.iter().enumerate().map(element).collect()
+    }
+
+    fn hex(secret: &[u8]) -> Vec<Readings> {
+        let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        digits.chars().map(|c| cases(&c.to_string(), 0).into_iter().map(|bytes| (bytes, 1)).collect()).collect()
+    }
+
+    fn base64(secret: &[u8], offset: usize) -> Vec<Readings> {
+        let mut sets = vec![BTreeSet::new(); (offset + secret.len() + 1) * 4 / 3 + 2];
+        for around in 0..=255_u8 {
+            let plain = [&vec![around; offset][..], secret, &[around; 3]].concat();
+            for (set, byte) in sets.iter_mut().zip(BASE64_STANDARD_NO_PAD.encode(plain).bytes()) {
+                set.insert(byte);
+                match byte {
+                    b'+' => set.insert(b'-'),
+                    b'/' => set.insert(b'_'),
+                    _ => false,
+                };
+            }
+        }
+        let sets = sets.into_iter().filter(|set| !set.is_empty() && set.len() < 66);
+        sets.map(|set| set.into_iter().flat_map(escapes).map(|bytes| (bytes, 1)).collect()).collect()
+    }
+
+    /// The longest match at the beginning of `data`, and whether one could go on beyond its end.
+    pub(in super::super) fn at(forms: &[Vec<Readings>], data: &[u8]) -> (Option<usize>, bool) {
+        let (mut longest, mut partial) = (None, false);
+        for form in forms {
+            let mut todo = BTreeSet::from([(0, 0)]);
+            while let Some((pos, index)) = todo.pop_first() {
+                let Some(readings) = form.get(index) else {
+                    longest = longest.max(Some(pos));
+                    continue;
+                };
+                for (bytes, elements) in readings {
+                    if data[pos..].starts_with(bytes) {
+                        todo.insert((pos + bytes.len(), index + elements));
+                    } else if bytes.starts_with(&data[pos..]) {
+                        partial = true;
+                    }
+                }
+            }
+        }
+        (longest, partial)
+    }
+
+    /// The scrubbed text, and where what is undecided begins if `data` goes on.
+    pub(in super::super) fn scrub(forms: &[Vec<Readings>], data: &[u8], last: bool) -> (Vec<u8>, usize) {
+        let (mut out, mut pos) = (Vec::new(), 0);
+        while pos < data.len() {
+            match at(forms, &data[pos..]) {
+                (_, true) if !last => break,
+                (Some(len), _) => {
+                    out.extend(super::REDACTED);
+                    pos += len;
+                }
+                (None, _) => {
+                    out.push(data[pos]);
+                    pos += 1;
+                }
+            }
+        }
+        (out, pos)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
+
+    use super::*;
+
+    const SECRET: &[u8] = b"sk-live/4\"eC39+HqLyj WDarjtT1zdp7dc";
+
+    fn scrubbed(secret: &[u8], value: &[u8]) -> Option<String> {
+        Needles::new(&[secret]).scrub_value(value).map(|out| String::from_utf8_lossy(&out).into_owned())
+    }
+
+    fn gone(secret: &[u8], value: &str) {
+        let all = [b"a: ", value.as_bytes(), b", b"].concat();
+        assert_eq!(scrubbed(secret, &all).as_deref(), Some("a: [redacted by hallpass], b"), "{value}");
+        assert_eq!(scrubbed(secret, value.as_bytes()).as_deref(), Some("[redacted by hallpass]"), "{value}");
+    }
+
+    #[test]
+    fn text_in_any_mixture_of_encodings() {
+        gone(SECRET, std::str::from_utf8(SECRET).unwrap());
+        gone(SECRET, r#"sk-live\/4\"eC39+HqLyj WDarjtT1zdp7dc"#);
+        gone(SECRET, "sk-live%2f4%22eC39%2BHqLyj+WDarjtT1zdp7dc");
+        gone(SECRET, r"\u0073k%2dlive\u002F4\u0022eC39+HqLyj%20WDarjtT1zdp7d\u0063");
+        gone("grüße-😀-паролъ".as_bytes(), r"gr\u00fc\u00DFe-\ud83D\uDe00-%D0%BFа\u0440олъ");
+        gone(b"tab\tnew\nline\rfeed\x0cback\x08", r"tab\tnew\nline\rfeed\fback\b");
+        gone(b"\xff\xfe\x00\x01binary", r"\u00ff%fe%00\u0001binary");
+    }
+
+    #[test]
+    fn hex_in_any_case() {
+        gone(b"\x01\xabsecret\xff", "01aB736563726574Ff");
+    }
+
+    #[test]
+    fn base64_at_each_offset_with_its_boundary_characters() {
+        for (before, after) in [("", ""), ("a", "b"), ("ab", "c"), ("user:", ""), ("admin:", "!"), ("x", "yz")] {
+            let plain = [before.as_bytes(), SECRET, after.as_bytes()].concat();
+            for text in [BASE64_STANDARD.encode(&plain), BASE64_URL_SAFE_NO_PAD.encode(&plain)] {
+                let shown = scrubbed(SECRET, text.as_bytes()).expect("found");
+                let (head, tail) = shown.split_once("[redacted by hallpass]").expect("redacted");
+                assert!(head.len() * 6 <= before.len() * 8, "{shown}");
+                assert!(tail.trim_end_matches('=').len() * 6 / 8 <= after.len(), "{shown}");
+            }
+        }
+        gone(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff", r"//_%2F\/\u002f%5f__\u005F//");
+    }
+
+    #[test]
+    fn leaves_other_texts_alone() {
+        for value in ["", "sk-live", "sk-live/4\"eC39+HqLyj WDarjtT1zdp7d", "%", "\\", "\\u00", "c2stbGl2ZS"] {
+            assert_eq!(scrubbed(SECRET, value.as_bytes()), None, "{value}");
+        }
+        assert!(Needles::new(&[b"", b""]).is_empty());
+        assert_eq!(Needles::new(&[]).scrub_value(b"anything"), None);
+    }
+
+    #[test]
+    fn several_secrets_and_several_places() {
+        let needles = Needles::new(&[b"first-secret", b"", b"first-secret-longer"]);
+        let out = needles.scrub_value(b"first-secretfirst-secret-longer 66697273742d736563726574.").unwrap();
+        assert_eq!(out, [REDACTED, REDACTED, b" ", REDACTED, b"."].concat());
+    }
+
+    #[test]
+    fn ambiguous_secrets_are_found_and_cost_no_more_than_the_budget() {
+        gone(br"50%25%25\\\\u005c", r"50%25%25\\\\u005c");
+        gone(br"50%25%25\\\\u005c", r"50%2525%2525\\\\\\\\u005c");
+        // The upstream knows the secret and answers with what has the most readings.
+        let secret = b"%25".repeat(60);
+        let needles = Needles::new(&[&secret]);
+        let value = b"%25".repeat(20_000);
+        let _ = needles.scrub_value(&value);
+        assert_eq!(scrubbed(&secret, &secret).as_deref(), Some("[redacted by hallpass]"));
+    }
+
+    #[test]
+    fn debug_tells_nothing() {
+        assert_eq!(format!("{:?}", Needles::new(&[SECRET])), "Needles(redacted)");
+    }
+}

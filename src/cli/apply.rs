@@ -1,0 +1,86 @@
+//! `hallpass apply -f FILE.yaml`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::{Context, Failure, Outcome};
+
+/// Declare upstreams, resources, roles and agents from a YAML document. Shows what changes; applying it again changes
+/// nothing. What the document does not name stays as it is.
+#[derive(Debug, Args)]
+#[command(after_help = FORM)]
+pub(super) struct Apply {
+    /// The document; '-' reads standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    file: PathBuf,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const FORM: &str = "\
+The document:
+  upstreams:
+    - name: crm
+      base_url: https://crm.example.com
+      allow_private: false            # loopback and private ranges
+      inject: { kind: header, name: X-Api-Key, credential: crm-key }   # or bearer, basic, query
+      operations:
+        - { id: list-contacts, methods: [GET], path: /v1/contacts, scope: contacts.read }
+        - { id: get-contact,   methods: [GET], path: \"/v1/contacts/{id}\", scope: contacts.read }
+      timeouts: { connect_seconds: 5, response_seconds: 30, idle_seconds: 300 }   # optional
+      limits: { max_request_bytes: 1048576, max_response_bytes: 1048576 }         # optional
+      ca_file: crm-ca.pem             # optional: trust this CA instead of the public ones
+      allow_range: false              # optional: let agents ask for byte ranges
+  resources: [ { name: orders, audience: \"https://orders.example.com\", scopes: [orders.read] } ]
+  roles:  [ { name: support, scopes: [\"crm:contacts.read\", \"orders:orders.read\"] } ]
+  agents: [ { name: helpdesk, roles: [support] } ]   # a new agent gets its secret by 'agent rotate-secret'";
+
+impl Apply {
+    pub(super) async fn run(self, context: &Context) -> Outcome {
+        let client = context.client()?;
+        let document = if self.file.as_os_str() == "-" {
+            std::io::read_to_string(std::io::stdin())?
+        } else {
+            std::fs::read_to_string(&self.file)
+                .map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", self.file.display())))?
+        };
+        let files = ca_files(&document, self.file.parent().unwrap_or(Path::new(".")))?;
+        let body = json!({ "document": document, "files": files, "dry_run": self.dry_run });
+        let answer = client.post("/admin/v1/apply", &body).await?;
+        context.output.show(&answer, |output, answer| {
+            let changes = answer.get("changes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            for change in changes {
+                let text = |key: &str| change.get(key).and_then(Value::as_str).unwrap_or_default();
+                output.line(&format!("{} {} '{}'", text("change"), text("kind"), text("name")));
+                for line in text("diff").lines() {
+                    output.line(&format!("    {line}"));
+                }
+            }
+            output.line(&match (changes.len(), self.dry_run) {
+                (0, _) => "nothing to change".to_owned(),
+                (n, true) => format!("{n} to change; nothing was changed (--dry-run)"),
+                (n, false) => format!("{n} changed"),
+            });
+        });
+        Ok(())
+    }
+}
+
+/// The CA files that the document names, read beside it. What is malformed in it is for the broker to say.
+fn ca_files(document: &str, folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    let Ok(manifest) = crate::policy::parse_manifest(document) else { return Ok(BTreeMap::new()) };
+    let names = manifest.upstreams.into_iter().filter_map(|upstream| upstream.ca_file);
+    names
+        .map(|name| {
+            let path = folder.join(&name);
+            match std::fs::read_to_string(&path) {
+                Ok(pem) => Ok((name, pem)),
+                Err(error) => Err(Failure::Failed(format!("ca_file {} cannot be read: {error}", path.display()))),
+            }
+        })
+        .collect()
+}

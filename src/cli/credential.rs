@@ -1,0 +1,162 @@
+//! `hallpass credential …`. A value comes from standard input, a file or a prompt, never from the command line, which
+//! every user of the machine can read.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::cli::client::{AdminClient, segment};
+use crate::cli::{Context, Failure, Outcome};
+
+/// Credentials: the secrets of upstreams.
+#[derive(Debug, Subcommand)]
+pub(super) enum Credential {
+    /// Store a credential, or a new version of it; the value comes from standard input
+    Put(Put),
+    /// All credentials; never their values
+    List,
+    /// Store a new version; the one before stays usable for a while (pin it as NAME@VERSION in the upstream)
+    Rotate(Put),
+    /// Refuse every call that takes it, from now on; it is kept for the record
+    Revoke {
+        /// Its name
+        name: String,
+        /// For the audit log
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Delete it with all its versions
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Wrap everything anew under a new master key, while serving
+    Rewrap {
+        /// The new master key, where it comes from a variable or a command; '-' reads standard input
+        #[arg(long, value_name = "FILE")]
+        new_key_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Put {
+    /// Its name
+    name: String,
+    /// Read the value from here
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+    /// Accept a value under 8 bytes, which is too short to be redacted from answers
+    #[arg(long)]
+    allow_short: bool,
+    /// For how many seconds the version before stays usable [default: put 0, rotate 86400]
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<i64>,
+}
+
+impl Credential {
+    pub(super) async fn run(self, context: &Context) -> Outcome {
+        let client = context.client()?;
+        match self {
+            Self::Put(put) => put.send(context, &client, false).await,
+            Self::Rotate(put) => put.send(context, &client, true).await,
+            Self::List => {
+                let answer = client.get("/admin/v1/credentials").await?;
+                context.output.show(&answer, |output, answer| {
+                    let mut rows = answer["credentials"].clone();
+                    for row in rows.as_array_mut().into_iter().flatten() {
+                        let versions = row["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+                        let numbers: Vec<String> = versions.iter().map(|one| one["version"].to_string()).collect();
+                        row["versions"] = numbers.join(", ").into();
+                    }
+                    let columns = ["name", "versions", "redacted", "revoked_at", "used_by"];
+                    output.table(&rows, &columns, "no credentials yet: 'hallpass credential put NAME'");
+                });
+                Ok(())
+            }
+            Self::Revoke { name, reason } => {
+                let path = format!("/admin/v1/credentials/{}/revoke", segment(&name));
+                let answer = client.post(&path, &json!({ "reason": reason })).await?;
+                context.output.show(&answer, |output, _| {
+                    output.line(&format!("{name} is revoked; calls that take it are refused"))
+                });
+                Ok(())
+            }
+            Self::Remove { name } => {
+                let answer = client.delete(&format!("/admin/v1/credentials/{}", segment(&name))).await?;
+                context.output.show(&answer, |output, _| output.line(&format!("{name} is removed")));
+                Ok(())
+            }
+            Self::Rewrap { new_key_file } => {
+                let key = match new_key_file {
+                    None => Value::Null,
+                    Some(file) if file.as_os_str() == "-" => std::io::read_to_string(std::io::stdin())?.into(),
+                    Some(file) => std::fs::read_to_string(file)?.into(),
+                };
+                let answer = client.post("/admin/v1/rewrap", &json!({ "master_key": key })).await?;
+                context.output.show(&answer, rewrapped);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn rewrapped(output: &crate::cli::Output, answer: &Value) {
+    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+    output.line(&format!("{} data keys are under the new master key {}", answer["rewrapped"], text("master_key")));
+    match answer["file"].as_str() {
+        Some(file) => {
+            output.line(&format!("new  {file}  (back it up now)"));
+            output.line(&format!(
+                "old  {file}.old-{}  (backups from before need it; then destroy it)",
+                text("old_master_key")
+            ));
+        }
+        None => output.line("now change the variable or command that the configuration names, before the next start"),
+    }
+}
+
+impl Put {
+    async fn send(self, context: &Context, client: &AdminClient, rotate: bool) -> Outcome {
+        let value = self.value()?;
+        let body = json!({
+            "value_base64": STANDARD.encode(value.as_slice()),
+            "allow_short": self.allow_short,
+            "rotate": rotate,
+            "grace_seconds": self.grace,
+        });
+        let answer = client.post(&format!("/admin/v1/credentials/{}", segment(&self.name)), &body).await?;
+        context.output.show(&answer, |output, answer| {
+            output.line(&format!("{} is stored, version {}", self.name, answer["version"]));
+        });
+        Ok(())
+    }
+
+    /// The value without the line break that editors and `echo` put behind it.
+    fn value(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let mut value = Zeroizing::new(Vec::new());
+        match &self.from_file {
+            Some(file) => {
+                let mut file = std::fs::File::open(file)
+                    .map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", file.display())))?;
+                file.read_to_end(&mut value)?;
+            }
+            None if std::io::stdin().is_terminal() => {
+                let typed = Zeroizing::new(rpassword::prompt_password(format!("value of {}: ", self.name))?);
+                value.extend_from_slice(typed.as_bytes());
+            }
+            None => _ = std::io::stdin().read_to_end(&mut value)?,
+        }
+        if value.last() == Some(&b'\n') {
+            value.pop();
+            if value.last() == Some(&b'\r') {
+                value.pop();
+            }
+        }
+        Ok(value)
+    }
+}

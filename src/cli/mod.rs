@@ -1,0 +1,191 @@
+//! The command line: one file per noun. Exit codes: 0 done, 1 refused or failed, 2 usage, 3 broker unreachable.
+
+mod agent;
+mod apply;
+mod audit;
+mod client;
+mod credential;
+mod init;
+mod key;
+mod output;
+mod role;
+mod serve;
+mod session;
+mod status;
+mod token;
+mod upstream;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Overrides};
+use crate::error::Error;
+use output::Output;
+
+/// A credential broker and short-lived token issuer for AI agents.
+#[derive(Debug, Parser)]
+#[command(name = "hallpass", version, about, max_term_width = 110)]
+struct Cli {
+    /// The configuration file [default: ./hallpass.toml]
+    #[arg(long, global = true, env = "HALLPASS_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a broker: master key, first signing keys, database, configuration
+    Init(init::Init),
+    /// Serve
+    Serve(serve::Serve),
+    /// Declare upstreams, resources, roles and agents from a YAML document
+    Apply(apply::Apply),
+    /// What the broker is doing
+    Status,
+    /// Agents: who may ask for tokens
+    #[command(subcommand)]
+    Agent(agent::Agent),
+    /// Sessions: bounded runs of agents
+    #[command(subcommand)]
+    Session(session::Session),
+    /// Tokens
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Upstreams: APIs behind the broker
+    #[command(subcommand)]
+    Upstream(upstream::Upstream),
+    /// Roles: named sets of scopes
+    #[command(subcommand)]
+    Role(role::Role),
+    /// Credentials: the secrets of upstreams
+    #[command(subcommand)]
+    Credential(credential::Credential),
+    /// Signing keys
+    #[command(subcommand)]
+    Key(key::Key),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(audit::Audit),
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// Refused or failed.
+    Failed(String),
+    /// The broker does not answer.
+    Unreachable(String),
+    /// The command line is wrong in a way that clap cannot see.
+    Usage(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// What every command gets.
+struct Context {
+    config: Option<PathBuf>,
+    output: Output,
+}
+
+impl Context {
+    /// The configuration, or all that is wrong with it.
+    fn load(&self, overrides: Overrides) -> Result<Config, Failure> {
+        let default = PathBuf::from("hallpass.toml");
+        let file = self.config.clone().unwrap_or(default);
+        if !file.exists() {
+            return Err(Failure::Failed(format!(
+                "there is no configuration at {}; run 'hallpass init', or give --config FILE or HALLPASS_CONFIG",
+                file.display()
+            )));
+        }
+        crate::config::load(Some(&file), crate::config::environment(), overrides).map_err(|mistakes| {
+            let list: String = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
+            let count = mistakes.len();
+            Failure::Failed(format!(
+                "the configuration has {count} mistake{}:{list}",
+                if count == 1 { "" } else { "s" }
+            ))
+        })
+    }
+
+    /// The broker's admin socket.
+    fn client(&self) -> Result<client::AdminClient, Failure> {
+        Ok(client::AdminClient::new(self.load(Overrides::default())?.listen.admin_socket))
+    }
+}
+
+/// Reads the command line and does it.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with exit code 0.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_) => ExitCode::from(2),
+            };
+        }
+    };
+    // Fails only if a provider was installed before, and nobody else installs one.
+    _ = rustls::crypto::ring::default_provider().install_default().is_ok();
+    hallpass_verify::install_crypto();
+    let context = Context { config: cli.config, output: Output::new(cli.json) };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            context.output.error(&format!("the runtime cannot be started: {error}"));
+            return ExitCode::from(1);
+        }
+    };
+    match runtime.block_on(run(cli.command, &context)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => {
+            context.output.error(&message);
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(message)) => {
+            context.output.error(&message);
+            ExitCode::from(2)
+        }
+        Err(Failure::Unreachable(message)) => {
+            context.output.error(&message);
+            ExitCode::from(3)
+        }
+    }
+}
+
+async fn run(command: Command, context: &Context) -> Outcome {
+    match command {
+        Command::Init(init) => init.run(context).await,
+        Command::Serve(serve) => serve.run(context).await,
+        Command::Apply(apply) => apply.run(context).await,
+        Command::Status => status::run(context).await,
+        Command::Agent(agent) => agent.run(context).await,
+        Command::Session(session) => session.run(context).await,
+        Command::Token(token) => token.run(context).await,
+        Command::Upstream(upstream) => upstream.run(context).await,
+        Command::Role(role) => role.run(context).await,
+        Command::Credential(credential) => credential.run(context).await,
+        Command::Key(key) => key.run(context).await,
+        Command::Audit(audit) => audit.run(context).await,
+    }
+}

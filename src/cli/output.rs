@@ -1,0 +1,109 @@
+//! Printing: JSON for programs, tables for people, colour on a terminal only.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::world::Millis;
+
+/// Where commands print to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    pub(super) json: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// One line to standard output. A reader that went away (`| head`) is no error.
+    pub(super) fn line(&self, text: &str) {
+        _ = writeln!(io::stdout().lock(), "{text}").is_ok();
+    }
+
+    /// One line to standard error.
+    pub(super) fn note(&self, text: &str) {
+        _ = writeln!(io::stderr().lock(), "{text}").is_ok();
+    }
+
+    /// Why it failed.
+    pub(super) fn error(&self, text: &str) {
+        if self.json {
+            self.note(&serde_json::json!({ "error": text }).to_string());
+        } else {
+            self.note(&format!("hallpass: {text}"));
+        }
+    }
+
+    /// The whole answer as JSON, or what `human` makes of it.
+    pub(super) fn show(&self, value: &Value, human: impl FnOnce(&Self, &Value)) {
+        if self.json {
+            self.line(&value.to_string());
+        } else {
+            human(self, value);
+        }
+    }
+
+    /// `name  value`, a line each; what is null is left out.
+    pub(super) fn fields(&self, value: &Value) {
+        let Some(object) = value.as_object() else { return self.line(&plain(value)) };
+        let width = object.keys().map(String::len).max().unwrap_or(0);
+        for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+            let text = if name.ends_with("_at") { time(value) } else { plain(value) };
+            self.line(&format!("{name:width$}  {text}"));
+        }
+    }
+
+    /// A table with these columns; or, if there is nothing in it, `empty`.
+    pub(super) fn table(&self, rows: &Value, columns: &[&str], empty: &str) {
+        let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+        if rows.is_empty() {
+            return self.line(empty);
+        }
+        let cell = |row: &Value, column: &str| {
+            let value = row.get(column).unwrap_or(&Value::Null);
+            if column.ends_with("_at") { time(value) } else { plain(value) }
+        };
+        let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|column| column.to_uppercase()).collect()];
+        lines.extend(rows.iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()));
+        let width =
+            |n: usize| lines.iter().filter_map(|line| line.get(n)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+        for line in &lines {
+            let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            self.line(cells.join("  ").trim_end());
+        }
+    }
+}
+
+/// Whether a person looks at standard error, so that progress makes sense.
+pub(super) fn progress_is_seen() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// A value for people.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(all) if all.is_empty() => "-".to_owned(),
+        Value::Array(all) if all.iter().all(Value::is_string) => {
+            all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Unix milliseconds for people: RFC 3339 in UTC.
+pub(super) fn time(value: &Value) -> String {
+    value.as_i64().map_or_else(|| plain(value), rfc3339)
+}
+
+/// Unix milliseconds as RFC 3339 in UTC, to the second.
+pub(super) fn rfc3339(millis: Millis) -> String {
+    let seconds = OffsetDateTime::from_unix_timestamp(millis.div_euclid(1000));
+    seconds.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| millis.to_string())
+}

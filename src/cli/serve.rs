@@ -1,0 +1,65 @@
+//! `hallpass serve`.
+
+use std::io;
+use std::net::SocketAddr;
+
+use clap::Args;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+
+use crate::app::{Surroundings, seal_process, start};
+use crate::cli::{Context, Failure, Outcome};
+use crate::config::{Log, LogFormat, Overrides};
+
+/// Serve, until SIGTERM or SIGINT.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Listen here instead of at listen.public
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+impl Serve {
+    pub(super) async fn run(self, context: &Context) -> Outcome {
+        let config = context.load(Overrides { listen: self.listen })?;
+        log_to_stderr(&config.log)?;
+        seal_process();
+        let admin = config.listen.admin_socket.clone();
+        // Before the listeners are open, so that no signal is missed.
+        let mut term = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let running = start(config, Surroundings::default()).await?;
+        let (public, ops) = (format!("{}://{}", running.scheme(), running.public), format!("http://{}", running.ops));
+        let ready = json!({ "ready": true, "public": public, "ops": ops, "admin": admin, "issuer": running.issuer });
+        context.output.show(&ready, |output, _| {
+            output.line(&format!(
+                "hallpass is ready: {public} (issuer {}, ops {ops}, admin {})",
+                running.issuer,
+                admin.display()
+            ));
+        });
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new connections; calls under way may finish");
+        running.stop().await;
+        Ok(())
+    }
+}
+
+/// Libraries are kept at `info`: at `trace` some of them would print what goes over their connections.
+fn log_to_stderr(log: &Log) -> Result<(), Failure> {
+    let level = log.level.as_str();
+    let others = if matches!(level, "error" | "warn") { level } else { "info" };
+    let filter = EnvFilter::try_new(format!("{others},hallpass={level},hallpass_verify={level},sqlx=warn"))
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
+    match log.format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Human => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
+    }
+    Ok(())
+}

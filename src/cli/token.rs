@@ -1,0 +1,65 @@
+//! `hallpass token …`. A token is read from standard input, never from the command line, which others can see.
+
+use std::io::IsTerminal as _;
+
+use clap::Subcommand;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::cli::{Context, Failure, Outcome};
+
+/// Tokens.
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// What a token says, and whether it is good; the token comes from standard input
+    Inspect,
+    /// Refuse one token from now on; the token comes from standard input, or name it by --jti
+    Revoke {
+        /// Its id (`jti`, from the audit log)
+        #[arg(long)]
+        jti: Option<String>,
+        /// For the audit log
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+impl Token {
+    pub(super) async fn run(self, context: &Context) -> Outcome {
+        let client = context.client()?;
+        match self {
+            Self::Inspect => {
+                let answer = client.post("/admin/v1/tokens/inspect", &json!({ "token": read()?.as_str() })).await?;
+                context.output.show(&answer, |output, answer| {
+                    output.fields(&answer["claims"]);
+                    match answer["why_not"].as_str() {
+                        None => output.line("good"),
+                        Some(why) => output.line(&format!("not good: {why}")),
+                    }
+                });
+            }
+            Self::Revoke { jti, reason } => {
+                let body = match &jti {
+                    Some(jti) => json!({ "jti": jti, "reason": reason }),
+                    None => json!({ "token": read()?.as_str(), "reason": reason }),
+                };
+                let answer = client.post("/admin/v1/tokens/revoke", &body).await?;
+                context.output.show(&answer, |output, answer| {
+                    output.line(&format!("{} is refused from now on", answer["jti"].as_str().unwrap_or_default()));
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read() -> Result<Zeroizing<String>, Failure> {
+    if std::io::stdin().is_terminal() {
+        return rpassword::prompt_password("token: ").map(Zeroizing::new).map_err(Failure::from);
+    }
+    let text = std::io::read_to_string(std::io::stdin()).map(Zeroizing::new)?;
+    if text.trim().is_empty() {
+        return Err(Failure::Usage("give the token on standard input".into()));
+    }
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}

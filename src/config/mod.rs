@@ -1,0 +1,339 @@
+//! The settings: read from `hallpass.toml` and the environment, checked as a whole, typed ever after.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::error::Error;
+use crate::secret::SecretBytes;
+
+mod check;
+mod issuer;
+mod keys;
+mod mistake;
+mod read;
+mod sources;
+mod template;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use mistake::{Mistake, Place};
+pub use template::template;
+
+/// What the command line says over the file and the environment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overrides {
+    /// `serve --listen`: the public listener's address.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Reads `file` (none: defaults alone), lets `env` win over it and `overrides` over both, and checks all of it.
+///
+/// Either every setting is right, or every mistake is told at once, in the order of the file.
+pub fn load(
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    overrides: Overrides,
+) -> Result<Config, Vec<Mistake>> {
+    let mut reader = read::Reader::new(file, env);
+    let config = reader.parsed().then(|| validate::validate(&mut reader, overrides)).flatten();
+    match (config, reader.into_mistakes()) {
+        (Some(config), mistakes) if mistakes.is_empty() => Ok(config),
+        (_, mistakes) => Err(mistakes),
+    }
+}
+
+/// The process's own environment, for [`load`]. Unlike `std::env::vars` it does not panic on a value that is no
+/// UTF-8; of our variables `load` names such a value as a mistake.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+/// All settings of one node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The configured issuer in its one canonical spelling, without a slash at its end; see [`Config::issuer_for`].
+    pub issuer: Option<String>,
+    /// Whether an http issuer may be other than loopback.
+    pub insecure_http: bool,
+    /// This node's name.
+    pub node: String,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[tls]`; none: plain HTTP.
+    pub tls: Option<Tls>,
+    /// `[database]`
+    pub database: Database,
+    /// `[vault]`
+    pub vault: Vault,
+    /// `[tokens]`
+    pub tokens: Tokens,
+    /// `[keys]`
+    pub keys: Keys,
+    /// `[revocations]`
+    pub revocations: Revocations,
+    /// `[audit]`
+    pub audit: Audit,
+    /// `[exchange]`
+    pub exchange: Exchange,
+    /// `[log]`
+    pub log: Log,
+}
+
+impl Config {
+    /// The issuer of a broker whose public listener is bound to `bound`: the configured one, or the address itself.
+    pub fn issuer_for(&self, bound: SocketAddr) -> String {
+        match &self.issuer {
+            Some(issuer) => issuer.clone(),
+            None => derived_issuer(self.tls.is_some(), bound),
+        }
+    }
+
+    /// Where metrics and health listen when the public listener is bound to `bound`: the configured address, or the
+    /// same IP and the next port (any free port, if the public one was any free port).
+    pub fn ops_for(&self, bound: SocketAddr) -> SocketAddr {
+        let next = if self.listen.public.port() == 0 { 0 } else { bound.port().checked_add(1).unwrap_or(0) };
+        self.listen.ops.unwrap_or_else(|| SocketAddr::new(bound.ip(), next))
+    }
+}
+
+/// `scheme://host:port` as a URL parser would write it, so that it compares byte for byte with what clients send.
+fn derived_issuer(tls: bool, bound: SocketAddr) -> String {
+    let text = format!("{}://{bound}", if tls { "https" } else { "http" });
+    Url::parse(&text).map_or(text, |url| url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// The listeners.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// The public listener; port 0 asks for any free port.
+    pub public: SocketAddr,
+    /// Metrics and health; see [`Config::ops_for`].
+    pub ops: Option<SocketAddr>,
+    /// The admin interface's unix socket.
+    pub admin_socket: PathBuf,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// In which a request's head must have arrived.
+    pub header_timeout: Duration,
+    /// Size of a request's head.
+    pub max_header_bytes: usize,
+    /// What calls in flight get to finish.
+    pub drain: Duration,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+}
+
+/// TLS of the public listener. Both files could be read when the settings were.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Certificate chain, PEM.
+    pub cert_file: PathBuf,
+    /// Private key, PEM, its owner's alone.
+    pub key_file: PathBuf,
+}
+
+/// Where data is kept.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Engine and place.
+    pub target: DatabaseTarget,
+    /// Connections at once.
+    pub max_connections: u32,
+}
+
+/// Which engine, and where.
+#[derive(Debug, Clone)]
+pub enum DatabaseTarget {
+    /// An SQLite file, already relative to the right directory.
+    Sqlite(PathBuf),
+    /// A `postgres://` URL (UTF-8), which may hold a password.
+    Postgres(SecretBytes),
+}
+
+/// Where the master key comes from.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    /// The key in force.
+    pub master_key: MasterKey,
+    /// The key before it, during a rewrap.
+    pub previous_master_key_file: Option<PathBuf>,
+}
+
+/// The source of a master key.
+#[derive(Debug, Clone)]
+pub enum MasterKey {
+    /// A file.
+    File(PathBuf),
+    /// The environment variable of this name.
+    Variable(String),
+    /// The output of a program.
+    Command(Command),
+}
+
+/// A program and its arguments, run without a shell.
+#[derive(Clone)]
+pub struct Command {
+    /// The program.
+    pub program: String,
+    /// Its arguments, which may be secret.
+    pub arguments: Vec<String>,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Command({:?}, {} arguments)", self.program, self.arguments.len())
+    }
+}
+
+/// How long tokens, sessions and secrets last.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// An access token's life.
+    pub lifetime: Duration,
+    /// A session's, when none is asked for.
+    pub session: Duration,
+    /// The longest session that may be asked for.
+    pub session_max: Duration,
+    /// By which the clocks of others may differ.
+    pub leeway: Duration,
+    /// For how long a rotated client secret still works.
+    pub secret_grace: Duration,
+}
+
+/// The signing keys.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// How they sign.
+    pub algorithm: SigningAlgorithm,
+    /// How long one signs.
+    pub rotate: Duration,
+    /// How long the next is published before it signs.
+    pub publish_ahead: Duration,
+}
+
+/// How tokens are signed (RFC 7518 section 3.1, RFC 8037).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SigningAlgorithm {
+    /// ECDSA with P-256 and SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+}
+
+impl FromStr for SigningAlgorithm {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "ES256" => Ok(Self::Es256),
+            "EdDSA" => Ok(Self::EdDsa),
+            "RS256" => Ok(Self::Rs256),
+            _ => Err(Error::invalid("unknown_algorithm", "the algorithm is not known; use ES256, EdDSA or RS256")),
+        }
+    }
+}
+
+impl fmt::Display for SigningAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
+        })
+    }
+}
+
+/// The signed revocation list.
+#[derive(Debug, Clone)]
+pub struct Revocations {
+    /// Between two signings.
+    pub sign_every: Duration,
+    /// After which nobody may rely on a list: the bound of P3.
+    pub max_age: Duration,
+}
+
+/// The audit log.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// Records after which a checkpoint is signed.
+    pub checkpoint_every_records: u64,
+    /// Time after which one is signed in any case.
+    pub checkpoint_every: Duration,
+    /// Records in one transaction.
+    pub max_batch: usize,
+    /// Records that may wait for theirs.
+    pub max_waiting: usize,
+}
+
+/// Brokered calls.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// To reach the upstream.
+    pub connect_timeout: Duration,
+    /// Until the response's head.
+    pub response_timeout: Duration,
+    /// Between two pieces of a body.
+    pub idle_timeout: Duration,
+    /// Size of a request's body.
+    pub max_request_bytes: u64,
+    /// Size of a response's body.
+    pub max_response_bytes: u64,
+    /// Calls in flight at once.
+    pub max_calls: usize,
+    /// Verified tokens that are remembered.
+    pub token_cache: usize,
+}
+
+/// The log of the process (not the audit log).
+#[derive(Debug, Clone, Copy)]
+pub struct Log {
+    /// How it is written.
+    pub format: LogFormat,
+    /// How much of it.
+    pub level: LogLevel,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What looks wrong.
+    Warn,
+    /// What happens.
+    Info,
+    /// How it happens.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+impl LogLevel {
+    /// Its name, as `tracing` and the settings write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Agents: register, list, show, suspend, resume, revoke, rotate-secret.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State as AxumState};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::http::State;
+use crate::http::admin::{Admin, Input, Reason, json as reply, unrecorded};
+use crate::http::reply::Problem;
+use crate::model::{Agent, AgentStatus, Change, StoredSecret, check_name};
+use crate::secret::{ClientSecret, client_secret_digest, random_id};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct Register {
+    name: String,
+    #[serde(default)]
+    roles: Vec<String>,
+}
+
+pub(in crate::http) async fn register(
+    AxumState(state): AxumState<State>,
+    admin: Admin,
+    Input(input): Input<Register>,
+) -> Result<Response, Problem> {
+    do_register(&state, &admin, input).await.map_err(|error| admin.problem(error))
+}
+
+async fn do_register(state: &State, admin: &Admin, input: Register) -> Result<Response> {
+    check_name("agent", &input.name).map_err(|problem| Error::invalid("bad_name", problem))?;
+    let _turn = state.one_admin_at_a_time.lock().await;
+    if state.registry.find_agent(&input.name).is_some() {
+        return Err(Error::conflict(
+            "agent_exists",
+            format!("there is an agent '{}' already; pick another name", input.name),
+        ));
+    }
+    check_roles(state, &input.roles)?;
+    let now = state.world.now();
+    let (secret, stored) = new_secret(state);
+    let agent = Agent {
+        id: random_id("ag_", state.world.entropy.as_ref()).into(),
+        name: input.name.into(),
+        status: AgentStatus::Active,
+        roles: input.roles,
+        secrets: vec![stored],
+        created_at: now,
+    };
+    let event = admin.event_of("agent register", &agent);
+    let mut answer = view(&agent);
+    state.ledger.commit(vec![event], vec![Change::PutAgent(Arc::new(agent))]).await.map_err(unrecorded)?;
+    show_once(&mut answer, &secret);
+    Ok(reply(&answer))
+}
+
+/// The one place where a client secret leaves in the clear.
+fn show_once(answer: &mut Value, secret: &ClientSecret) {
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("client_secret".into(), secret.expose().into());
+    }
+}
+
+fn new_secret(state: &State) -> (ClientSecret, StoredSecret) {
+    let secret = ClientSecret::generate(state.world.entropy.as_ref());
+    let digest = client_secret_digest(&state.client_secret_key, secret.expose());
+    (secret, StoredSecret { digest, created_at: state.world.now(), expires_at: None })
+}
+
+pub(super) fn check_roles(state: &State, roles: &[String]) -> Result<()> {
+    let definitions = state.registry.definitions();
+    match roles.iter().find(|role| definitions.role(role).is_none()) {
+        Some(role) => Err(Error::invalid(
+            "role_unknown",
+            format!("there is no role '{}'; declare it with 'hallpass apply' first", role.escape_debug()),
+        )),
+        None => Ok(()),
+    }
+}
+
+pub(in crate::http) async fn list(AxumState(state): AxumState<State>, _: Admin) -> Response {
+    let agents: Vec<Value> = state.registry.agents().iter().map(|agent| view(agent)).collect();
+    reply(&json!({ "agents": agents }))
+}
+
+pub(in crate::http) async fn show(
+    AxumState(state): AxumState<State>,
+    admin: Admin,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let agent = find(&state, &name).map_err(|error| admin.problem(error))?;
+    let mut answer = view(&agent);
+    if let Some(object) = answer.as_object_mut() {
+        let scopes = state.registry.definitions().scopes_of(&agent);
+        object.insert("scope".into(), scopes.to_string().into());
+        let now = state.world.now();
+        let sessions = state.registry.sessions(now).iter().filter(|session| session.agent_id == agent.id).count();
+        object.insert("sessions".into(), sessions.into());
+        let good = agent.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|end| now < end));
+        object.insert(
+            "secrets".into(),
+            good.map(|secret| json!({ "created_at": secret.created_at, "expires_at": secret.expires_at })).collect(),
+        );
+    }
+    Ok(reply(&answer))
+}
+
+pub(in crate::http) async fn suspend(
+    AxumState(state): AxumState<State>,
+    admin: Admin,
+    Path(name): Path<String>,
+    Input(reason): Input<Reason>,
+) -> Result<Response, Problem> {
+    stop(&state, &admin, &name, AgentStatus::Suspended, reason).await.map_err(|error| admin.problem(error))
+}
+
+pub(in crate::http) async fn revoke(
+    AxumState(state): AxumState<State>,
+    admin: Admin,
+    Path(name): Path<String>,
+    Input(reason): Input<Reason>,
+) -> Result<Response, Problem> {
+    stop(&state, &admin, &name, AgentStatus::Revoked, reason).await.map_err(|error| admin.problem(error))
+}
+
+async fn stop(state: &State, admin: &Admin, name: &str, status: AgentStatus, reason: Reason) -> Result<Response> {
+    let reason = reason.checked()?;
+    let _turn = state.one_admin_at_a_time.lock().await;
+    let agent = find(state, name)?;
+    if agent.status == AgentStatus::Revoked && status == AgentStatus::Suspended {
+        return Err(Error::conflict("agent_revoked", "this agent is revoked for good; there is nothing to suspend"));
+    }
+    state.issuer.stop_agent(&agent, status, &admin.actor(reason)).await.map_err(unrecorded)?;
+    Ok(reply(&view(&Agent { status, ..Agent::clone(&agent) })))
+}
+
+pub(in crate::http) async fn resume(
+    AxumState(state): AxumState<State>,
+    admin: Admin,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    do_resume(&state, &admin, &name).await.map_err(|error| admin.problem(error))
+}
+
+async fn do_resume(state: &State, admin: &Admin, name: &str) -> Result<Response> {
+    let _turn = state.one_admin_at_a_time.lock().await;
+    let agent = find(state, name)?;
+    if agent.status == AgentStatus::Revoked {
+        return Err(Error::conflict("agent_revoked", "a revoked agent does not come back; register a new one"));
+    }
+    let resumed = Agent { status: AgentStatus::Active, ..Agent::clone(&agent) };
+    let event = admin.event_of("agent resume", &resumed);
+    let answer = view(&resumed);
+    state.ledger.commit(vec![event], vec![Change::PutAgent(Arc::new(resumed))]).await.map_err(unrecorded)?;
+    Ok(reply(&answer))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct RotateSecret {
+    #[serde(default)]
+    grace_seconds: Option<i64>,
+}
+
+pub(in crate::http) async fn rotate_secret(
+    AxumState(state): AxumState<State>,
+    admin: Admin,
+    Path(name): Path<String>,
+    Input(input): Input<RotateSecret>,
+) -> Result<Response, Problem> {
+    do_rotate(&state, &admin, &name, input).await.map_err(|error| admin.problem(error))
+}
+
+async fn do_rotate(state: &State, admin: &Admin, name: &str, input: RotateSecret) -> Result<Response> {
+    let default = i64::try_from(state.config.tokens.secret_grace.as_secs()).unwrap_or(0);
+    let grace = input.grace_seconds.unwrap_or(default);
+    if !(0..=30 * 86_400).contains(&grace) {
+        return Err(Error::invalid("bad_grace", "grace_seconds is 0 to 2592000 (30 days)"));
+    }
+    let _turn = state.one_admin_at_a_time.lock().await;
+    let agent = find(state, name)?;
+    if agent.status == AgentStatus::Revoked {
+        return Err(Error::conflict("agent_revoked", "a revoked agent gets no new secret; register a new one"));
+    }
+    let (secret, stored) = new_secret(state);
+    let others_end = state.world.now() + grace * 1000;
+    let event = admin.event_of("agent rotate-secret", &agent);
+    let change = Change::AddSecret { agent_id: agent.id.clone(), secret: stored, others_end };
+    state.ledger.commit(vec![event], vec![change]).await.map_err(unrecorded)?;
+    let mut answer = view(&agent);
+    show_once(&mut answer, &secret);
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("old_secret_valid_until".into(), others_end.into());
+    }
+    Ok(reply(&answer))
+}
+
+pub(super) fn find(state: &State, name: &str) -> Result<Arc<Agent>> {
+    state.registry.find_agent(name).ok_or_else(|| {
+        Error::not_found(
+            "agent_unknown",
+            format!("there is no agent '{}'; see 'hallpass agent list'", name.escape_debug()),
+        )
+    })
+}
+
+fn view(agent: &Agent) -> Value {
+    json!({
+        "client_id": &*agent.id,
+        "name": &*agent.name,
+        "status": agent.status,
+        "roles": agent.roles,
+        "created_at": agent.created_at,
+    })
+}

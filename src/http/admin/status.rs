@@ -1,0 +1,36 @@
+//! What the broker is doing; and a checkpoint of its log.
+
+use axum::extract::State as AxumState;
+use axum::response::Response;
+use serde_json::json;
+
+use crate::http::State;
+use crate::http::admin::{Admin, json as reply, unrecorded};
+use crate::http::reply::Problem;
+
+pub(in crate::http) async fn status(AxumState(state): AxumState<State>, _: Admin) -> Response {
+    let now = state.world.now();
+    let (version, revoked) = state.registry.revoked().entries();
+    reply(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "issuer": &*state.issuer_url,
+        "node": state.config.node,
+        "database": state.store.engine(),
+        "audit_log_writable": state.ledger.is_healthy(),
+        "agents": state.registry.agents().len(),
+        "sessions": state.registry.sessions(now).len(),
+        "upstreams": state.registry.definitions().upstreams().count(),
+        "credentials": state.registry.credentials().len(),
+        "revocations": revoked.len(),
+        "revocation_version": version,
+        "signing_key": state.registry.keys().active_kid(),
+        "signing_algorithm": state.registry.keys().algorithm(),
+        "master_key": state.vault.load().current_id().to_string(),
+        "time": now,
+    }))
+}
+
+pub(in crate::http) async fn checkpoint(AxumState(state): AxumState<State>, admin: Admin) -> Result<Response, Problem> {
+    let jws = state.ledger.checkpoint().await.map_err(|error| admin.problem(unrecorded(error)))?;
+    Ok(reply(&json!({ "checkpoint": jws })))
+}

@@ -1,0 +1,67 @@
+//! `ANY /exchange/{upstream}/{path…}`: the brokered call.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Request, State as AxumState};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt as _;
+
+use crate::broker::{BodyError, Call};
+use crate::error::Error;
+use crate::http::State;
+use crate::http::extract::{RequestId, agent_token, token_stays_here};
+use crate::http::reply::Problem;
+use crate::model::Target;
+
+pub(super) async fn exchange(
+    AxumState(state): AxumState<State>,
+    Extension(RequestId(id)): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let problem = |error: Error| Problem::new(error, &id);
+
+    // The path as it came: nothing on the way here has decoded or cleaned it.
+    let below = parts.uri.path().strip_prefix("/exchange/").unwrap_or_default();
+    let (name, path) =
+        below.split_once('/').map_or((below, ""), |(name, _)| (name, below.get(name.len()..).unwrap_or("")));
+    let upstream = state.registry.definitions().upstream(name).cloned();
+    let injection = upstream.as_ref().map(|upstream| &upstream.definition().inject);
+
+    // Who, before what: a stranger learns nothing of upstreams and paths.
+    let mut target = Target::parse(path, parts.uri.query());
+    let token = agent_token(&parts.headers, target.as_mut().ok(), injection).map_err(problem)?;
+    let token = token.ok_or_else(|| Problem::no_token(&id))?;
+    let claims = match state.broker.authenticate(&token, upstream.as_ref().map(|_| name)) {
+        Ok(claims) => claims,
+        Err(refusal) => {
+            state.broker.token_refused(&token, refusal, name, &id).await;
+            return Err(Problem::of_token(refusal, &id));
+        }
+    };
+
+    let target = target.map_err(|error| problem(Error::invalid(error.code(), error.to_string())))?;
+    let unknown = || {
+        problem(Error::not_found(
+            "upstream_unknown",
+            "there is no upstream of this name; see the paths that the admin gave you",
+        ))
+    };
+    let upstream = upstream.ok_or_else(unknown)?;
+    token_stays_here(&token, &parts.headers, &target, Some(&upstream.definition().inject)).map_err(problem)?;
+    drop(token);
+
+    let call = Call {
+        claims,
+        upstream,
+        method: parts.method,
+        target,
+        headers: parts.headers,
+        body: body.map_err(|_| BodyError::Broken).boxed_unsync(),
+        request_id: id.clone(),
+    };
+    match state.broker.call(call).await {
+        Ok(answer) => Ok(answer.map(Body::new).into_response()),
+        Err(error) => Err(Problem::of_call(error, &id)),
+    }
+}

@@ -1,0 +1,276 @@
+//! Reading requests: strictly, once, here.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Request, State as AxumState};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Version};
+use http_body_util::{BodyExt as _, Limited};
+use percent_encoding::percent_decode;
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::http::State;
+use crate::http::reply::Problem;
+use crate::issue::{Presented, TokenError};
+use crate::model::{Injection, Target};
+use crate::secret::random_id;
+
+/// Where an answer says which request it answers.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Form bodies above this are refused unread.
+const MAX_FORM: usize = 64 * 1024;
+
+/// The id of a request: made here, never taken from the caller, who could otherwise write into our log.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) Arc<str>);
+
+/// What every request passes first.
+pub(super) async fn front_door(AxumState(state): AxumState<State>, mut request: Request, next: Next) -> Response {
+    let id: Arc<str> = random_id("rq_", state.world.entropy.as_ref()).into();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = match unambiguous(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Problem::new(error, &id).into_response(),
+    };
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// What two parsers could read in two ways is refused (P8).
+fn unambiguous(request: &Request) -> Result<(), Error> {
+    if request.method() == Method::CONNECT || request.method() == Method::TRACE {
+        return Err(Error::invalid("method_not_supported", "CONNECT and TRACE are not for this server"));
+    }
+    if request.version() < Version::HTTP_2 && request.uri().authority().is_some() {
+        // RFC 9112 §3.2.2: the authority in the target would overrule Host. No client of an origin server sends this.
+        return Err(Error::invalid(
+            "target_absolute_form",
+            "write the path only, not a whole URL, in the request line",
+        ));
+    }
+    for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
+        if request.headers().get_all(&name).iter().nth(1).is_some() {
+            return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));
+        }
+    }
+    Ok(())
+}
+
+/// 404 in the form of all errors.
+pub(super) async fn no_such_route(axum::Extension(id): axum::Extension<RequestId>) -> Problem {
+    Problem::new(
+        Error::not_found("no_such_route", "there is nothing at this path; see the README for the endpoints"),
+        &id.0,
+    )
+}
+
+/// 405 in the form of all errors.
+pub(super) async fn no_such_method(axum::Extension(id): axum::Extension<RequestId>) -> Response {
+    let error = Error::invalid("method_not_allowed", "this path does not take this method");
+    let mut response = Problem::new(error, &id.0).into_response();
+    *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+/// A form that was read by RFC 6749's rules.
+#[derive(Debug)]
+pub(super) struct Form {
+    pairs: Vec<(String, Zeroizing<String>)>,
+}
+
+impl Form {
+    /// Reads `application/x-www-form-urlencoded` (RFC 6749 §3.2): an empty value counts as left out; a repeated
+    /// parameter is an error, except `resource` (RFC 8707 §2).
+    pub(super) async fn read(request: Request) -> Result<(HeaderMap, Self), TokenError> {
+        let (parts, body) = request.into_parts();
+        let content_type =
+            parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            return Err(invalid("send the parameters as application/x-www-form-urlencoded"));
+        }
+        if parts.uri.query().is_some() {
+            // §3.2: credentials in a URL end up in logs.
+            return Err(invalid("send the parameters in the body, not in the URL"));
+        }
+        let too_large = |_| invalid("the request body could not be read, or is larger than 64 KiB");
+        let body = Limited::new(body, MAX_FORM).collect().await.map_err(too_large)?.to_bytes();
+        Ok((parts.headers, Self { pairs: parse_form(&body)? }))
+    }
+
+    /// A parameter's value.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter's value, owned.
+    pub(super) fn take(&self, name: &str) -> Option<String> {
+        self.get(name).map(str::to_owned)
+    }
+
+    /// All values of a parameter.
+    pub(super) fn all(&self, name: &str) -> Vec<String> {
+        self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.to_string()).collect()
+    }
+}
+
+fn parse_form(body: &Bytes) -> Result<Vec<(String, Zeroizing<String>)>, TokenError> {
+    let mut pairs: Vec<(String, Zeroizing<String>)> = Vec::new();
+    for piece in body.split(|b| *b == b'&').filter(|piece| !piece.is_empty()) {
+        let (key, value) = match piece.iter().position(|b| *b == b'=').and_then(|at| piece.split_at_checked(at)) {
+            Some((key, value)) => (key, value.get(1..).unwrap_or_default()),
+            None => (piece, &[][..]),
+        };
+        let key = form_decode(key).ok_or_else(|| invalid("a parameter name is not form-urlencoded UTF-8"))?;
+        let value = form_decode(value).ok_or_else(|| invalid("a parameter value is not form-urlencoded UTF-8"))?;
+        if value.is_empty() {
+            continue;
+        }
+        if pairs.iter().any(|(there, _)| *there == *key) && *key != "resource" {
+            return Err(invalid("a parameter is there twice"));
+        }
+        pairs.push((key.to_string(), value));
+    }
+    Ok(pairs)
+}
+
+/// `application/x-www-form-urlencoded` decoding, strict: a stray percent sign or what is not UTF-8 is an error.
+fn form_decode(raw: &[u8]) -> Option<Zeroizing<String>> {
+    let mut rest = raw;
+    while let Some(at) = rest.iter().position(|b| *b == b'%') {
+        let hex = rest.get(at + 1..at + 3)?;
+        if !hex.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        rest = rest.get(at + 3..)?;
+    }
+    let spaced: Zeroizing<Vec<u8>> = Zeroizing::new(raw.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect());
+    String::from_utf8(percent_decode(&spaced).collect()).ok().map(Zeroizing::new)
+}
+
+fn invalid(message: &str) -> TokenError {
+    TokenError::InvalidRequest(message.to_owned())
+}
+
+/// Client authentication (RFC 6749 §2.3): Basic, or `client_id` and `client_secret` in the body; never both.
+pub(super) fn client_authentication(headers: &HeaderMap, form: &Form) -> Result<Presented, TokenError> {
+    let in_body = form.get("client_secret");
+    let Some(authorization) = headers.get(header::AUTHORIZATION) else {
+        return Ok(match (form.get("client_id"), in_body) {
+            (Some(id), Some(secret)) => {
+                Presented::Secret { id: id.to_owned(), secret: Zeroizing::new(secret.to_owned()) }
+            }
+            _ => Presented::Nothing,
+        });
+    };
+    if in_body.is_some() {
+        return Err(invalid("authenticate by one method: either Authorization or client_secret in the body"));
+    }
+    let Some((id, secret)) = basic(authorization) else { return Ok(Presented::Nothing) };
+    // §2.3.1: both halves are form-urlencoded inside.
+    let (Some(id), Some(secret)) = (form_decode(id.as_bytes()), form_decode(secret.as_bytes())) else {
+        return Ok(Presented::Nothing);
+    };
+    if form.get("client_id").is_some_and(|in_body| *in_body != **id) {
+        return Err(invalid("client_id in the body is another one than in Authorization"));
+    }
+    Ok(Presented::Secret { id: id.to_string(), secret })
+}
+
+/// `Basic base64(user:password)` (RFC 7617).
+fn basic(value: &HeaderValue) -> Option<(Zeroizing<String>, Zeroizing<String>)> {
+    let encoded = scheme(value, "Basic")?;
+    let decoded = Zeroizing::new(STANDARD.decode(encoded).ok()?);
+    let text = std::str::from_utf8(&decoded).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((Zeroizing::new(user.to_owned()), Zeroizing::new(password.to_owned())))
+}
+
+/// What follows an authentication scheme; schemes are case-insensitive (RFC 9110 §11.1).
+fn scheme<'a>(value: &'a HeaderValue, wanted: &str) -> Option<&'a str> {
+    let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(wanted).then(|| rest.trim_matches(' '))
+}
+
+/// `Authorization: Bearer …` (RFC 6750 §2.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|value| scheme(value, "Bearer"))
+}
+
+/// The agent's token: in `Authorization: Bearer`, or where the upstream's own key would have gone, so that an SDK
+/// works by changing only its base URL and its key. Taken out of the target if it was there.
+///
+/// # Errors
+/// Two tokens: which one would count, nobody knows.
+pub(super) fn agent_token(
+    headers: &HeaderMap,
+    target: Option<&mut Target>,
+    injection: Option<&Injection>,
+) -> Result<Option<Zeroizing<String>>, Error> {
+    let mut found: Vec<Zeroizing<String>> = Vec::with_capacity(1);
+    if let Some(token) = bearer(headers) {
+        found.push(Zeroizing::new(token.to_owned()));
+    }
+    match injection {
+        Some(Injection::Header { name, prefix, .. }) => {
+            let mut values = headers.get_all(name.as_str()).iter();
+            let (first, second) = (values.next(), values.next());
+            if second.is_some() {
+                return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));
+            }
+            let value = first.and_then(|value| value.to_str().ok());
+            let is_bearer = name.eq_ignore_ascii_case("authorization") && !found.is_empty();
+            if let Some(value) = value.filter(|_| !is_bearer) {
+                found.push(Zeroizing::new(value.strip_prefix(prefix.as_str()).unwrap_or(value).to_owned()));
+            }
+        }
+        Some(Injection::Basic { .. }) => {
+            found.extend(headers.get(header::AUTHORIZATION).and_then(basic).map(|(_, password)| password));
+        }
+        Some(Injection::Query { name, .. }) => {
+            if let Some(target) = target {
+                let taken = target.take_query(name).map_err(|error| Error::invalid(error.code(), error.to_string()))?;
+                found.extend(taken.map(Zeroizing::new));
+            }
+        }
+        Some(Injection::Bearer { .. }) | None => {}
+    }
+    if found.len() > 1 {
+        return Err(Error::invalid("token_twice", "the token is there twice; send it once"));
+    }
+    Ok(found.pop())
+}
+
+/// Refuses a request that carries the agent's token in yet another place, from where it would travel on.
+pub(super) fn token_stays_here(
+    token: &str,
+    headers: &HeaderMap,
+    target: &Target,
+    own: Option<&Injection>,
+) -> Result<(), Error> {
+    let token_in =
+        |text: &[u8]| text.len() >= token.len() && text.windows(token.len()).any(|part| part == token.as_bytes());
+    let own_header = match own {
+        Some(Injection::Header { name, .. }) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    };
+    let misplaced = headers.iter().any(|(name, value)| {
+        *name != header::AUTHORIZATION && own_header.as_deref() != Some(name.as_str()) && token_in(value.as_bytes())
+    });
+    if misplaced || token_in(target.path_and_query().as_bytes()) {
+        return Err(Error::invalid(
+            "token_misplaced",
+            "the token is in a header or parameter that would travel on to the upstream",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `POST /oauth2/introspect` (RFC 7662), for agents that hold `hallpass:introspect`.
+
+use axum::extract::{Request, State as AxumState};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde_json::json;
+
+use crate::http::State;
+use crate::http::extract::{Form, RequestId, bearer, client_authentication};
+use crate::http::reply::{OAuthError, no_store};
+use crate::issue::TokenError;
+
+pub(super) async fn introspect(
+    AxumState(state): AxumState<State>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, OAuthError> {
+    let refuse = |error| OAuthError::new(error, &id.0);
+    let (headers, form) = Form::read(request).await.map_err(refuse)?;
+    // §2.1: the endpoint must not be a place to try stolen tokens out.
+    let allowed = match bearer(&headers) {
+        Some(token) if form.get("client_secret").is_none() => {
+            let claims = state.issuer.introspect(token).map_err(|refusal| OAuthError::of_bearer(refusal, &id.0))?;
+            state.issuer.token_may_introspect(&claims)
+        }
+        _ => {
+            let presented = client_authentication(&headers, &form).map_err(refuse)?;
+            let agent = state.issuer.authenticate(&presented, state.world.now());
+            let agent = agent.map_err(|reason| {
+                tracing::debug!(reason, "introspection refused");
+                refuse(TokenError::InvalidClient)
+            })?;
+            state.issuer.may_introspect(&agent)
+        }
+    };
+    if !allowed {
+        let text = "this agent's roles do not give hallpass:introspect";
+        return Err(refuse(TokenError::UnauthorizedClient(text.into())));
+    }
+    let token = form.get("token").ok_or_else(|| refuse(TokenError::InvalidRequest("token is missing".into())))?;
+    let body = match state.issuer.introspect(token) {
+        Ok(claims) => json!({
+            "active": true,
+            "iss": claims.iss,
+            "sub": claims.sub,
+            "client_id": claims.client_id,
+            "aud": claims.aud,
+            "exp": claims.exp,
+            "iat": claims.iat,
+            "jti": claims.jti,
+            "scope": claims.scope,
+            "sid": claims.sid,
+            "token_type": "Bearer",
+        }),
+        // §2.2: nothing else, whatever the reason.
+        Err(_) => json!({ "active": false }),
+    };
+    let mut response = Json(body).into_response();
+    no_store(response.headers_mut());
+    Ok(response)
+}

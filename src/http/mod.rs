@@ -1,0 +1,75 @@
+//! The doors: axum lives here and nowhere else.
+
+mod admin;
+mod discovery;
+mod exchange;
+mod extract;
+mod introspect;
+mod ops;
+pub mod reply;
+mod revocations;
+mod revoke;
+pub mod routes;
+mod serve;
+mod token;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::audit::Ledger;
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::issue::{Issuer, KeyKeeper};
+use crate::registry::Registry;
+use crate::secret::SecretBytes;
+use crate::store::Store;
+use crate::vault::Vault;
+use crate::world::World;
+
+pub use admin::{MasterKeyFiles, finish_rewrap, write_private};
+pub use serve::{Listeners, bind_admin, serve};
+
+/// What handlers work with. Cheap to clone.
+pub type State = Arc<Parts>;
+
+/// The parts, wired together by `app.rs`.
+pub struct Parts {
+    /// As it was loaded.
+    pub config: Config,
+    /// `iss`.
+    pub issuer_url: Arc<str>,
+    /// Time and randomness.
+    pub world: World,
+    /// The in-memory view.
+    pub registry: Arc<Registry>,
+    /// The audit log, and the only way to change anything.
+    pub ledger: Ledger,
+    /// For health only.
+    pub store: Store,
+    /// Opens and seals.
+    pub vault: Arc<ArcSwap<Vault>>,
+    /// Tokens.
+    pub issuer: Issuer,
+    /// Signing keys.
+    pub keys: KeyKeeper,
+    /// Brokered calls.
+    pub broker: Broker,
+    /// HMAC key of client secrets.
+    pub client_secret_key: SecretBytes,
+    /// Where the master key lies, for `credential rewrap`.
+    pub master_key_files: MasterKeyFiles,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+    /// Admin changes come one after the other: each checks what is there before it changes it.
+    pub one_admin_at_a_time: tokio::sync::Mutex<()>,
+    /// The signed revocation list, made anew when it is old or something was revoked.
+    pub revocation_list: revocations::SignedLists,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}

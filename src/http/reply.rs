@@ -1,0 +1,208 @@
+//! Errors → HTTP: here, and only here.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use hallpass_verify::Refusal;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+
+use crate::broker::CallError;
+use crate::error::{Error, Kind};
+use crate::issue::TokenError;
+
+/// RFC 9457 problem details, with a stable `code` and the request id.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    request_id: Arc<str>,
+    challenge: Option<String>,
+}
+
+impl Problem {
+    /// Of an error; what only the log may know goes to the log.
+    pub fn new(error: Error, request_id: &Arc<str>) -> Self {
+        let status = status(error.kind);
+        if let Some(detail) = &error.detail {
+            if status.is_server_error() {
+                tracing::warn!(request_id = &**request_id, code = error.code, detail, "request failed");
+            } else {
+                tracing::debug!(request_id = &**request_id, code = error.code, detail, "request refused");
+            }
+        }
+        Self { status, code: error.code, message: error.message, request_id: request_id.clone(), challenge: None }
+    }
+
+    /// A brokered call that was not made, or not answered.
+    pub fn of_call(error: CallError, request_id: &Arc<str>) -> Self {
+        match error {
+            CallError::Other(error) => Self::new(error, request_id),
+            CallError::Token(refusal) => Self::of_token(refusal, request_id),
+            CallError::MissingScope(scope) => Self {
+                status: StatusCode::FORBIDDEN,
+                code: "insufficient_scope",
+                message: format!(
+                    "this call takes the scope '{scope}'; ask for a token with it, or ask the admin for a role that gives it"
+                ),
+                request_id: request_id.clone(),
+                // RFC 6750 §3.1
+                challenge: Some(format!(r#"Bearer realm="hallpass", error="insufficient_scope", scope="{scope}""#)),
+            },
+        }
+    }
+
+    /// A token that is not good (RFC 6750 §3.1 `invalid_token`).
+    pub fn of_token(refusal: Refusal, request_id: &Arc<str>) -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            code: refusal.code(),
+            message: format!("{refusal}; get a new one at the token endpoint"),
+            request_id: request_id.clone(),
+            challenge: Some(format!(
+                r#"Bearer realm="hallpass", error="invalid_token", error_description="{refusal}""#
+            )),
+        }
+    }
+
+    /// No token at all: a challenge without an error code (RFC 6750 §3.1).
+    pub fn no_token(request_id: &Arc<str>) -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            code: "token_missing",
+            message: "send your Hallpass token as 'Authorization: Bearer …', or where the upstream's own key would go"
+                .into(),
+            request_id: request_id.clone(),
+            challenge: Some(r#"Bearer realm="hallpass""#.into()),
+        }
+    }
+}
+
+fn status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::BadGateway => StatusCode::BAD_GATEWAY,
+        Kind::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.message,
+            "request_id": &*self.request_id,
+        });
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        challenge(headers, self.challenge.as_deref());
+        response
+    }
+}
+
+/// RFC 6749 §5.2: what the token, introspection and revocation endpoints answer.
+#[derive(Debug)]
+pub struct OAuthError {
+    error: TokenError,
+    request_id: Arc<str>,
+    resource: Option<Refusal>,
+}
+
+impl OAuthError {
+    /// Of an error.
+    pub fn new(error: TokenError, request_id: &Arc<str>) -> Self {
+        Self { error, request_id: request_id.clone(), resource: None }
+    }
+
+    /// A bearer token that was presented instead of client authentication and is not good.
+    pub fn of_bearer(refusal: Refusal, request_id: &Arc<str>) -> Self {
+        Self { error: TokenError::InvalidClient, request_id: request_id.clone(), resource: Some(refusal) }
+    }
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let description = match &self.error {
+            TokenError::InvalidRequest(text)
+            | TokenError::UnauthorizedClient(text)
+            | TokenError::InvalidGrant(text)
+            | TokenError::InvalidScope(text)
+            | TokenError::InvalidTarget(text) => text.clone(),
+            TokenError::InvalidClient => "client authentication failed: check client_id and client_secret".into(),
+            TokenError::UnsupportedGrantType => {
+                "the grant types are in the metadata; this one is not among them".into()
+            }
+            TokenError::Unavailable => {
+                "nothing can be recorded now, so nothing is issued; try again in a moment".into()
+            }
+            TokenError::Internal(detail) => {
+                tracing::error!(request_id = &*self.request_id, detail, "token request failed");
+                "Hallpass failed inside; the operator finds the reason in its log under this request id".into()
+            }
+        };
+        let status = match &self.error {
+            TokenError::InvalidClient => StatusCode::UNAUTHORIZED,
+            TokenError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            TokenError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let code = if self.resource.is_some() { "invalid_token" } else { self.error.code() };
+        let body = json!({
+            "error": code,
+            "error_description": printable(&description),
+            "code": code,
+            "request_id": &*self.request_id,
+        });
+        let mut response = (status, Json(body)).into_response();
+        no_store(response.headers_mut());
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let text = match self.resource {
+                Some(refusal) => {
+                    format!(r#"Bearer realm="hallpass", error="invalid_token", error_description="{refusal}""#)
+                }
+                // §5.2: the scheme that the client used, or could have used.
+                None => r#"Basic realm="hallpass", charset="UTF-8""#.to_owned(),
+            };
+            challenge(response.headers_mut(), Some(&text));
+        }
+        response
+    }
+}
+
+/// RFC 6749 §5.2 allows %x20-21 / %x23-5B / %x5D-7E in `error_description`.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, ' ' | '!' | '#'..='[' | ']'..='~') { c } else { '\'' }).collect()
+}
+
+/// RFC 6749 §5.1: an answer with a token in it is kept by nobody on the way.
+pub(super) fn no_store(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+}
+
+fn challenge(headers: &mut HeaderMap, text: Option<&str>) {
+    if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
+        headers.insert(WWW_AUTHENTICATE, value);
+    }
+}

@@ -1,0 +1,34 @@
+//! `POST /oauth2/revoke` (RFC 7009): an agent takes back a token of its own.
+
+use axum::Extension;
+use axum::extract::{Request, State as AxumState};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use crate::http::State;
+use crate::http::extract::{Form, RequestId, client_authentication};
+use crate::http::reply::{OAuthError, no_store};
+use crate::issue::TokenError;
+
+pub(super) async fn revoke(
+    AxumState(state): AxumState<State>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, OAuthError> {
+    answer(&state, &id, request).await.map_err(|error| OAuthError::new(error, &id.0))
+}
+
+async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
+    let (headers, form) = Form::read(request).await?;
+    let presented = client_authentication(&headers, &form)?;
+    let agent = state.issuer.authenticate(&presented, state.world.now()).map_err(|reason| {
+        tracing::debug!(reason, "revocation refused");
+        TokenError::InvalidClient
+    })?;
+    // §2.1: `token_type_hint` is a hint; there is one place to look.
+    let token = form.get("token").ok_or_else(|| TokenError::InvalidRequest("token is missing".into()))?;
+    state.issuer.revoke_own(&agent, token, &id.0).await?;
+    let mut response = StatusCode::OK.into_response();
+    no_store(response.headers_mut());
+    Ok(response)
+}

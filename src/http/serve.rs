@@ -1,0 +1,282 @@
+//! Listening: TCP, TLS, unix socket; limits on connections; an end that lets calls under way finish.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::Listen;
+use crate::http::State;
+use crate::http::admin::Peer;
+use crate::http::routes::{Listener, router};
+
+/// Headers of one request, at most.
+const MAX_HEADERS: usize = 128;
+
+/// Streams on one HTTP/2 connection, at most.
+const MAX_STREAMS: u32 = 256;
+
+/// The sockets, bound.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Agents and gateways.
+    pub public: TcpListener,
+    /// Health and metrics.
+    pub ops: TcpListener,
+    /// Admins.
+    pub admin: UnixListener,
+}
+
+/// How connections are served.
+#[derive(Debug, Clone)]
+struct Manner {
+    header_timeout: Duration,
+    max_header_bytes: usize,
+    http2: bool,
+}
+
+/// Serves until `stop` says so; then takes no more connections and waits for what is under way, at most `listen.drain`.
+pub async fn serve(
+    listeners: Listeners,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    state: State,
+    listen: &Listen,
+    stop: watch::Receiver<bool>,
+) {
+    let manner = Manner {
+        header_timeout: listen.header_timeout,
+        max_header_bytes: listen.max_header_bytes,
+        http2: listen.http2,
+    };
+    let places = Arc::new(Semaphore::new(listen.max_connections));
+    let public = tcp(
+        listeners.public,
+        tls.map(TlsAcceptor::from),
+        router(Listener::Public, state.clone()),
+        places,
+        manner.clone(),
+        stop.clone(),
+        listen.drain,
+    );
+    let ops_places = Arc::new(Semaphore::new(64));
+    let ops = tcp(
+        listeners.ops,
+        None,
+        router(Listener::Ops, state.clone()),
+        ops_places,
+        manner.clone(),
+        stop.clone(),
+        listen.drain,
+    );
+    let admin = unix(listeners.admin, router(Listener::Admin, state), manner, stop, listen.drain);
+    tokio::join!(public, ops, admin);
+}
+
+async fn tcp(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    places: Arc<Semaphore>,
+    manner: Manner,
+    mut stop: watch::Receiver<bool>,
+    drain: Duration,
+) {
+    let graceful = Arc::new(GracefulShutdown::new());
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    pause(&error).await;
+                    continue;
+                }
+            },
+            () = stopped(&mut stop) => break,
+        };
+        // Full: the connection is closed at once, which costs less than any answer.
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            metrics::counter!("hallpass_connections_refused_total").increment(1);
+            continue;
+        };
+        let (tls, router, manner, graceful) = (tls.clone(), router.clone(), manner.clone(), graceful.clone());
+        tokio::spawn(async move {
+            if let Err(error) = connection(stream, tls, router, &manner, &graceful).await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    finish(graceful, drain).await;
+}
+
+/// Resolves when it is time to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error only says that nobody is left who could say so: then it is time, too.
+    _ = stop.wait_for(|stop| *stop).await.is_ok();
+}
+
+/// Waits for connections to finish what they are doing.
+async fn finish(graceful: Arc<GracefulShutdown>, drain: Duration) {
+    // Tasks that have not begun to serve hold the other references, for the length of a handshake at most.
+    let mut graceful = graceful;
+    for _ in 0..50 {
+        match Arc::try_unwrap(graceful) {
+            Ok(only) => {
+                if tokio::time::timeout(drain, only.shutdown()).await.is_err() {
+                    tracing::warn!("connections were still busy after listen.drain_seconds; they are cut");
+                }
+                return;
+            }
+            Err(shared) => graceful = shared,
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Out of file descriptors: wait a moment instead of spinning.
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    manner: &Manner,
+    graceful: &GracefulShutdown,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no request came in time");
+    match tls {
+        Some(tls) => {
+            let stream =
+                tokio::time::timeout(manner.header_timeout, tls.accept(stream)).await.map_err(|_| timed_out())??;
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            speak(stream, is_http2 && manner.http2, router, manner, graceful).await
+        }
+        None => {
+            let is_http2 =
+                tokio::time::timeout(manner.header_timeout, begins_http2(&stream)).await.map_err(|_| timed_out())??;
+            speak(stream, is_http2 && manner.http2, router, manner, graceful).await
+        }
+    }
+}
+
+/// Whether the client begins with HTTP/2's preface, `PRI * HTTP/2.0` (RFC 9113 §3.4). No HTTP/1.1 method begins so.
+async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; 3];
+    loop {
+        let seen = stream.peek(&mut first).await?;
+        let seen = first.get(..seen).unwrap_or_default();
+        if seen.is_empty() || !b"PRI".starts_with(seen) {
+            return Ok(false);
+        }
+        if seen.len() == 3 {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn speak<S>(
+    stream: S,
+    is_http2: bool,
+    router: Router,
+    manner: &Manner,
+    graceful: &GracefulShutdown,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router);
+    let stream = TokioIo::new(stream);
+    let served = if is_http2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(manner.max_header_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(Some(64))
+            .max_local_error_reset_streams(Some(256))
+            .keep_alive_interval(Some(Duration::from_secs(30)))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .serve_connection(stream, service);
+        graceful.watch(connection).await
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(manner.header_timeout)
+            .max_buf_size(manner.max_header_bytes.max(8192))
+            .max_headers(MAX_HEADERS)
+            .pipeline_flush(false)
+            .serve_connection(stream, service);
+        graceful.watch(connection).await
+    };
+    served.map_err(io::Error::other)
+}
+
+async fn unix(
+    listener: UnixListener,
+    router: Router,
+    manner: Manner,
+    mut stop: watch::Receiver<bool>,
+    drain: Duration,
+) {
+    let graceful = Arc::new(GracefulShutdown::new());
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    pause(&error).await;
+                    continue;
+                }
+            },
+            () = stopped(&mut stop) => break,
+        };
+        let Some(peer) = admin_peer(&stream) else { continue };
+        let router = router.clone().layer(axum::Extension(peer));
+        let (manner, graceful) = (manner.clone(), graceful.clone());
+        tokio::spawn(async move {
+            if let Err(error) = speak(stream, false, router, &manner, &graceful).await {
+                tracing::debug!(%error, "an admin connection ended early");
+            }
+        });
+    }
+    finish(graceful, drain).await;
+}
+
+/// Root and the server's own user, by what the kernel says of the other end (SO_PEERCRED); nobody else is heard.
+fn admin_peer(stream: &UnixStream) -> Option<Peer> {
+    let uid = stream.peer_cred().ok()?.uid();
+    if uid == 0 || uid == rustix::process::geteuid().as_raw() {
+        return Some(Peer(format!("uid:{uid}").into()));
+    }
+    tracing::warn!(uid, "somebody else than root and the server's own user knocked at the admin socket");
+    None
+}
+
+/// Binds the admin socket, mode 0600. A socket that a dead server left is replaced; a living one's is not.
+pub async fn bind_admin(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if path.exists() {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another hallpass listens there"));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

@@ -1,0 +1,59 @@
+//! `POST /oauth2/token` (RFC 6749 §4.4).
+
+use axum::extract::{Request, State as AxumState};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde_json::json;
+
+use crate::http::State;
+use crate::http::extract::{Form, RequestId, client_authentication};
+use crate::http::reply::{OAuthError, no_store};
+use crate::issue::{IssuedToken, TokenError, TokenRequest};
+
+pub(super) async fn token(
+    AxumState(state): AxumState<State>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, OAuthError> {
+    answer(&state, &id, request).await.map_err(|error| OAuthError::new(error, &id.0))
+}
+
+async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
+    let (headers, form) = Form::read(request).await?;
+    let presented = client_authentication(&headers, &form)?;
+    match form.get("grant_type") {
+        Some("client_credentials") => {}
+        Some(_) => return Err(TokenError::UnsupportedGrantType),
+        None => return Err(TokenError::InvalidRequest("grant_type is missing; send client_credentials".into())),
+    }
+    let session_expires_in = match form.get("session_expires_in") {
+        Some(text) => Some(
+            text.parse().map_err(|_| TokenError::InvalidRequest("session_expires_in is a number of seconds".into()))?,
+        ),
+        None => None,
+    };
+    let request = TokenRequest {
+        scope: form.take("scope"),
+        resources: form.all("resource"),
+        session_id: form.take("session_id"),
+        session_expires_in,
+        task: form.take("task"),
+        purpose: form.take("purpose"),
+    };
+    let issued = state.issuer.token(&presented, &request, &id.0).await?;
+    Ok(render(&issued))
+}
+
+fn render(issued: &IssuedToken) -> Response {
+    let body = json!({
+        "access_token": issued.token,
+        "token_type": "Bearer",
+        "expires_in": issued.expires_in,
+        "scope": issued.scope,
+        "session_id": &*issued.session,
+        "session_expires_in": issued.session_expires_in,
+    });
+    let mut response = Json(body).into_response();
+    no_store(response.headers_mut());
+    response
+}

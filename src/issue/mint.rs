@@ -1,0 +1,149 @@
+//! Making the token: session, claims, signature, record.
+
+use std::sync::Arc;
+
+use hallpass_verify::{AccessToken, ScopeSet};
+
+use crate::issue::narrow::Grant;
+use crate::issue::{Authenticated, Issuer, TokenError, TokenRequest};
+use crate::model::{Change, Event, EventKind, Session, check_label};
+use crate::secret::random_id;
+use crate::world::Millis;
+
+/// A token that was issued and recorded.
+pub struct IssuedToken {
+    /// Compact JWS. Whoever holds it is the agent, until it dies: never logged.
+    pub token: String,
+    /// Seconds it has to live.
+    pub expires_in: i64,
+    /// What it may do.
+    pub scope: ScopeSet,
+    /// Its session.
+    pub session: Arc<str>,
+    /// Seconds that the session has to live.
+    pub session_expires_in: i64,
+}
+
+impl std::fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IssuedToken").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+impl Issuer {
+    pub(super) async fn mint(
+        &self,
+        agent: &Authenticated,
+        grant: Grant,
+        request: &TokenRequest,
+        request_id: &Arc<str>,
+        now: Millis,
+    ) -> Result<IssuedToken, TokenError> {
+        let (session, is_new) = self.session(agent, request, now)?;
+        let agent = agent.agent();
+        // An agent that was cut off and resumed within one second gets tokens from after the cut, not from before it.
+        let cut = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
+        // The session's end caps every token in it (P2). Cut to the second, downwards.
+        let exp = now.saturating_add(self.settings.token_life).min(session.expires_at) / 1000;
+        let token = AccessToken {
+            iss: self.issuer.to_string(),
+            sub: agent.id.to_string(),
+            client_id: agent.id.to_string(),
+            aud: grant.audience,
+            exp,
+            iat: (now / 1000).max(cut),
+            jti: random_id("tk_", self.world.entropy.as_ref()),
+            scope: grant.scope,
+            sid: session.id.to_string(),
+            cnf: None,
+        };
+        let text = self.sign(&token).await?;
+
+        let mut event = Event::new(EventKind::TokenIssued);
+        event.decision = Some("allow");
+        event.agent = Some(agent.id.clone());
+        event.agent_name = Some(agent.name.clone());
+        event.session = Some(session.id.clone());
+        event.subject = Some(agent.id.clone());
+        event.token = Some(token.jti.as_str().into());
+        event.scope = Some(token.scope.to_string());
+        event.audience = Some(token.aud.0.clone());
+        event.task = request.task.as_deref().map(Arc::from).or_else(|| session.task.clone());
+        event.purpose = request.purpose.as_deref().map(Arc::from).or_else(|| session.purpose.clone());
+        event.request = Some(request_id.clone());
+        let changes = if is_new { vec![Change::PutSession(session.clone())] } else { Vec::new() };
+        self.ledger.commit(vec![event], changes).await?;
+
+        metrics::counter!("hallpass_tokens_issued_total").increment(1);
+        Ok(IssuedToken {
+            token: text,
+            expires_in: exp.saturating_sub(now / 1000),
+            scope: token.scope,
+            session: session.id.clone(),
+            session_expires_in: (session.expires_at - now) / 1000,
+        })
+    }
+
+    /// The session to continue, or a new one.
+    fn session(
+        &self,
+        agent: &Authenticated,
+        request: &TokenRequest,
+        now: Millis,
+    ) -> Result<(Arc<Session>, bool), TokenError> {
+        for (what, label) in [("task", &request.task), ("purpose", &request.purpose)] {
+            if let Some(label) = label {
+                check_label(what, label).map_err(TokenError::InvalidRequest)?;
+            }
+        }
+        let agent = agent.agent();
+        if let Some(id) = &request.session_id {
+            if request.session_expires_in.is_some() {
+                return Err(TokenError::InvalidRequest(
+                    "session_expires_in is for a new session; this one has its end already".into(),
+                ));
+            }
+            // Another agent's session is as unknown as none: its existence is not told.
+            let session = self.registry.session(id).filter(|session| session.agent_id == agent.id);
+            return match session {
+                // A token that would die within the second it is made in is no token.
+                Some(session) if session.revoked_at.is_none() && session.expires_at / 1000 > now / 1000 => {
+                    Ok((session, false))
+                }
+                _ => Err(TokenError::InvalidGrant(
+                    "this session is not one that can be continued; leave session_id out to begin a new one".into(),
+                )),
+            };
+        }
+        let life = match request.session_expires_in {
+            None => self.settings.session_life,
+            Some(seconds) if seconds > 0 && seconds <= self.settings.session_max / 1000 => seconds * 1000,
+            Some(_) => {
+                let most = self.settings.session_max / 1000;
+                return Err(TokenError::InvalidRequest(format!("session_expires_in is 1 to {most} seconds")));
+            }
+        };
+        let session = Session {
+            id: random_id("se_", self.world.entropy.as_ref()).into(),
+            agent_id: agent.id.clone(),
+            created_at: now,
+            expires_at: now.saturating_add(life),
+            task: request.task.as_deref().map(Arc::from),
+            purpose: request.purpose.as_deref().map(Arc::from),
+            revoked_at: None,
+        };
+        Ok((Arc::new(session), true))
+    }
+
+    async fn sign(&self, token: &AccessToken) -> Result<String, TokenError> {
+        let internal = |error: &dyn std::fmt::Display| TokenError::Internal(error.to_string());
+        let keys = self.registry.keys();
+        if keys.is_slow() {
+            // Half a millisecond of RSA would hold up everybody else on this thread.
+            let token = token.clone();
+            let signed = tokio::task::spawn_blocking(move || keys.sign("at+jwt", &token)).await;
+            return signed.map_err(|error| internal(&error))?.map_err(|error| internal(&error));
+        }
+        keys.sign("at+jwt", token).map_err(|error| internal(&error))
+    }
+}

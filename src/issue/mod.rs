@@ -1,0 +1,234 @@
+//! A token request: authenticate → narrow → mint; and taking back what was issued.
+
+mod authenticate;
+mod keys;
+mod mint;
+mod narrow;
+mod withdraw;
+
+use std::sync::Arc;
+
+use hallpass_verify::{Claims, Refusal, ScopeSet, TokenVerifier};
+
+use crate::audit::{Ledger, LedgerError};
+use crate::model::{Event, EventKind, INTROSPECT_SCOPE};
+use crate::registry::Registry;
+use crate::secret::SecretBytes;
+use crate::vault::Purpose;
+use crate::world::{Millis, World};
+
+pub use authenticate::{Authenticated, Presented};
+pub use keys::{KeyKeeper, first_keys, open_keys};
+pub use mint::IssuedToken;
+pub use withdraw::{Actor, MAX_TOKEN_MILLIS};
+
+/// The id of the broker secret under which client secrets are kept.
+pub const CLIENT_SECRET_KEY: &str = "client-secret-hmac";
+
+/// What a broker secret is sealed for.
+pub fn broker_secret_purpose(id: &str) -> crate::error::Result<Purpose> {
+    match id {
+        CLIENT_SECRET_KEY => Ok(Purpose::ClientSecretHmac),
+        crate::audit::HEAD_SECRET => Ok(Purpose::AuditHead),
+        other => {
+            Err(crate::error::Error::internal(format!("the database has a broker secret '{other}' that nobody knows")))
+        }
+    }
+}
+
+/// How tokens and sessions are made. Times are milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct IssueSettings {
+    /// A token's life.
+    pub token_life: Millis,
+    /// A session's life where the agent asks for none.
+    pub session_life: Millis,
+    /// The longest session that an agent may ask for.
+    pub session_max: Millis,
+}
+
+/// What a token request asked for, besides who asked.
+#[derive(Debug, Default, Clone)]
+pub struct TokenRequest {
+    /// RFC 6749 §3.3; `None` = all that the roles give.
+    pub scope: Option<String>,
+    /// RFC 8707; repeatable.
+    pub resources: Vec<String>,
+    /// Another token in this session.
+    pub session_id: Option<String>,
+    /// How many seconds a new session is to last.
+    pub session_expires_in: Option<i64>,
+    /// What the agent is doing; rides into the audit log.
+    pub task: Option<String>,
+    /// What the agent is for; rides into the audit log.
+    pub purpose: Option<String>,
+}
+
+/// Why there is no token: RFC 6749 §5.2, RFC 8707 §2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenError {
+    /// Malformed.
+    InvalidRequest(String),
+    /// Not authenticated. Never says which half was wrong.
+    InvalidClient,
+    /// Authenticated, but not allowed to do this.
+    UnauthorizedClient(String),
+    /// The session is not one that this agent can continue.
+    InvalidGrant(String),
+    /// Another grant than those in the metadata.
+    UnsupportedGrantType,
+    /// More than the roles give, or nothing.
+    InvalidScope(String),
+    /// An unknown audience (RFC 8707 §2).
+    InvalidTarget(String),
+    /// The log cannot be written, so nothing is issued.
+    Unavailable,
+    /// Ours to mend.
+    Internal(String),
+}
+
+impl TokenError {
+    /// The `error` code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient(_) => "unauthorized_client",
+            Self::InvalidGrant(_) => "invalid_grant",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope(_) => "invalid_scope",
+            Self::InvalidTarget(_) => "invalid_target",
+            Self::Unavailable => "temporarily_unavailable",
+            Self::Internal(_) => "server_error",
+        }
+    }
+}
+
+impl From<LedgerError> for TokenError {
+    fn from(_: LedgerError) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// Issues tokens and takes them back.
+#[derive(Debug)]
+pub struct Issuer {
+    issuer: Arc<str>,
+    settings: IssueSettings,
+    world: World,
+    registry: Arc<Registry>,
+    ledger: Ledger,
+    secret_key: SecretBytes,
+    verifier: Arc<TokenVerifier>,
+}
+
+impl Issuer {
+    /// `issuer` is `iss`; `secret_key` is the HMAC key of client secrets.
+    pub fn new(
+        issuer: Arc<str>,
+        settings: IssueSettings,
+        world: World,
+        registry: Arc<Registry>,
+        ledger: Ledger,
+        secret_key: SecretBytes,
+        verifier: Arc<TokenVerifier>,
+    ) -> Self {
+        Self { issuer, settings, world, registry, ledger, secret_key, verifier }
+    }
+
+    /// `iss`.
+    pub fn issuer(&self) -> &Arc<str> {
+        &self.issuer
+    }
+
+    /// The whole request (RFC 6749 §4.4). Issued or refused, it is in the audit log before it is answered.
+    pub async fn token(
+        &self,
+        presented: &Presented,
+        request: &TokenRequest,
+        request_id: &Arc<str>,
+    ) -> Result<IssuedToken, TokenError> {
+        let now = self.world.now();
+        let agent = match self.authenticate(presented, now) {
+            Ok(agent) => agent,
+            Err(reason) => {
+                self.refused(None, presented.client_id(), reason, request_id).await;
+                return Err(TokenError::InvalidClient);
+            }
+        };
+        let outcome = match self.narrow(&agent, request) {
+            Ok(grant) => self.mint(&agent, grant, request, request_id, now).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &outcome
+            && !matches!(error, TokenError::Unavailable)
+        {
+            self.refused(Some(&agent), None, error.code(), request_id).await;
+        }
+        outcome
+    }
+
+    /// Introspection (RFC 7662): the claims, if the token is good here and now for any audience of this issuer.
+    pub fn introspect(&self, token: &str) -> Result<Claims, Refusal> {
+        let now = self.world.now() / 1000;
+        let keys = self.registry.keys();
+        let claims = self
+            .registry
+            .revoked()
+            .with_set(|set| self.verifier.verify(token, keys.verifying(), set, |_| true, now))?;
+        let active = self.registry.agent(&claims.client_id).is_some_and(|agent| agent.status.as_str() == "active");
+        if active { Ok(claims) } else { Err(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)) }
+    }
+
+    /// Whose token it is, dead or revoked ones too; for admins.
+    pub fn identify(&self, token: &str) -> Result<Claims, Refusal> {
+        self.verifier.identify(token, self.registry.keys().verifying())
+    }
+
+    /// Whether the agent may introspect (RFC 7662 §2.1).
+    pub fn may_introspect(&self, agent: &Authenticated) -> bool {
+        self.registry.definitions().gives(agent.agent(), INTROSPECT_SCOPE)
+    }
+
+    /// Whether a bearer of this token may introspect.
+    pub fn token_may_introspect(&self, claims: &Claims) -> bool {
+        claims.scope.contains(INTROSPECT_SCOPE)
+            && self
+                .registry
+                .agent(&claims.client_id)
+                .is_some_and(|agent| self.registry.definitions().gives(&agent, INTROSPECT_SCOPE))
+    }
+
+    /// `aud` of tokens for all upstreams.
+    pub fn exchange_audience(&self) -> String {
+        format!("{}/exchange", self.issuer)
+    }
+
+    fn scopes_of(&self, agent: &Authenticated) -> ScopeSet {
+        self.registry.definitions().scopes_of(agent.agent())
+    }
+
+    async fn refused(&self, agent: Option<&Authenticated>, claimed: Option<&str>, reason: &str, request_id: &Arc<str>) {
+        metrics::counter!("hallpass_tokens_refused_total", "reason" => reason.to_owned()).increment(1);
+        let mut event = Event::new(EventKind::TokenRefused);
+        event.decision = Some("deny");
+        event.reason = Some(reason.into());
+        event.request = Some(request_id.clone());
+        match agent {
+            Some(agent) => {
+                event.agent = Some(agent.agent().id.clone());
+                event.agent_name = Some(agent.agent().name.clone());
+            }
+            // What somebody claims to be is theirs to choose: kept short and marked as a claim.
+            None => event.object = claimed.map(|id| format!("claimed:{}", printable(id)).into()),
+        }
+        if let Err(error) = self.ledger.commit(vec![event], Vec::new()).await {
+            tracing::error!(%error, reason, "a refused token request could not be recorded; it is refused all the same");
+        }
+    }
+}
+
+/// At most 64 printable ASCII characters of what a stranger sent.
+fn printable(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}

@@ -1,0 +1,89 @@
+//! What is granted: never more than the roles give, never a scope of another audience (P2).
+
+use hallpass_verify::{Audience, ScopeSet};
+
+use crate::issue::{Authenticated, Issuer, TokenError, TokenRequest};
+
+/// More audiences than this in one token are a mistake.
+const MAX_RESOURCES: usize = 8;
+
+/// What a token will say.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) audience: Audience,
+    pub(super) scope: ScopeSet,
+}
+
+/// Which scopes an audience takes: those whose first half is …
+enum Reach {
+    /// … any upstream, or `hallpass` itself.
+    Exchange,
+    /// … this one.
+    Api(String),
+}
+
+impl Issuer {
+    pub(super) fn narrow(&self, agent: &Authenticated, request: &TokenRequest) -> Result<Grant, TokenError> {
+        let (audience, reaches) = self.audience(&request.resources)?;
+        let definitions = self.registry.definitions();
+        let reachable = self.scopes_of(agent).filter(|scope| {
+            let api = scope.split_once(':').map_or(scope, |(api, _)| api);
+            reaches.iter().any(|reach| match reach {
+                Reach::Exchange => api == "hallpass" || definitions.upstream(api).is_some(),
+                Reach::Api(name) => api == name,
+            })
+        });
+        let scope = match &request.scope {
+            None => reachable,
+            Some(text) => {
+                let asked = ScopeSet::parse(text).map_err(|error| TokenError::InvalidScope(error.to_string()))?;
+                if !asked.is_subset(&reachable) {
+                    return Err(TokenError::InvalidScope(
+                        "a scope was asked for that this agent's roles do not give for this resource".into(),
+                    ));
+                }
+                asked
+            }
+        };
+        if scope.is_empty() {
+            return Err(TokenError::InvalidScope("this agent's roles give no scope for this resource".into()));
+        }
+        Ok(Grant { audience, scope })
+    }
+
+    /// `resource` → `aud` (RFC 8707 §2).
+    fn audience(&self, resources: &[String]) -> Result<(Audience, Vec<Reach>), TokenError> {
+        let exchange = self.exchange_audience();
+        if resources.is_empty() {
+            return Ok((Audience(vec![exchange]), vec![Reach::Exchange]));
+        }
+        if resources.len() > MAX_RESOURCES {
+            return Err(TokenError::InvalidTarget(format!("at most {MAX_RESOURCES} resources go into one token")));
+        }
+        let definitions = self.registry.definitions();
+        let mut audience: Vec<String> = Vec::new();
+        let mut reaches = Vec::new();
+        for resource in resources {
+            if audience.contains(resource) {
+                continue;
+            }
+            let below = resource.strip_prefix(&exchange);
+            let reach = match below {
+                Some("") => Some(Reach::Exchange),
+                Some(rest) => rest
+                    .strip_prefix('/')
+                    .filter(|name| definitions.upstream(name).is_some())
+                    .map(|name| Reach::Api(name.to_owned())),
+                None => definitions
+                    .resources()
+                    .find(|one| one.audience == *resource)
+                    .map(|one| Reach::Api(one.name.clone())),
+            };
+            let unknown =
+                || TokenError::InvalidTarget("this resource is not known here; see the upstreams and resources".into());
+            reaches.push(reach.ok_or_else(unknown)?);
+            audience.push(resource.clone());
+        }
+        Ok((Audience(audience), reaches))
+    }
+}

@@ -1,0 +1,119 @@
+//! Taking back: tokens, sessions, agents. Effective in this node when the call returns (P3).
+
+use std::sync::Arc;
+
+use crate::audit::LedgerError;
+use crate::issue::{Authenticated, Issuer, TokenError};
+use crate::model::{Agent, AgentStatus, Change, Event, EventKind, Revocation, RevocationKind, Session};
+use crate::world::Millis;
+
+/// No token lives longer (P2), so no revocation of tokens needs to be remembered for longer than this and a margin.
+pub const MAX_TOKEN_MILLIS: Millis = 15 * 60 * 1000;
+
+/// Clocks of gateways may be behind ours.
+const MARGIN: Millis = 60 * 1000;
+
+/// Who takes back, for the record.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    /// The admin; `None` when an agent does it to its own token.
+    pub admin: Option<Arc<str>>,
+    /// The request id.
+    pub request: Arc<str>,
+    /// Why, in the admin's words.
+    pub reason: String,
+}
+
+impl Issuer {
+    /// RFC 7009: an agent takes back a token of its own.
+    ///
+    /// # Errors
+    /// [`TokenError::UnauthorizedClient`] for somebody else's token (§2.1). An unknown or dead token is no error (§2.2).
+    pub async fn revoke_own(&self, agent: &Authenticated, token: &str, request: &Arc<str>) -> Result<(), TokenError> {
+        let keys = self.registry.keys();
+        let Ok(claims) = self.verifier.identify(token, keys.verifying()) else { return Ok(()) };
+        if *claims.client_id != *agent.agent().id {
+            return Err(TokenError::UnauthorizedClient("this token was not issued to this client".into()));
+        }
+        if claims.exp <= self.world.now() / 1000 {
+            return Ok(());
+        }
+        let actor = Actor { admin: None, request: request.clone(), reason: "revoked by its agent".into() };
+        let exp = claims.exp.saturating_mul(1000);
+        Ok(self.revoke_token(&claims.jti, exp, Some(agent.agent()), &actor).await?)
+    }
+
+    /// Takes back one token. `exp` is its end, or the latest that it could be, unix milliseconds.
+    pub async fn revoke_token(
+        &self,
+        jti: &str,
+        exp: Millis,
+        agent: Option<&Arc<Agent>>,
+        actor: &Actor,
+    ) -> Result<(), LedgerError> {
+        let keep = exp.min(self.world.now() + MAX_TOKEN_MILLIS) + MARGIN;
+        let revocation = self.revocation(RevocationKind::Token, jti.into(), 0, keep, actor);
+        let mut event = self.event(actor, "token", jti);
+        event.token = Some(jti.into());
+        event.agent = agent.map(|agent| agent.id.clone());
+        event.agent_name = agent.map(|agent| agent.name.clone());
+        self.ledger.commit(vec![event], vec![Change::PutRevocation(revocation)]).await
+    }
+
+    /// Ends a session, with every token in it.
+    pub async fn revoke_session(&self, session: &Session, actor: &Actor) -> Result<(), LedgerError> {
+        let now = self.world.now();
+        let keep = session.expires_at.min(now + MAX_TOKEN_MILLIS) + MARGIN;
+        let revocation = self.revocation(RevocationKind::Session, session.id.clone(), 0, keep, actor);
+        let mut event = self.event(actor, "session", &session.id);
+        event.session = Some(session.id.clone());
+        event.agent = Some(session.agent_id.clone());
+        event.agent_name = self.registry.agent(&session.agent_id).map(|agent| agent.name.clone());
+        let end = Change::EndSession { id: session.id.clone(), at: now };
+        self.ledger.commit(vec![event], vec![end, Change::PutRevocation(revocation)]).await
+    }
+
+    /// Suspends or revokes an agent: everything of it that was issued before now is refused.
+    pub async fn stop_agent(&self, agent: &Agent, status: AgentStatus, actor: &Actor) -> Result<(), LedgerError> {
+        let now = self.world.now();
+        // The next full second: `iat` counts in seconds, and a token of this very second must be caught too.
+        let cut = now / 1000 + 1;
+        let revocation =
+            self.revocation(RevocationKind::Agent, agent.id.clone(), cut, now + MAX_TOKEN_MILLIS + MARGIN, actor);
+        let mut event = self.event(actor, status.as_str(), &agent.name);
+        event.agent = Some(agent.id.clone());
+        event.agent_name = Some(agent.name.clone());
+        let stopped = Change::PutAgent(Arc::new(Agent { status, ..agent.clone() }));
+        self.ledger.commit(vec![event], vec![stopped, Change::PutRevocation(revocation)]).await
+    }
+
+    /// The revocation of a signing key, to be committed together with the key's new state.
+    pub fn key_revocation(&self, kid: &str, actor: &Actor) -> (Event, Change) {
+        let keep = self.world.now() + MAX_TOKEN_MILLIS + MARGIN;
+        let revocation = self.revocation(RevocationKind::Key, kid.into(), 0, keep, actor);
+        (self.event(actor, "key", kid), Change::PutRevocation(revocation))
+    }
+
+    fn revocation(
+        &self,
+        kind: RevocationKind,
+        subject: Arc<str>,
+        cut: i64,
+        keep_until: Millis,
+        actor: &Actor,
+    ) -> Revocation {
+        metrics::counter!("hallpass_revocations_total", "kind" => kind.as_str()).increment(1);
+        let created_at = self.world.now();
+        Revocation { kind, subject, cut, keep_until, created_at, reason: actor.reason.clone() }
+    }
+
+    fn event(&self, actor: &Actor, what: &str, object: &str) -> Event {
+        let mut event = Event::new(EventKind::Revocation);
+        event.admin = actor.admin.clone();
+        event.action = Some(what.into());
+        event.object = Some(object.into());
+        event.reason = Some(actor.reason.as_str().into()).filter(|reason: &Arc<str>| !reason.is_empty());
+        event.request = Some(actor.request.clone());
+        event
+    }
+}

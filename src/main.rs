@@ -1,0 +1,5 @@
+//! The `hallpass` program.
+
+fn main() -> std::process::ExitCode {
+    hallpass::cli::main()
+}

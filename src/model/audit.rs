@@ -1,0 +1,186 @@
+//! Audit records: who did what, whether it was allowed, and why.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum EventKind {
+    /// A token was issued.
+    #[serde(rename = "token.issued")]
+    TokenIssued,
+    /// A token was asked for and refused.
+    #[serde(rename = "token.refused")]
+    TokenRefused,
+    /// A brokered call is about to be made. Durable before the secret leaves.
+    #[serde(rename = "call.intent")]
+    CallIntent,
+    /// How a brokered call ended.
+    #[serde(rename = "call.outcome")]
+    CallOutcome,
+    /// A brokered call was refused.
+    #[serde(rename = "call.refused")]
+    CallRefused,
+    /// Something was revoked.
+    #[serde(rename = "revocation")]
+    Revocation,
+    /// An admin changed something.
+    #[serde(rename = "admin")]
+    Admin,
+    /// The broker itself: started, rotated a key by schedule.
+    #[serde(rename = "broker")]
+    Broker,
+}
+
+/// What an audit record says; absent fields are left out. Never holds a secret: `target` is the agent's own canonical
+/// target, from which a query parameter that carried its token was taken out, before anything is injected.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// `allow` or `deny`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<&'static str>,
+    /// Why, as a stable code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Arc<str>>,
+    /// The agent's client id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Arc<str>>,
+    /// The agent's name at that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_name: Option<Arc<str>>,
+    /// The session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Arc<str>>,
+    /// On whose behalf: the token's `sub`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Arc<str>>,
+    /// The token's `jti`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Arc<str>>,
+    /// Scopes of a token that was issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Audiences of a token that was issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Vec<String>>,
+    /// What the agent said it is doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<Arc<str>>,
+    /// What the agent said it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Arc<str>>,
+    /// The upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Arc<str>>,
+    /// The operation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Arc<str>>,
+    /// The credential and version that is injected, `name@version`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Arc<str>>,
+    /// The method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<Arc<str>>,
+    /// The canonical path and query, without secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Arc<str>>,
+    /// For the outcome of a call.
+    #[serde(flatten)]
+    pub call: Option<CallFacts>,
+    /// Who the admin was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Arc<str>>,
+    /// What an admin did, or what the broker did by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<Arc<str>>,
+    /// On what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<Arc<str>>,
+    /// The request id that the caller saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Arc<str>>,
+}
+
+/// How a brokered call went. Sizes and digests are of the bodies as they left us: the request's as the upstream got
+/// it, the answer's as the agent got it, redacted.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CallFacts {
+    /// The upstream's status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// From intent to the end of the answer.
+    pub duration_us: u64,
+    /// Bytes of the request's body.
+    pub request_bytes: u64,
+    /// SHA-256 of the request's body, hex.
+    pub request_sha256: String,
+    /// Bytes of the answer's body.
+    pub response_bytes: u64,
+    /// SHA-256 of the answer's body, hex.
+    pub response_sha256: String,
+    /// How often an echoed secret was replaced.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub redactions: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Event {
+    /// An event with nothing but its kind.
+    pub fn new(kind: EventKind) -> Self {
+        Self {
+            kind,
+            decision: None,
+            reason: None,
+            agent: None,
+            agent_name: None,
+            session: None,
+            subject: None,
+            token: None,
+            scope: None,
+            audience: None,
+            task: None,
+            purpose: None,
+            upstream: None,
+            operation: None,
+            credential: None,
+            method: None,
+            target: None,
+            call: None,
+            admin: None,
+            action: None,
+            object: None,
+            request: None,
+        }
+    }
+}
+
+/// A record as it is stored: `hash` = SHA-256(`body`), and `body` names the hash before it.
+#[derive(Debug, Clone)]
+pub struct AuditRow {
+    /// Counts from 1 on each node.
+    pub seq: i64,
+    /// JSON, byte for byte as it was hashed.
+    pub body: String,
+    /// SHA-256 of `body`.
+    pub hash: [u8; 32],
+}
+
+/// The end of a node's chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The last record; 0 when there is none.
+    pub seq: i64,
+    /// Its hash; zeroes when there is none.
+    pub hash: [u8; 32],
+}
+
+impl Head {
+    /// Before the first record.
+    pub const EMPTY: Self = Self { seq: 0, hash: [0; 32] };
+}

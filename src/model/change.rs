@@ -1,0 +1,159 @@
+//! Changes: everything that the broker writes besides audit records. A change is committed in one transaction with
+//! the record that tells of it, and then shown to the registry: nothing is changed unrecorded, nothing recorded undone.
+
+use std::sync::Arc;
+
+use crate::model::{Agent, Credential, CredentialVersion, Revocation, SealedColumns, Session, StoredSecret};
+use crate::world::Millis;
+
+/// What `definitions` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DefinitionKind {
+    /// An upstream.
+    Upstream,
+    /// A role.
+    Role,
+    /// A resource.
+    Resource,
+}
+
+impl DefinitionKind {
+    /// As it is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Role => "role",
+            Self::Resource => "resource",
+        }
+    }
+}
+
+/// A signing key as it is stored.
+#[derive(Debug, Clone)]
+pub struct StoredKey {
+    /// RFC 7638 thumbprint.
+    pub kid: String,
+    /// `ES256`, `EdDSA`, `RS256`.
+    pub algorithm: String,
+    /// `next`, `active`, `retiring`, `gone`.
+    pub state: String,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it began to sign.
+    pub activated_at: Option<Millis>,
+    /// When it stopped to sign.
+    pub retiring_at: Option<Millis>,
+    /// When its last token is dead.
+    pub gone_at: Option<Millis>,
+    /// Taken back at once.
+    pub revoked: bool,
+    /// The public half.
+    pub public_jwk: String,
+    /// The private half, sealed; destroyed when the key retires.
+    pub sealed: Option<SealedColumns>,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A new agent, or a new status or roles of one that is there (its secrets are not touched).
+    PutAgent(Arc<Agent>),
+    /// Another client secret; those before it end at `others_end`.
+    AddSecret {
+        /// Whose.
+        agent_id: Arc<str>,
+        /// The new one.
+        secret: StoredSecret,
+        /// When the others end.
+        others_end: Millis,
+    },
+    /// A new or changed definition; `body` is its JSON.
+    PutDefinition {
+        /// Of what.
+        kind: DefinitionKind,
+        /// Its name.
+        name: String,
+        /// Its JSON.
+        body: String,
+    },
+    /// A definition is no more.
+    RemoveDefinition {
+        /// Of what.
+        kind: DefinitionKind,
+        /// Its name.
+        name: String,
+    },
+    /// A new credential (with its versions), or a changed flag of one that is there.
+    PutCredential(Arc<Credential>),
+    /// Another version of a credential; those before it end at `others_end`.
+    AddCredentialVersion {
+        /// Of which.
+        credential_id: Arc<str>,
+        /// The new one.
+        version: CredentialVersion,
+        /// When the others end, unless they end before.
+        others_end: Millis,
+    },
+    /// A credential and all its versions are no more.
+    RemoveCredential {
+        /// Which.
+        id: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A new signing key or a new state of one.
+    PutKey(StoredKey),
+    /// A new broker secret (client-secret HMAC, audit head).
+    PutBrokerSecret {
+        /// Which.
+        id: String,
+        /// Sealed.
+        sealed: SealedColumns,
+    },
+    /// Data keys wrapped anew under another master key; the values are not touched.
+    Rewrap(Vec<Rewrapped>),
+    /// A new session.
+    PutSession(Arc<Session>),
+    /// A session was revoked.
+    EndSession {
+        /// Which.
+        id: Arc<str>,
+        /// When.
+        at: Millis,
+    },
+    /// Something was revoked.
+    PutRevocation(Revocation),
+    /// What cannot matter any more is forgotten: revocations, ended sessions, expired secrets and versions.
+    Prune {
+        /// Everything that ended before this.
+        before: Millis,
+    },
+}
+
+/// One data key, wrapped anew.
+#[derive(Debug, Clone)]
+pub enum Rewrapped {
+    /// Of a credential's version.
+    Credential {
+        /// Which.
+        id: Arc<str>,
+        /// Its version.
+        version: u32,
+        /// The new wrapping.
+        wrapped_key: Vec<u8>,
+    },
+    /// Of a signing key.
+    Key {
+        /// Which.
+        kid: String,
+        /// The new wrapping.
+        wrapped_key: Vec<u8>,
+    },
+    /// Of a broker secret.
+    Broker {
+        /// Which.
+        id: String,
+        /// The new wrapping.
+        wrapped_key: Vec<u8>,
+    },
+}

@@ -1,0 +1,23 @@
+//! Plain types: what the broker knows, without a word of how it is stored, sent or decided.
+
+mod agent;
+mod audit;
+mod change;
+mod credential;
+mod names;
+mod revocation;
+mod session;
+mod target;
+mod template;
+mod upstream;
+
+pub use agent::{Agent, AgentStatus, StoredSecret};
+pub use audit::{AuditRow, CallFacts, Event, EventKind, Head};
+pub use change::{Change, DefinitionKind, Rewrapped, StoredKey};
+pub use credential::{Credential, CredentialVersion, SealedColumns};
+pub use names::{INTROSPECT_SCOPE, check_label, check_name};
+pub use revocation::{Revocation, RevocationKind};
+pub use session::Session;
+pub use target::{Target, TargetError};
+pub use template::Template;
+pub use upstream::{ByName, Injection, Limits, Operation, Resource, Role, Timeouts, Upstream};

@@ -1,0 +1,160 @@
+//! Upstreams, roles and resources, as an admin declares them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Template;
+
+/// An API behind the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// The `{upstream}` of `/exchange/{upstream}/…` and the first half of its scopes.
+    pub name: String,
+    /// `https://host[:port][/prefix]`.
+    pub base_url: String,
+    /// Whether loopback and private addresses may be dialled.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub allow_private: bool,
+    /// How its secret is put into a call.
+    pub inject: Injection,
+    /// What may be called; everything else is denied.
+    pub operations: Vec<Operation>,
+    /// How long to wait.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeouts: Timeouts,
+    /// How much may pass.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
+    /// A CA file, beside the document, to trust for this upstream instead of the public CAs; `apply` reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// What `apply` found in `ca_file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// Let the agent ask for byte ranges. Off by default: an agent could fetch an echoed secret in slices that are
+    /// each too short to be recognised.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub allow_range: bool,
+}
+
+/// How an upstream's secret is put into a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Injection {
+    /// `Authorization: Bearer SECRET`
+    Bearer {
+        /// Credential, `name` or `name@version`.
+        credential: String,
+    },
+    /// `Name: PrefixSECRET`
+    Header {
+        /// The header.
+        name: String,
+        /// Put before the secret, as it is.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        prefix: String,
+        /// Credential, `name` or `name@version`.
+        credential: String,
+    },
+    /// `Authorization: Basic base64(username:SECRET)` (RFC 7617)
+    Basic {
+        /// The user name.
+        #[serde(default)]
+        username: String,
+        /// Credential, `name` or `name@version`.
+        credential: String,
+    },
+    /// `?name=SECRET`
+    Query {
+        /// The parameter.
+        name: String,
+        /// Credential, `name` or `name@version`.
+        credential: String,
+    },
+}
+
+impl Injection {
+    /// The credential's name and, where one is pinned, its version.
+    pub fn credential(&self) -> (&str, Option<u32>) {
+        let (Self::Bearer { credential }
+        | Self::Header { credential, .. }
+        | Self::Basic { credential, .. }
+        | Self::Query { credential, .. }) = self;
+        match credential.split_once('@') {
+            Some((name, version)) => (name, version.parse().ok()),
+            None => (credential, None),
+        }
+    }
+}
+
+/// One thing that may be called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    /// Its name, unique in the upstream.
+    pub id: String,
+    /// HTTP methods, upper case.
+    pub methods: Vec<String>,
+    /// The path, below `base_url`.
+    pub path: Template,
+    /// The second half of the scope that it takes: `{upstream}:{scope}`.
+    pub scope: String,
+}
+
+/// How long to wait for an upstream; what is left out comes from the configuration's `[exchange]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timeouts {
+    /// Name look-up, TCP and TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_seconds: Option<u64>,
+    /// From the request's head to the answer's head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_seconds: Option<u64>,
+    /// Between two pieces of a body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u64>,
+}
+
+/// How much may pass; what is left out comes from the configuration's `[exchange]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_request_bytes: Option<u64>,
+    /// Bytes of an answer's body, after decompression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_response_bytes: Option<u64>,
+}
+
+/// A named set of scopes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// `upstream:scope`, `resource:scope` or `hallpass:introspect`.
+    pub scopes: Vec<String>,
+}
+
+/// An API behind a gateway that verifies tokens by itself: no secret, no proxying.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// The first half of its scopes.
+    pub name: String,
+    /// What `resource` asks for and `aud` says (RFC 8707).
+    pub audience: String,
+    /// Its scopes, without the name.
+    pub scopes: Vec<String>,
+}
+
+/// Definitions by name.
+pub type ByName<T> = BTreeMap<String, T>;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,0 +1,587 @@
+//! Which addresses the broker dials, against server-side request forgery (CWE-918, P7).
+//!
+//! A name that an upstream's definition gives may resolve to anything: to the metadata service that hands out the cloud
+//! account, to the broker's own admin port. Every resolved address passes [`check`], and that very address is dialled.
+//! Ranges are those of the IANA special-purpose registries (RFC 6890, kept up to date at
+//! `iana.org/assignments/iana-ipv4-special-registry` and `iana-ipv6-special-registry`), of the multicast registries,
+//! and the addresses that clouds document for their metadata services.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use url::Host;
+
+/// Why an address is not dialled; the text names the range and where it is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AddressRefusal {
+    /// Never dialled, whatever the upstream's definition says.
+    Never(&'static str),
+    /// A loopback or private range, dialled only where the upstream's definition has `allow_private: true`.
+    Private(&'static str),
+}
+
+impl AddressRefusal {
+    /// A stable code that programs may match on.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Never(_) => "address_never_allowed",
+            Self::Private(_) => "address_private",
+        }
+    }
+
+    /// The range and its source.
+    pub fn range(self) -> &'static str {
+        match self {
+            Self::Never(range) | Self::Private(range) => range,
+        }
+    }
+}
+
+impl fmt::Display for AddressRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Never(range) => {
+                write!(f, "the upstream's address is {range}, which is never dialled; give it a routable one")
+            }
+            Self::Private(range) => write!(
+                f,
+                "the upstream's address is {range}; if that is meant, set allow_private: true in its definition"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AddressRefusal {}
+
+/// Whether this address may be dialled. An IPv6 address that carries an IPv4 one is judged by the one inside, since
+/// that is where a translator or tunnel delivers: `::ffff:169.254.169.254` is the metadata service too.
+pub fn check(ip: IpAddr, allow_private: bool) -> Result<(), AddressRefusal> {
+    match judge(ip) {
+        Some(AddressRefusal::Private(_)) if allow_private => Ok(()),
+        Some(refusal) => Err(refusal),
+        None => Ok(()),
+    }
+}
+
+fn judge(ip: IpAddr) -> Option<AddressRefusal> {
+    let ip = match ip {
+        IpAddr::V4(ip) => return judge_v4(ip),
+        IpAddr::V6(ip) => ip,
+    };
+    let prefix = |net: Ipv6Addr| (net.to_bits() ^ ip.to_bits()).leading_zeros();
+    if let Some(range) = find(NEVER_V6, prefix) {
+        return Some(AddressRefusal::Never(range));
+    }
+    let inner = embedded_v4(ip);
+    match (find(PRIVATE_V6, prefix), inner.and_then(judge_v4)) {
+        (_, Some(never @ AddressRefusal::Never(_))) => Some(never),
+        (Some(range), _) => Some(AddressRefusal::Private(range)),
+        (None, refusal) if inner.is_some() => refusal,
+        // IANA IPv6 address space: only 2000::/3 is given out, and what is not given out is not a place to dial.
+        _ if ip.to_bits() >> 125 != 1 => {
+            Some(AddressRefusal::Never("outside of 2000::/3, global unicast (RFC 4291 §2.4)"))
+        }
+        _ => None,
+    }
+}
+
+fn judge_v4(ip: Ipv4Addr) -> Option<AddressRefusal> {
+    let prefix = |net: Ipv4Addr| (net.to_bits() ^ ip.to_bits()).leading_zeros();
+    let never = find(NEVER_V4, prefix).map(AddressRefusal::Never);
+    never.or_else(|| find(PRIVATE_V4, prefix).map(AddressRefusal::Private))
+}
+
+/// The first range whose whole prefix the address shares; `prefix` tells how many bits it shares with a range's first
+/// one.
+fn find<A: Copy>(ranges: &[Range<A>], prefix: impl Fn(A) -> u32) -> Option<&'static str> {
+    ranges.iter().find(|(net, bits, _)| prefix(*net) >= *bits).map(|(_, _, text)| *text)
+}
+
+/// The IPv4 address within an IPv6 one. A network's own NAT64 prefix (RFC 6052 §2.2) cannot be known from the address.
+fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = ip.segments();
+    let join = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match [a, b, c, d, e, f] {
+        _ if ip.is_loopback() => None,
+        // Mapped (RFC 4291 §2.5.5.2), compatible (§2.5.5.1, deprecated).
+        [0, 0, 0, 0, 0, 0xffff | 0] => join(g, h),
+        // Translated by SIIT (RFC 2765 §2.1, obsolete), NAT64 (RFC 6052 §2.1).
+        [0, 0, 0, 0, 0xffff, 0] | [0x64, 0xff9b, 0, 0, 0, 0] => join(g, h),
+        // 6to4 (RFC 3056 §2).
+        [0x2002, high, low, ..] => join(high, low),
+        // ISATAP (RFC 5214 §6.1), with the universal bit or without.
+        [_, _, _, _, 0 | 0x200, 0x5efe] => join(g, h),
+        _ => None,
+    }
+}
+
+/// A range: its first address, the length of its prefix, and what it is with its source.
+type Range<A> = (A, u32, &'static str);
+
+macro_rules! ranges {
+    ($ip:ident: $([$($part:literal),*] / $bits:literal, $text:literal;)*) => {
+        &[$(($ip::new($($part),*), $bits, $text)),*]
+    };
+}
+
+/// The first match names the reason, so single addresses come before the ranges that they are in.
+const NEVER_V4: &[Range<Ipv4Addr>] = ranges! { Ipv4Addr:
+    [169, 254, 169, 254] / 32, "169.254.169.254, cloud metadata (AWS, Azure, Google Cloud, OpenStack and others)";
+    [169, 254, 170, 2] / 32, "169.254.170.2, container credentials (AWS ECS)";
+    [169, 254, 170, 23] / 32, "169.254.170.23, pod credentials (AWS EKS)";
+    [100, 100, 100, 200] / 32, "100.100.100.200, cloud metadata (Alibaba Cloud)";
+    [168, 63, 129, 16] / 32, "168.63.129.16, the platform's wire server (Azure)";
+    [192, 0, 0, 192] / 32, "192.0.0.192, cloud metadata (Oracle Cloud)";
+    [0, 0, 0, 0] / 8, "in 0.0.0.0/8, \"this network\" (RFC 791 §3.2)";
+    [169, 254, 0, 0] / 16, "in 169.254.0.0/16, link-local (RFC 3927)";
+    [192, 0, 0, 0] / 24, "in 192.0.0.0/24, IETF protocol assignments (RFC 6890 §2.1)";
+    [192, 0, 2, 0] / 24, "in 192.0.2.0/24, documentation (RFC 5737)";
+    [192, 88, 99, 0] / 24, "in 192.88.99.0/24, 6to4 relay anycast, deprecated (RFC 7526)";
+    [198, 18, 0, 0] / 15, "in 198.18.0.0/15, benchmarking (RFC 2544)";
+    [198, 51, 100, 0] / 24, "in 198.51.100.0/24, documentation (RFC 5737)";
+    [203, 0, 113, 0] / 24, "in 203.0.113.0/24, documentation (RFC 5737)";
+    [224, 0, 0, 0] / 4, "in 224.0.0.0/4, multicast (RFC 5771)";
+    [255, 255, 255, 255] / 32, "255.255.255.255, limited broadcast (RFC 919 §7)";
+    [240, 0, 0, 0] / 4, "in 240.0.0.0/4, reserved (RFC 1112 §4)";
+};
+
+const PRIVATE_V4: &[Range<Ipv4Addr>] = ranges! { Ipv4Addr:
+    [10, 0, 0, 0] / 8, "in 10.0.0.0/8, private (RFC 1918)";
+    [172, 16, 0, 0] / 12, "in 172.16.0.0/12, private (RFC 1918)";
+    [192, 168, 0, 0] / 16, "in 192.168.0.0/16, private (RFC 1918)";
+    [127, 0, 0, 0] / 8, "in 127.0.0.0/8, loopback (RFC 1122 §3.2.1.3)";
+    [100, 64, 0, 0] / 10, "in 100.64.0.0/10, shared by carriers and overlays (RFC 6598)";
+};
+
+const NEVER_V6: &[Range<Ipv6Addr>] = ranges! { Ipv6Addr:
+    [0, 0, 0, 0, 0, 0, 0, 0] / 128, "::, unspecified (RFC 4291 §2.5.2)";
+    [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0] / 32, "in fd00:ec2::/32, metadata and credentials (AWS, fd00:ec2::254)";
+    [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] / 128, "fd20:ce::254, cloud metadata (Google Cloud)";
+    [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe] / 128, "fd00:c1::a9fe:a9fe, cloud metadata (Oracle Cloud)";
+    [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] / 128, "fd00:42::42, cloud metadata (Scaleway)";
+    [0xfe80, 0, 0, 0, 0, 0, 0, 0] / 10, "in fe80::/10, link-local (RFC 4291 §2.5.6)";
+    [0xfec0, 0, 0, 0, 0, 0, 0, 0] / 10, "in fec0::/10, site-local, deprecated (RFC 3879)";
+    [0xff00, 0, 0, 0, 0, 0, 0, 0] / 8, "in ff00::/8, multicast (RFC 4291 §2.7)";
+    [0x64, 0xff9b, 1, 0, 0, 0, 0, 0] / 48, "in 64:ff9b:1::/48, local translation (RFC 8215)";
+    [0x100, 0, 0, 0, 0, 0, 0, 0] / 64, "in 100::/64, discard only (RFC 6666)";
+    [0x100, 0, 0, 1, 0, 0, 0, 0] / 64, "in 100:0:0:1::/64, dummy prefix (RFC 9780)";
+    [0x2001, 0, 0, 0, 0, 0, 0, 0] / 32, "in 2001::/32, Teredo (RFC 4380)";
+    [0x2001, 2, 0, 0, 0, 0, 0, 0] / 48, "in 2001:2::/48, benchmarking (RFC 5180)";
+    [0x2001, 0x10, 0, 0, 0, 0, 0, 0] / 28, "in 2001:10::/28, ORCHID, deprecated (RFC 4843)";
+    [0x2001, 0x20, 0, 0, 0, 0, 0, 0] / 28, "in 2001:20::/28, ORCHIDv2 (RFC 7343)";
+    [0x2001, 0, 0, 0, 0, 0, 0, 0] / 23, "in 2001::/23, IETF protocol assignments (RFC 2928)";
+    [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0] / 32, "in 2001:db8::/32, documentation (RFC 3849)";
+    [0x3fff, 0, 0, 0, 0, 0, 0, 0] / 20, "in 3fff::/20, documentation (RFC 9637)";
+    [0x5f00, 0, 0, 0, 0, 0, 0, 0] / 16, "in 5f00::/16, segment routing (RFC 9602)";
+};
+
+const PRIVATE_V6: &[Range<Ipv6Addr>] = ranges! { Ipv6Addr:
+    [0, 0, 0, 0, 0, 0, 0, 1] / 128, "::1, loopback (RFC 4291 §2.5.3)";
+    [0xfc00, 0, 0, 0, 0, 0, 0, 0] / 7, "in fc00::/7, unique local (RFC 4193)";
+};
+
+/// The host in a base URL as it was written: with the brackets of an IPv6 address, without port. `None` where the URL
+/// is not plainly `http(s)://host[:port]…`, for instance with a user name or with something that URL parsers overlook
+/// (WHATWG URL §4.4 drops tabs and line ends, and reads `https:\host`, `https:host` and `https:///host` as
+/// `https://host`).
+pub fn host_as_written(base_url: &str) -> Option<&str> {
+    let (scheme, rest) = base_url.split_once("://")?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let authority = rest.split(['/', '?', '#']).next()?;
+    if authority.contains(['@', '\\']) || authority.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return None;
+    }
+    let host = match authority.find(']') {
+        Some(end) if authority.starts_with('[') => authority.get(..=end)?,
+        Some(_) => return None,
+        None => authority.split(':').next()?,
+    };
+    Some(host).filter(|host| !host.is_empty())
+}
+
+/// Refuses a host that the URL parser (WHATWG URL §3.5) rewrites: who reads `http://2130706433/` in a definition, or
+/// searches it for `127.`, must not be fooled. Only letter case may differ. `written` comes from [`host_as_written`];
+/// the error says how to write it.
+pub fn host_is_canonical<S: AsRef<str>>(written: &str, parsed: &Host<S>) -> Result<(), String> {
+    let canonical = parsed.to_string();
+    let same = match parsed {
+        Host::Domain(_) => written.eq_ignore_ascii_case(&canonical),
+        Host::Ipv4(_) => written == canonical,
+        // RFC 5952 §5 also allows the last 32 bits in decimal, as std writes them.
+        Host::Ipv6(ip) => written.eq_ignore_ascii_case(&canonical) || written.eq_ignore_ascii_case(&format!("[{ip}]")),
+    };
+    // Only a URL without `http(s)` gets such a name past the parser, but a resolver takes it for an address.
+    let number = match parsed {
+        Host::Domain(name) => {
+            let name = name.as_ref();
+            let last = name.strip_suffix('.').unwrap_or(name).rsplit('.').next().unwrap_or_default();
+            let hex = last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
+            hex || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
+        }
+        Host::Ipv4(_) | Host::Ipv6(_) => false,
+    };
+    match (same, number) {
+        (true, false) => Ok(()),
+        (true, true) => Err(format!(
+            "the host {written:?} ends in a number but is no IPv4 address; write all four parts in decimal"
+        )),
+        (false, _) => {
+            Err(format!("the host {written:?} is only another way to write {canonical:?}; write {canonical:?}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    enum Is {
+        Open,
+        Private,
+        Never,
+    }
+    use Is::{Never, Open, Private};
+
+    fn is(text: &str) -> Is {
+        let ip: IpAddr = text.parse().expect(text);
+        match (check(ip, false), check(ip, true)) {
+            (Ok(()), Ok(())) => Open,
+            (Err(AddressRefusal::Private(_)), Ok(())) => Private,
+            (Err(AddressRefusal::Never(one)), Err(AddressRefusal::Never(two))) if one == two => Never,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn edges_of_v4_ranges() {
+        for (text, expected) in [
+            ("0.0.0.0", Never),
+            ("0.0.0.1", Never),
+            ("0.255.255.255", Never),
+            ("1.0.0.0", Open),
+            ("9.255.255.255", Open),
+            ("10.0.0.0", Private),
+            ("10.255.255.255", Private),
+            ("11.0.0.0", Open),
+            ("100.63.255.255", Open),
+            ("100.64.0.0", Private),
+            ("100.127.255.255", Private),
+            ("100.128.0.0", Open),
+            ("100.100.100.199", Private),
+            ("100.100.100.200", Never),
+            ("100.100.100.201", Private),
+            ("126.255.255.255", Open),
+            ("127.0.0.0", Private),
+            ("127.0.0.1", Private),
+            ("127.255.255.255", Private),
+            ("128.0.0.0", Open),
+            ("168.63.129.15", Open),
+            ("168.63.129.16", Never),
+            ("168.63.129.17", Open),
+            ("169.253.255.255", Open),
+            ("169.254.0.0", Never),
+            ("169.254.169.254", Never),
+            ("169.254.170.2", Never),
+            ("169.254.170.23", Never),
+            ("169.254.255.255", Never),
+            ("169.255.0.0", Open),
+            ("172.15.255.255", Open),
+            ("172.16.0.0", Private),
+            ("172.31.255.255", Private),
+            ("172.32.0.0", Open),
+            ("191.255.255.255", Open),
+            ("192.0.0.0", Never),
+            ("192.0.0.192", Never),
+            ("192.0.0.255", Never),
+            ("192.0.1.0", Open),
+            ("192.0.1.255", Open),
+            ("192.0.2.0", Never),
+            ("192.0.2.255", Never),
+            ("192.0.3.0", Open),
+            ("192.88.98.255", Open),
+            ("192.88.99.0", Never),
+            ("192.88.99.255", Never),
+            ("192.88.100.0", Open),
+            ("192.167.255.255", Open),
+            ("192.168.0.0", Private),
+            ("192.168.255.255", Private),
+            ("192.169.0.0", Open),
+            ("198.17.255.255", Open),
+            ("198.18.0.0", Never),
+            ("198.19.255.255", Never),
+            ("198.20.0.0", Open),
+            ("198.51.99.255", Open),
+            ("198.51.100.0", Never),
+            ("198.51.100.255", Never),
+            ("198.51.101.0", Open),
+            ("203.0.112.255", Open),
+            ("203.0.113.0", Never),
+            ("203.0.113.255", Never),
+            ("203.0.114.0", Open),
+            ("223.255.255.255", Open),
+            ("224.0.0.0", Never),
+            ("239.255.255.255", Never),
+            ("240.0.0.0", Never),
+            ("255.255.255.254", Never),
+            ("255.255.255.255", Never),
+            ("8.8.8.8", Open),
+        ] {
+            assert_eq!(is(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn edges_of_v6_ranges() {
+        for (text, expected) in [
+            ("::", Never),
+            ("::1", Private),
+            ("::2", Never),
+            ("fd00:ec1:ffff:ffff:ffff:ffff:ffff:ffff", Private),
+            ("fd00:ec2::", Never),
+            ("fd00:ec2::254", Never),
+            ("fd00:ec2::23", Never),
+            ("fd00:ec2:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("fd00:ec3::", Private),
+            ("fd20:ce::253", Private),
+            ("fd20:ce::254", Never),
+            ("fd20:ce::255", Private),
+            ("fd00:c1::a9fe:a9fe", Never),
+            ("fd00:42::42", Never),
+            ("fd00:42::43", Private),
+            ("fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("fc00::", Private),
+            ("fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Private),
+            ("fe00::", Never),
+            ("fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("fe80::", Never),
+            ("fe80::a9fe:a9fe", Never),
+            ("febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("fec0::", Never),
+            ("feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("ff00::", Never),
+            ("ff02::1", Never),
+            ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("64:ff9b:1::", Never),
+            ("64:ff9b:1::8.8.8.8", Never),
+            ("64:ff9b:1:ffff:ffff:ffff:ffff:ffff", Never),
+            ("64:ff9b:2::", Never),
+            ("100::", Never),
+            ("100::ffff:ffff:ffff:ffff", Never),
+            ("100:0:0:1::", Never),
+            ("100:0:0:2::", Never),
+            ("1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("2000::", Open),
+            ("2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Open),
+            ("2001::", Never),
+            ("2001:0:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("2001:2::", Never),
+            ("2001:2:0:ffff:ffff:ffff:ffff:ffff", Never),
+            ("2001:10::", Never),
+            ("2001:1f:ffff::", Never),
+            ("2001:20::", Never),
+            ("2001:2f:ffff::", Never),
+            ("2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("2001:200::", Open),
+            ("2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", Open),
+            ("2001:db8::", Never),
+            ("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("2001:db9::", Open),
+            ("2001:4860:4860::8888", Open),
+            ("2606:4700:4700::1111", Open),
+            ("3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Open),
+            ("3fff::", Never),
+            ("3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff", Never),
+            ("3fff:1000::", Open),
+            ("3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Open),
+            ("4000::", Never),
+            ("5f00::", Never),
+        ] {
+            assert_eq!(is(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_embedded_v4_is_judged_by_itself() {
+        for (inner, expected) in [
+            ("8.8.8.8", Open),
+            ("127.0.0.1", Private),
+            ("10.1.2.3", Private),
+            ("192.168.0.1", Private),
+            ("100.64.0.1", Private),
+            ("169.254.169.254", Never),
+            ("100.100.100.200", Never),
+            ("168.63.129.16", Never),
+            ("0.0.0.0", Never),
+            ("224.0.0.1", Never),
+            ("255.255.255.255", Never),
+            ("192.0.2.1", Never),
+            ("198.18.0.1", Never),
+        ] {
+            let ip: Ipv4Addr = inner.parse().expect(inner);
+            let [a, b, c, d] = ip.octets();
+            let pair = format!("{a:02x}{b:02x}:{c:02x}{d:02x}");
+            for text in [
+                format!("::ffff:{inner}"),
+                format!("::ffff:{pair}"),
+                format!("::ffff:0:{inner}"),
+                format!("64:ff9b::{inner}"),
+                format!("2002:{pair}::"),
+                format!("2002:{pair}:1:2:3:4:5"),
+                format!("2a00:1::5efe:{inner}"),
+                format!("2a00::200:5efe:{inner}"),
+            ] {
+                assert_eq!(is(&text), expected, "{text}");
+                assert_eq!(
+                    check(text.parse().expect(&text), false),
+                    check(IpAddr::V4(ip), false),
+                    "{text}: the inner reason"
+                );
+            }
+            // `::` and `::1` have rules of their own.
+            if inner != "0.0.0.0" {
+                assert_eq!(is(&format!("::{inner}")), expected, "::{inner}");
+            }
+        }
+        assert_eq!(is("fd00::5efe:169.254.169.254"), Never, "ISATAP in a private range");
+        assert_eq!(is("fd00::5efe:8.8.8.8"), Private);
+        // One bit beside the prefixes is no embedding, and outside of 2000::/3.
+        for text in ["::fffe:8.8.8.8", "::1:0:808:808", "64:ff9b::1:808:808", "::1:ffff:808:808"] {
+            assert_eq!(is(text), Never, "{text}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_range() {
+        let why = |text: &str| check(text.parse().expect(text), false).expect_err(text);
+        assert!(why("169.254.169.254").range().contains("metadata"));
+        assert!(why("::ffff:169.254.169.254").range().contains("metadata"));
+        assert!(why("255.255.255.255").range().contains("broadcast"));
+        assert!(why("2001:0:1::").range().contains("Teredo"));
+        assert!(why("10.0.0.1").to_string().contains("allow_private: true"));
+        assert_eq!(why("10.0.0.1").code(), "address_private");
+        assert_eq!(why("fe80::1").code(), "address_never_allowed");
+        assert!(!why("fe80::1").to_string().contains("allow_private"));
+    }
+
+    #[test]
+    fn tables_are_well_formed() {
+        for (net, bits, range) in NEVER_V4.iter().chain(PRIVATE_V4) {
+            assert!(net.to_bits().trailing_zeros() >= 32 - bits, "{range}");
+            let named = if *bits == 32 { net.to_string() } else { format!("{net}/{bits}") };
+            assert!(range.contains(&named), "{range}");
+        }
+        for (net, bits, range) in NEVER_V6.iter().chain(PRIVATE_V6) {
+            assert!(net.to_bits().trailing_zeros() >= 128 - bits, "{range}");
+            let named = if *bits == 128 { net.to_string() } else { format!("{net}/{bits}") };
+            assert!(range.contains(&named), "{range}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_are_what_they_seem() {
+        for url in [
+            "https://api.example.com",
+            "https://API.Example.COM/v1",
+            "HTTPS://api.example.com:8443/v1?x#y",
+            "http://127.0.0.1:8080/",
+            "http://[::1]:80/",
+            "http://[2001:DB8::A]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::ffff:7f00:1]/",
+            "http://xn--bcher-kva.example/",
+            "http://localhost",
+            "http://under_score.example",
+            "http://example.com./",
+            "http://1.2.3.4.example/",
+            "http://0x7f.example/",
+            "http://3com",
+        ] {
+            let written = host_as_written(url).unwrap_or_else(|| panic!("{url}"));
+            let parsed = url::Url::parse(url).expect(url);
+            assert_eq!(host_is_canonical(written, &parsed.host().expect(url)), Ok(()), "{url}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_the_parser_rewrites() {
+        for (name, written, hint) in [
+            ("decimal", "2130706433", "write \"127.0.0.1\""),
+            ("octal", "0177.0.0.1", "write \"127.0.0.1\""),
+            ("octal, all", "0177.0.0.01", "write \"127.0.0.1\""),
+            ("octal in one", "017700000001", "write \"127.0.0.1\""),
+            ("hex", "0x7f.0.0.1", "write \"127.0.0.1\""),
+            ("hex in one", "0x7f000001", "write \"127.0.0.1\""),
+            ("hex, upper", "0X7F000001", "write \"127.0.0.1\""),
+            ("empty hex", "127.0.0.0x", "write \"127.0.0.0\""),
+            ("short", "127.1", "write \"127.0.0.1\""),
+            ("three parts", "127.0.1", "write \"127.0.0.1\""),
+            ("zero", "0", "write \"0.0.0.0\""),
+            ("metadata in decimal", "2852039166", "write \"169.254.169.254\""),
+            ("metadata in hex", "0xa9fea9fe", "write \"169.254.169.254\""),
+            ("leading zeros", "127.000.000.001", "write \"127.0.0.1\""),
+            ("trailing dot", "127.0.0.1.", "write \"127.0.0.1\""),
+            ("trailing dot, decimal", "2130706433.", "write \"127.0.0.1\""),
+            ("percent", "%31%32%37.0.0.1", "write \"127.0.0.1\""),
+            ("percent, dot", "127%2e0.0.1", "write \"127.0.0.1\""),
+            ("percent, name", "ex%61mple.com", "write \"example.com\""),
+            ("fullwidth", "ｅｘａｍｐｌｅ.com", "write \"example.com\""),
+            ("fullwidth digits", "１２７.0.0.1", "write \"127.0.0.1\""),
+            ("circled digits", "①②⑦.0.0.1", "write \"127.0.0.1\""),
+            ("ideographic dot", "127。0。0。1", "write \"127.0.0.1\""),
+            ("halfwidth dot", "example｡com", "write \"example.com\""),
+            ("soft hyphen", "exam\u{ad}ple.com", "write \"example.com\""),
+            ("zero width", "exam\u{200b}ple.com", "write \"example.com\""),
+            ("Unicode", "bücher.example", "write \"xn--bcher-kva.example\""),
+            ("sharp s", "fa\u{df}.example", "write \"xn--fa-hia.example\""),
+            ("Kelvin", "\u{212a}.example", "write \"k.example\""),
+            ("IPv6 in full", "[0:0:0:0:0:0:0:1]", "write \"[::1]\""),
+            ("IPv6 with zeros", "[::0001]", "write \"[::1]\""),
+            ("IPv6, not shortest", "[2001:db8:0::1]", "write \"[2001:db8::1]\""),
+            ("compatible with dots", "[::0.0.0.1]", "write \"[::1]\""),
+        ] {
+            let parsed = Host::parse(written).unwrap_or_else(|why| panic!("{name}: {why}"));
+            let why = host_is_canonical(written, &parsed).expect_err(name);
+            assert!(why.contains(hint), "{name}: {why}");
+        }
+        // What only a URL of another scheme can hold.
+        for written in ["2130706433", "0x7f.1", "127.1", "127.0.0.1.", "example.0"] {
+            let why = host_is_canonical(written, &Host::Domain(written)).expect_err(written);
+            assert!(why.contains("four parts"), "{why}");
+        }
+        assert!(host_is_canonical("evil.example", &Host::Domain("good.example")).is_err());
+        assert!(host_is_canonical("::1", &Host::<&str>::Ipv6(Ipv6Addr::LOCALHOST)).is_err(), "a URL has brackets");
+    }
+
+    #[test]
+    fn urls_that_are_not_plain() {
+        for url in [
+            "",
+            "example.com",
+            "https:example.com",
+            "https:/example.com",
+            "https:///example.com",
+            "https:\\\\example.com",
+            "https://\\example.com",
+            "https://a@example.com",
+            "https://good.example\\@evil.example",
+            "https://a:b@example.com",
+            "https://exam\tple.com",
+            "https://exam\nple.com",
+            "https:// example.com",
+            " https://example.com",
+            "https://",
+            "https://:80",
+            "ftp://example.com",
+            "ht\ttps://example.com",
+            "https://x[::1]",
+            "https://::1]/",
+        ] {
+            assert_eq!(host_as_written(url), None, "{url:?}");
+        }
+        assert_eq!(host_as_written("https://[::1]:8443/x"), Some("[::1]"));
+        assert_eq!(host_as_written("https://h:1/@x\\"), Some("h"));
+    }
+}

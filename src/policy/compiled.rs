@@ -1,0 +1,316 @@
+//! An upstream's definition, checked and ready to be asked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use url::{Host, Url};
+
+use crate::model::{Injection, Upstream};
+use crate::policy::address;
+use crate::policy::manifest::Mistake;
+
+/// The parts of a base URL that a call is built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// `host[:port]` as it goes into the `Host` header.
+    pub authority: String,
+    /// Path before the target, without a slash at its end; mostly empty.
+    pub prefix: String,
+}
+
+/// What a call needs to know of an operation.
+#[derive(Debug, Clone)]
+pub struct OperationView {
+    /// Its id.
+    pub id: Arc<str>,
+    /// `upstream:scope`.
+    pub scope: Arc<str>,
+}
+
+/// An upstream with its operations in a router per method.
+#[derive(Debug)]
+pub struct CompiledUpstream {
+    definition: Upstream,
+    name: Arc<str>,
+    base: BaseUrl,
+    operations: Vec<OperationView>,
+    routers: HashMap<String, matchit::Router<usize>>,
+}
+
+impl CompiledUpstream {
+    /// Checks a definition whole.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn new(definition: Upstream) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let mut note =
+            |at: String, problem: String, fix: &str| mistakes.push(Mistake { at, problem, fix: fix.to_owned() });
+        if let Err(problem) = crate::model::check_name("upstream", &definition.name) {
+            note("name".into(), problem, "rename it");
+        }
+        if definition.name == "hallpass" {
+            note("name".into(), "'hallpass' is kept for the built-in scopes".into(), "rename it");
+        }
+        let base = match parse_base(&definition.base_url) {
+            Ok(base) => Some(base),
+            Err((problem, fix)) => {
+                note("base_url".into(), problem, fix);
+                None
+            }
+        };
+        check_injection(&definition.inject, &mut note);
+        for (field, seconds) in [
+            ("timeouts.connect_seconds", definition.timeouts.connect_seconds),
+            ("timeouts.response_seconds", definition.timeouts.response_seconds),
+            ("timeouts.idle_seconds", definition.timeouts.idle_seconds),
+        ] {
+            if seconds.is_some_and(|seconds| !(1..=3600).contains(&seconds)) {
+                note(field.into(), "out of range".into(), "write 1 to 3600 seconds");
+            }
+        }
+        for (field, bytes) in [
+            ("limits.max_request_bytes", definition.limits.max_request_bytes),
+            ("limits.max_response_bytes", definition.limits.max_response_bytes),
+        ] {
+            if bytes == Some(0) {
+                note(field.into(), "0 would let nothing through".into(), "write a number of bytes above 0");
+            }
+        }
+        if definition.ca_file.is_some() && base.as_ref().is_some_and(|base| !base.tls) {
+            note(
+                "ca_file".into(),
+                "a CA is of no use for an http base_url".into(),
+                "write https in base_url or leave ca_file out",
+            );
+        }
+        let (operations, routers) = compile_operations(&definition, &mut note);
+        match (base, mistakes.is_empty()) {
+            (Some(base), true) => {
+                Ok(Self { name: definition.name.as_str().into(), definition, base, operations, routers })
+            }
+            _ => Err(mistakes),
+        }
+    }
+
+    /// As it was declared.
+    pub fn definition(&self) -> &Upstream {
+        &self.definition
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Where it is.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// The operation that has this method and this canonical path, if there is one.
+    pub fn operation(&self, method: &str, path: &str) -> Option<&OperationView> {
+        let found = self.routers.get(method)?.at(path).ok()?;
+        self.operations.get(*found.value)
+    }
+
+    /// The scopes that its operations take, in full.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.operations.iter().map(|operation| &*operation.scope)
+    }
+}
+
+fn parse_base(text: &str) -> Result<BaseUrl, (String, &'static str)> {
+    const FORM: &str = "write https://host, with a port or a path prefix if there is one";
+    let url = Url::parse(text).map_err(|error| (format!("no URL: {error}"), FORM))?;
+    let tls = match url.scheme() {
+        "https" => true,
+        "http" => false,
+        other => return Err((format!("scheme '{other}' cannot be called"), FORM)),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err((
+            "a user name or password in the URL would be stored and shown in the clear".into(),
+            "put it with 'hallpass credential put' and write 'inject: {kind: basic, …}'",
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(("a base URL has no query and no fragment".into(), FORM));
+    }
+    let host = url.host().ok_or(("there is no host in it".into(), FORM))?;
+    let written = address::host_as_written(text).ok_or(("the host in it is not in its usual form".into(), FORM))?;
+    address::host_is_canonical(written, &host).map_err(|problem| (problem, "write the host in its usual form"))?;
+    if let Host::Ipv4(_) | Host::Ipv6(_) = host {
+        let ip = match host {
+            Host::Ipv4(ip) => std::net::IpAddr::V4(ip),
+            Host::Ipv6(ip) => std::net::IpAddr::V6(ip),
+            Host::Domain(_) => return Err((String::new(), FORM)),
+        };
+        // With `true`: whether private addresses are allowed is asked for every connection, forbidden ones at once.
+        if let Err(refusal) = address::check(ip, true) {
+            return Err((format!("{ip} may never be called: {refusal}"), "name a host of your own"));
+        }
+    }
+    let prefix = url.path().trim_end_matches('/').to_owned();
+    if !prefix.is_empty() {
+        let canonical = crate::model::Target::parse(&prefix, None);
+        let raw = text.splitn(4, '/').nth(3).map(|rest| format!("/{}", rest.trim_end_matches('/')));
+        if !canonical.is_ok_and(|target| target.path() == prefix) || raw.as_deref() != Some(prefix.as_str()) {
+            return Err((
+                "the path in it is not in canonical form".into(),
+                "write it without dot segments, double slashes and needless escapes",
+            ));
+        }
+    }
+    let port = url.port_or_known_default().ok_or(("there is no port in it".into(), FORM))?;
+    let authority = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_string(),
+    };
+    let host = match host {
+        Host::Domain(name) => name.to_owned(),
+        Host::Ipv4(ip) => ip.to_string(),
+        Host::Ipv6(ip) => ip.to_string(),
+    };
+    Ok(BaseUrl { tls, host, port, authority, prefix })
+}
+
+/// Headers that frame or route a message: a secret in one of them would break the call or the proof of what is sent.
+const UNFIT_HEADERS: [&str; 12] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "keep-alive",
+    "expect",
+    "content-encoding",
+    "accept-encoding",
+    "proxy-connection",
+];
+
+fn check_injection(injection: &Injection, note: &mut impl FnMut(String, String, &str)) {
+    let (name, _) = injection.credential();
+    if let Err(problem) = crate::model::check_name("credential", name) {
+        note("inject.credential".into(), problem, "name the credential as in 'hallpass credential put NAME'");
+    }
+    if let Injection::Bearer { credential }
+    | Injection::Header { credential, .. }
+    | Injection::Basic { credential, .. }
+    | Injection::Query { credential, .. } = injection
+        && let Some((_, version)) = credential.split_once('@')
+        && !version.parse::<u32>().is_ok_and(|version| version > 0)
+    {
+        note(
+            "inject.credential".into(),
+            format!("'{version}' is no version"),
+            "write NAME, or NAME@1 to pin a version",
+        );
+    }
+    match injection {
+        Injection::Header { name, prefix, .. } => {
+            let valid = http::HeaderName::from_bytes(name.as_bytes());
+            if !valid.is_ok_and(|name| !UNFIT_HEADERS.contains(&name.as_str())) {
+                note(
+                    "inject.name".into(),
+                    format!("'{}' cannot carry a secret", name.escape_debug()),
+                    "write a header name such as X-Api-Key",
+                );
+            }
+            if !prefix.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+                note(
+                    "inject.prefix".into(),
+                    "only printable ASCII fits into a header".into(),
+                    "write for example 'Token '",
+                );
+            }
+        }
+        Injection::Basic { username, .. } => {
+            // RFC 7617 §2: a user-id with a colon would end at the colon.
+            if username.contains(':') || username.chars().any(char::is_control) {
+                note(
+                    "inject.username".into(),
+                    "a user name has no colon and no control characters".into(),
+                    "write it without",
+                );
+            }
+        }
+        Injection::Query { name, .. } => {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+            if name.is_empty() || !name.bytes().all(plain) {
+                note(
+                    "inject.name".into(),
+                    format!("'{}' is no parameter name", name.escape_debug()),
+                    "use letters, digits and - _ . ~",
+                );
+            }
+        }
+        Injection::Bearer { .. } => {}
+    }
+}
+
+type Routers = HashMap<String, matchit::Router<usize>>;
+
+fn compile_operations(
+    upstream: &Upstream,
+    note: &mut impl FnMut(String, String, &str),
+) -> (Vec<OperationView>, Routers) {
+    let mut views: Vec<OperationView> = Vec::new();
+    let mut routers = Routers::new();
+    if upstream.operations.is_empty() {
+        note("operations".into(), "nothing could be called: deny is the default".into(), "list at least one operation");
+    }
+    for (n, operation) in upstream.operations.iter().enumerate() {
+        let at = |field: &str| format!("operations[{n}].{field}");
+        if let Err(problem) = crate::model::check_name("operation", &operation.id) {
+            note(at("id"), problem, "rename it");
+        }
+        if views.iter().any(|view| *view.id == *operation.id) {
+            note(at("id"), format!("'{}' is there twice", operation.id), "give each operation its own id");
+        }
+        let scope = format!("{}:{}", upstream.name, operation.scope);
+        if operation.scope.is_empty() || operation.scope.contains(':') || !hallpass_verify::ScopeSet::is_token(&scope) {
+            note(
+                at("scope"),
+                format!("'{}' is no scope", operation.scope.escape_debug()),
+                "write for example contacts.read; the upstream's name is put before it",
+            );
+        }
+        if operation.methods.is_empty() {
+            note(at("methods"), "no method, so nothing could be called".into(), "write for example [GET]");
+        }
+        for method in &operation.methods {
+            let known = http::Method::from_bytes(method.as_bytes()).is_ok();
+            // CONNECT would make a tunnel through which nothing could be checked; TRACE would echo what we inject.
+            if !known
+                || method.bytes().any(|b| b.is_ascii_lowercase())
+                || matches!(method.as_str(), "CONNECT" | "TRACE")
+            {
+                note(
+                    at("methods"),
+                    format!("'{}' cannot be brokered", method.escape_debug()),
+                    "write methods in upper case; CONNECT and TRACE are never allowed",
+                );
+                continue;
+            }
+            let router = routers.entry(method.clone()).or_default();
+            if let Err(error) = router.insert(operation.path.as_str(), n) {
+                note(
+                    at("path"),
+                    format!("{method} {} overlaps another operation ({error})", operation.path.as_str()),
+                    "let each method and path belong to one operation",
+                );
+            }
+        }
+        views.push(OperationView { id: operation.id.as_str().into(), scope: scope.into() });
+    }
+    (views, routers)
+}

@@ -1,0 +1,118 @@
+//! Who may do what. Pure: no I/O, no time, no state of its own.
+//!
+//! [`decide`] is the only maker of a [`Permit`]; without one, nothing goes on to the vault.
+
+pub mod address;
+mod compiled;
+mod manifest;
+
+use std::sync::Arc;
+
+use hallpass_verify::Claims;
+
+use crate::model::{Agent, AgentStatus, Target};
+
+pub use compiled::{BaseUrl, CompiledUpstream, OperationView};
+pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, validate_manifest};
+
+/// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    claims: Claims,
+    agent_name: Arc<str>,
+    upstream: Arc<CompiledUpstream>,
+    operation: OperationView,
+    method: Arc<str>,
+    target: Target,
+}
+
+impl Permit {
+    /// The token's claims.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// The agent's name.
+    pub fn agent_name(&self) -> &Arc<str> {
+        &self.agent_name
+    }
+
+    /// Where to.
+    pub fn upstream(&self) -> &Arc<CompiledUpstream> {
+        &self.upstream
+    }
+
+    /// Which operation.
+    pub fn operation(&self) -> &OperationView {
+        &self.operation
+    }
+
+    /// The method that was allowed.
+    pub fn method(&self) -> &Arc<str> {
+        &self.method
+    }
+
+    /// The target that was allowed: what is sent is built from this and nothing else (P8).
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+/// Why a call is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// The agent is suspended or revoked.
+    AgentNotActive,
+    /// No operation of the upstream has this method and path: deny is the default (P8).
+    NoOperation,
+    /// The operation takes a scope that the token does not have, or that the agent's roles no longer give.
+    MissingScope(Arc<str>),
+}
+
+impl Denial {
+    /// A stable code for programs and the audit log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::AgentNotActive => "agent_not_active",
+            Self::NoOperation => "operation_not_allowed",
+            Self::MissingScope(_) => "insufficient_scope",
+        }
+    }
+}
+
+/// Decides on one call. `roles_give` says whether the agent's roles give a scope now: a role that was narrowed counts
+/// at once, not when the token dies.
+pub fn decide(
+    claims: &Claims,
+    agent: &Agent,
+    roles_give: impl Fn(&str) -> bool,
+    upstream: &Arc<CompiledUpstream>,
+    method: &str,
+    target: Target,
+) -> Result<Permit, (Denial, Target)> {
+    if agent.status != AgentStatus::Active {
+        return Err((Denial::AgentNotActive, target));
+    }
+    let Some(operation) = upstream.operation(method, target.path()) else {
+        return Err((Denial::NoOperation, target));
+    };
+    // `/things%3Adelete` matches `/{thing}`, but an upstream that decodes before it routes runs `/things:delete`.
+    // What is one operation as written and another as decoded is ambiguous, and refused (P8).
+    let decoded = target.decoded_path();
+    if decoded != target.path() && upstream.operation(method, &decoded).is_none_or(|other| other.id != operation.id) {
+        drop(decoded);
+        return Err((Denial::NoOperation, target));
+    }
+    drop(decoded);
+    if !claims.scope.contains(&operation.scope) || !roles_give(&operation.scope) {
+        return Err((Denial::MissingScope(operation.scope.clone()), target));
+    }
+    Ok(Permit {
+        claims: claims.clone(),
+        agent_name: agent.name.clone(),
+        upstream: upstream.clone(),
+        operation: operation.clone(),
+        method: method.into(),
+        target,
+    })
+}

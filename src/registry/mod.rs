@@ -1,0 +1,199 @@
+//! The in-memory view that hot paths read instead of SQL: agents, definitions, credentials (sealed), sessions,
+//! revocations, keys. It hears of every change from the ledger, once the change is durable.
+
+mod definitions;
+mod keys;
+mod revoked;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+
+pub use definitions::Definitions;
+pub use keys::Keys;
+pub use revoked::Revoked;
+
+use crate::model::{Agent, Change, Credential, Rewrapped, Session};
+use crate::store::Everything;
+use crate::world::Millis;
+
+/// The view.
+#[derive(Debug)]
+pub struct Registry {
+    agents: DashMap<Arc<str>, Arc<Agent>>,
+    agent_names: DashMap<Arc<str>, Arc<str>>,
+    credentials: DashMap<Arc<str>, Arc<Credential>>,
+    sessions: DashMap<Arc<str>, Arc<Session>>,
+    definitions: ArcSwap<Definitions>,
+    keys: ArcSwap<Keys>,
+    revoked: Revoked,
+}
+
+impl Registry {
+    /// From what the database holds. Definitions that no longer compile are an error: better no start than a hole.
+    pub fn new(everything: Everything, keys: Keys) -> crate::error::Result<Self> {
+        let definitions = Definitions::new(&everything.definitions)?;
+        let registry = Self {
+            agents: DashMap::new(),
+            agent_names: DashMap::new(),
+            credentials: DashMap::new(),
+            sessions: DashMap::new(),
+            definitions: ArcSwap::from_pointee(definitions),
+            keys: ArcSwap::from_pointee(keys),
+            revoked: Revoked::new(everything.revocations),
+        };
+        for agent in everything.agents {
+            registry.put_agent(Arc::new(agent));
+        }
+        for credential in everything.credentials {
+            registry.credentials.insert(credential.name.clone(), Arc::new(credential));
+        }
+        for session in everything.sessions {
+            registry.sessions.insert(session.id.clone(), Arc::new(session));
+        }
+        Ok(registry)
+    }
+
+    /// An agent by its client id.
+    pub fn agent(&self, id: &str) -> Option<Arc<Agent>> {
+        self.agents.get(id).map(|entry| entry.value().clone())
+    }
+
+    /// An agent by its name, or by its client id.
+    pub fn find_agent(&self, name: &str) -> Option<Arc<Agent>> {
+        let id = self.agent_names.get(name).map(|entry| entry.value().clone());
+        self.agent(id.as_deref().unwrap_or(name))
+    }
+
+    /// All agents, by name.
+    pub fn agents(&self) -> Vec<Arc<Agent>> {
+        let mut all: Vec<_> = self.agents.iter().map(|entry| entry.value().clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// A credential by its name.
+    pub fn credential(&self, name: &str) -> Option<Arc<Credential>> {
+        self.credentials.get(name).map(|entry| entry.value().clone())
+    }
+
+    /// All credentials, by name.
+    pub fn credentials(&self) -> Vec<Arc<Credential>> {
+        let mut all: Vec<_> = self.credentials.iter().map(|entry| entry.value().clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// A session by its id, whether it is over or not.
+    pub fn session(&self, id: &str) -> Option<Arc<Session>> {
+        self.sessions.get(id).map(|entry| entry.value().clone())
+    }
+
+    /// The sessions that have not ended, newest first.
+    pub fn sessions(&self, now: Millis) -> Vec<Arc<Session>> {
+        let alive = self.sessions.iter().filter(|entry| entry.expires_at > now);
+        let mut all: Vec<_> = alive.map(|entry| entry.value().clone()).collect();
+        all.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        all
+    }
+
+    /// Upstreams, roles and resources.
+    pub fn definitions(&self) -> Arc<Definitions> {
+        self.definitions.load_full()
+    }
+
+    /// The keys of the moment.
+    pub fn keys(&self) -> Arc<Keys> {
+        self.keys.load_full()
+    }
+
+    /// Other keys from now on.
+    pub fn install_keys(&self, keys: Keys) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// What is revoked.
+    pub fn revoked(&self) -> &Revoked {
+        &self.revoked
+    }
+
+    /// Shows a change that is durable. Signing keys come by [`Registry::install_keys`], because opening them takes the
+    /// vault.
+    pub fn apply(&self, change: &Change) {
+        match change {
+            Change::PutAgent(agent) => {
+                let mut agent = Agent::clone(agent);
+                if let Some(there) = self.agents.get(&agent.id) {
+                    for secret in &there.secrets {
+                        if !agent.secrets.iter().any(|one| one.digest == secret.digest) {
+                            agent.secrets.push(secret.clone());
+                        }
+                    }
+                }
+                self.put_agent(Arc::new(agent));
+            }
+            Change::AddSecret { agent_id, secret, others_end } => {
+                if let Some(mut entry) = self.agents.get_mut(agent_id) {
+                    let mut agent = Agent::clone(entry.value());
+                    for other in &mut agent.secrets {
+                        other.expires_at = Some(other.expires_at.map_or(*others_end, |end| end.min(*others_end)));
+                    }
+                    agent.secrets.push(secret.clone());
+                    *entry.value_mut() = Arc::new(agent);
+                }
+            }
+            Change::PutDefinition { .. } | Change::RemoveDefinition { .. } => {
+                let changed = self.definitions.load().with(change);
+                self.definitions.store(Arc::new(changed));
+            }
+            Change::PutCredential(credential) => {
+                self.credentials.insert(credential.name.clone(), credential.clone());
+            }
+            Change::AddCredentialVersion { credential_id, version, others_end } => {
+                self.edit_credential(credential_id, |credential| {
+                    for other in &mut credential.versions {
+                        other.expires_at = Some(other.expires_at.map_or(*others_end, |end| end.min(*others_end)));
+                    }
+                    credential.versions.push(version.clone());
+                });
+            }
+            Change::RemoveCredential { name, .. } => _ = self.credentials.remove(name),
+            Change::Rewrap(keys) => {
+                for key in keys {
+                    let Rewrapped::Credential { id, version, wrapped_key } = key else { continue };
+                    self.edit_credential(id, |credential| {
+                        for one in credential.versions.iter_mut().filter(|one| one.version == *version) {
+                            one.sealed.wrapped_key.clone_from(wrapped_key);
+                        }
+                    });
+                }
+            }
+            Change::PutSession(session) => _ = self.sessions.insert(session.id.clone(), session.clone()),
+            Change::EndSession { id, at } => {
+                if let Some(mut entry) = self.sessions.get_mut(id) {
+                    let ended = Session { revoked_at: Some(*at), ..Session::clone(entry.value()) };
+                    *entry.value_mut() = Arc::new(ended);
+                }
+            }
+            Change::PutRevocation(revocation) => self.revoked.insert(revocation.clone()),
+            Change::Prune { before } => {
+                self.sessions.retain(|_, session| session.expires_at >= *before);
+                self.revoked.prune(*before);
+            }
+            Change::PutKey(_) | Change::PutBrokerSecret { .. } => {}
+        }
+    }
+
+    fn put_agent(&self, agent: Arc<Agent>) {
+        self.agent_names.insert(agent.name.clone(), agent.id.clone());
+        self.agents.insert(agent.id.clone(), agent);
+    }
+
+    fn edit_credential(&self, id: &str, edit: impl FnOnce(&mut Credential)) {
+        let Some(mut entry) = self.credentials.iter_mut().find(|entry| *entry.id == *id) else { return };
+        let mut credential = Credential::clone(entry.value());
+        edit(&mut credential);
+        *entry.value_mut() = Arc::new(credential);
+    }
+}

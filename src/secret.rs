@@ -1,0 +1,160 @@
+//! Secrets are types: no `Display`, no `Serialize`, a `Debug` that tells nothing, memory wiped on drop.
+
+use std::fmt;
+
+use data_encoding::{BASE32_NOPAD, Encoding, Specification};
+use ring::hmac;
+use secrecy::{ExposeSecret, SecretBox};
+use zeroize::Zeroizing;
+
+use crate::world::Entropy;
+
+/// Secret bytes: an upstream's key, a master key, a data key. Wiped when dropped.
+pub struct SecretBytes(SecretBox<Vec<u8>>);
+
+impl SecretBytes {
+    /// Takes the bytes over; the caller keeps no copy.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(SecretBox::new(Box::new(bytes)))
+    }
+
+    /// The bytes themselves. Each call of this is a place where a secret can leak: keep them few.
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose_secret()
+    }
+
+    /// Length in bytes; of a secret this is not one.
+    pub fn len(&self) -> usize {
+        self.expose().len()
+    }
+
+    /// Whether there is nothing inside.
+    pub fn is_empty(&self) -> bool {
+        self.expose().is_empty()
+    }
+}
+
+impl Clone for SecretBytes {
+    fn clone(&self) -> Self {
+        Self::new(self.expose().to_vec())
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(redacted)")
+    }
+}
+
+/// What a client secret starts with, so that secret scanners and people recognise a leaked one.
+pub const CLIENT_SECRET_PREFIX: &str = "hp_cs_";
+
+/// An agent's client secret: `hp_cs_` ‖ base32(32 random bytes ‖ 4 bytes of checksum), lower case.
+///
+/// 256 random bits need no slow hash: the database keeps HMAC-SHA-256 of it.
+pub struct ClientSecret(Zeroizing<String>);
+
+impl ClientSecret {
+    /// A new random secret.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        let mut bytes = Zeroizing::new([0_u8; 36]);
+        if let Some(random) = bytes.get_mut(..32) {
+            entropy.fill(random);
+        }
+        let sum = checksum(bytes.get(..32).unwrap_or_default());
+        if let Some(tail) = bytes.get_mut(32..) {
+            tail.copy_from_slice(&sum);
+        }
+        let mut text = String::with_capacity(CLIENT_SECRET_PREFIX.len() + 58);
+        text.push_str(CLIENT_SECRET_PREFIX);
+        lower_base32().encode_append(bytes.as_slice(), &mut text);
+        Self(Zeroizing::new(text))
+    }
+
+    /// Whether `text` has the form and the checksum of a client secret. A typing error is told from a wrong
+    /// secret without touching anything secret, so nonsense costs us no HMAC and no look-up.
+    pub fn is_well_formed(text: &str) -> bool {
+        let Some(body) = text.strip_prefix(CLIENT_SECRET_PREFIX) else { return false };
+        let Ok(bytes) = lower_base32().decode(body.as_bytes()) else { return false };
+        let bytes = Zeroizing::new(bytes);
+        match bytes.split_at_checked(32) {
+            Some((random, sum)) => checksum(random) == sum,
+            None => false,
+        }
+    }
+
+    /// The text, to be shown once.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientSecret(redacted)")
+    }
+}
+
+/// HMAC-SHA-256(key, client secret): what the database keeps of a client secret.
+pub fn client_secret_digest(key: &SecretBytes, secret: &str) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+    let tag = hmac::sign(&key, secret.as_bytes());
+    let mut out = [0; 32];
+    out.copy_from_slice(tag.as_ref());
+    out
+}
+
+/// A random identifier: `prefix` ‖ base32 of 16 random bytes, lower case (128 bits, opaque).
+pub fn random_id(prefix: &str, entropy: &dyn Entropy) -> String {
+    let mut bytes = [0_u8; 16];
+    entropy.fill(&mut bytes);
+    let mut text = String::with_capacity(prefix.len() + 26);
+    text.push_str(prefix);
+    lower_base32().encode_append(&bytes, &mut text);
+    text
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let mut out = [0; 4];
+    for (to, from) in out.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
+    }
+    out
+}
+
+fn lower_base32() -> &'static Encoding {
+    static ENCODING: std::sync::OnceLock<Encoding> = std::sync::OnceLock::new();
+    ENCODING.get_or_init(|| {
+        let mut spec = Specification::new();
+        spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+        // The specification is a constant and valid; upper case is the fallback that cannot be reached.
+        spec.encoding().unwrap_or(BASE32_NOPAD)
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::world::SystemEntropy;
+
+    #[test]
+    fn a_client_secret_is_recognisable_and_carries_a_checksum() {
+        let secret = ClientSecret::generate(&SystemEntropy);
+        assert!(secret.expose().starts_with("hp_cs_"));
+        assert!(ClientSecret::is_well_formed(secret.expose()));
+        let mut wrong = secret.expose().to_owned();
+        let last = wrong.pop().unwrap();
+        wrong.push(if last == 'a' { 'b' } else { 'a' });
+        assert!(!ClientSecret::is_well_formed(&wrong));
+        assert!(!ClientSecret::is_well_formed("hp_cs_"));
+        assert!(!ClientSecret::is_well_formed("hp_cs_ü"));
+    }
+
+    #[test]
+    fn debug_says_nothing() {
+        let shown = format!("{:?} {:?}", SecretBytes::new(b"canary".to_vec()), ClientSecret::generate(&SystemEntropy));
+        assert_eq!(shown, "SecretBytes(redacted) ClientSecret(redacted)");
+    }
+}

@@ -1,0 +1,68 @@
+//! The one write: changes, the audit records that tell of them and the chain's new end, in one transaction.
+
+use crate::model::{AuditRow, Change, Head};
+use crate::store::statement::{self, Statement, Value, insert_many, run, session_row};
+use crate::store::{Result, Store, on_db};
+use crate::world::Millis;
+
+/// What is committed at once, for many callers.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// Whose chain.
+    pub node: &'a str,
+    /// Now.
+    pub now: Millis,
+    /// Changes, in order.
+    pub changes: &'a [Change],
+    /// Audit records, in order.
+    pub rows: &'a [AuditRow],
+    /// The chain's end after them.
+    pub head: Head,
+    /// MAC of that end.
+    pub mac: [u8; 32],
+}
+
+impl Store {
+    /// Commits a batch: all of it or nothing. When it returns, the rows are durable.
+    pub async fn commit(&self, batch: Batch<'_>) -> Result<()> {
+        let statements = plan(&batch);
+        on_db!(self, pool => {
+            let mut tx = pool.begin().await?;
+            for statement in statements {
+                run!(&mut tx, statement)?;
+            }
+            tx.commit().await?;
+            Ok(())
+        })
+    }
+}
+
+fn plan(batch: &Batch<'_>) -> Vec<Statement> {
+    let mut all: Vec<Statement> =
+        batch.changes.iter().flat_map(|change| statement::statements(change, batch.now)).collect();
+    let sessions = batch.changes.iter().filter_map(|change| match change {
+        Change::PutSession(session) => Some(session_row(session)),
+        _ => None,
+    });
+    all.extend(insert_many(
+        "INSERT INTO sessions (id, agent_id, created_at, expires_at, task, purpose, revoked_at)",
+        7,
+        sessions.collect(),
+    ));
+    let rows = batch.rows.iter().map(|row| {
+        let node = Value::Text(batch.node.to_owned());
+        vec![node, Value::Int(row.seq), Value::Text(row.body.clone()), Value::Bytes(row.hash.to_vec())]
+    });
+    all.extend(insert_many("INSERT INTO audit_records (node, seq, body, hash)", 4, rows.collect()));
+    all.push(Statement::new(
+        "INSERT INTO audit_heads (node, seq, hash, mac) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (node) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, mac = excluded.mac",
+        vec![
+            Value::Text(batch.node.to_owned()),
+            Value::Int(batch.head.seq),
+            Value::Bytes(batch.head.hash.to_vec()),
+            Value::Bytes(batch.mac.to_vec()),
+        ],
+    ));
+    all
+}

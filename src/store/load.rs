@@ -1,0 +1,258 @@
+//! Reading everything at start, for the registry. Hot paths never come here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{
+    Agent, AgentStatus, Credential, CredentialVersion, DefinitionKind, Revocation, RevocationKind, SealedColumns,
+    Session, StoredKey, StoredSecret,
+};
+use crate::store::{Result, Store, StoreError, on_db};
+use crate::world::Millis;
+
+/// A definition as it is stored.
+#[derive(Debug, Clone)]
+pub struct StoredDefinition {
+    /// Of what.
+    pub kind: DefinitionKind,
+    /// Its name.
+    pub name: String,
+    /// Its JSON.
+    pub body: String,
+}
+
+/// All that the registry holds.
+#[derive(Debug, Default)]
+pub struct Everything {
+    /// Agents with their client secrets.
+    pub agents: Vec<Agent>,
+    /// Upstreams, roles, resources.
+    pub definitions: Vec<StoredDefinition>,
+    /// Credentials with their versions.
+    pub credentials: Vec<Credential>,
+    /// Signing keys.
+    pub keys: Vec<StoredKey>,
+    /// The broker's own secrets, by id.
+    pub broker_secrets: BTreeMap<String, SealedColumns>,
+    /// Sessions that have not ended.
+    pub sessions: Vec<Session>,
+    /// Revocations that can still matter.
+    pub revocations: Vec<Revocation>,
+}
+
+#[derive(sqlx::FromRow)]
+struct AgentRow {
+    id: String,
+    name: String,
+    status: String,
+    roles: String,
+    created_at: Millis,
+}
+
+#[derive(sqlx::FromRow)]
+struct SecretRow {
+    agent_id: String,
+    digest: Vec<u8>,
+    created_at: Millis,
+    expires_at: Option<Millis>,
+}
+
+#[derive(sqlx::FromRow)]
+struct CredentialRow {
+    id: String,
+    name: String,
+    allow_short: bool,
+    created_at: Millis,
+    revoked_at: Option<Millis>,
+}
+
+#[derive(sqlx::FromRow)]
+struct VersionRow {
+    credential_id: String,
+    version: i64,
+    wrapped_key: Vec<u8>,
+    ciphertext: Vec<u8>,
+    created_at: Millis,
+    expires_at: Option<Millis>,
+}
+
+#[derive(sqlx::FromRow)]
+struct KeyRow {
+    kid: String,
+    algorithm: String,
+    state: String,
+    created_at: Millis,
+    activated_at: Option<Millis>,
+    retiring_at: Option<Millis>,
+    gone_at: Option<Millis>,
+    revoked: bool,
+    public_jwk: String,
+    wrapped_key: Option<Vec<u8>>,
+    ciphertext: Option<Vec<u8>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct SessionRow {
+    id: String,
+    agent_id: String,
+    created_at: Millis,
+    expires_at: Millis,
+    task: Option<String>,
+    purpose: Option<String>,
+    revoked_at: Option<Millis>,
+}
+
+#[derive(sqlx::FromRow)]
+struct RevocationRow {
+    kind: String,
+    subject: String,
+    cut: i64,
+    keep_until: Millis,
+    created_at: Millis,
+    reason: String,
+}
+
+impl Store {
+    /// Reads all that can matter at `now`.
+    pub async fn load(&self, now: Millis) -> Result<Everything> {
+        Ok(Everything {
+            agents: self.agents().await?,
+            definitions: self.definitions().await?,
+            credentials: self.credentials().await?,
+            keys: self.signing_keys().await?,
+            broker_secrets: self.broker_secrets().await?,
+            sessions: self.sessions(now).await?,
+            revocations: self.revocations(now).await?,
+        })
+    }
+
+    async fn agents(&self) -> Result<Vec<Agent>> {
+        let sql = "SELECT agent_id, digest, created_at, expires_at FROM client_secrets ORDER BY created_at";
+        let secrets: Vec<SecretRow> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
+        let mut by_agent: BTreeMap<String, Vec<StoredSecret>> = BTreeMap::new();
+        for row in secrets {
+            let digest = row.digest.try_into().map_err(|_| corrupt("client secret", &row.agent_id))?;
+            let secret = StoredSecret { digest, created_at: row.created_at, expires_at: row.expires_at };
+            by_agent.entry(row.agent_id).or_default().push(secret);
+        }
+        let sql = "SELECT id, name, status, roles, created_at FROM agents ORDER BY name";
+        let rows: Vec<AgentRow> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
+        let agent = |row: AgentRow| {
+            Ok(Agent {
+                status: AgentStatus::parse(&row.status).ok_or_else(|| corrupt("agent", &row.id))?,
+                roles: serde_json::from_str(&row.roles).map_err(|_| corrupt("agent", &row.id))?,
+                secrets: by_agent.remove(&row.id).unwrap_or_default(),
+                created_at: row.created_at,
+                name: row.name.into(),
+                id: row.id.into(),
+            })
+        };
+        rows.into_iter().map(agent).collect()
+    }
+
+    async fn definitions(&self) -> Result<Vec<StoredDefinition>> {
+        let sql = "SELECT kind, name, body FROM definitions ORDER BY kind, name";
+        let rows: Vec<(String, String, String)> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
+        let kinds = [DefinitionKind::Upstream, DefinitionKind::Role, DefinitionKind::Resource];
+        rows.into_iter()
+            .map(|(kind, name, body)| {
+                let kind = kinds.into_iter().find(|one| one.as_str() == kind);
+                Ok(StoredDefinition { kind: kind.ok_or_else(|| corrupt("definition", &name))?, name, body })
+            })
+            .collect()
+    }
+
+    async fn credentials(&self) -> Result<Vec<Credential>> {
+        let sql = "SELECT credential_id, version, wrapped_key, ciphertext, created_at, expires_at \
+                   FROM credential_versions ORDER BY credential_id, version";
+        let versions: Vec<VersionRow> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
+        let mut by_credential: BTreeMap<String, Vec<CredentialVersion>> = BTreeMap::new();
+        for row in versions {
+            let version = CredentialVersion {
+                version: u32::try_from(row.version).map_err(|_| corrupt("credential version", &row.credential_id))?,
+                sealed: SealedColumns { wrapped_key: row.wrapped_key, ciphertext: row.ciphertext },
+                created_at: row.created_at,
+                expires_at: row.expires_at,
+            };
+            by_credential.entry(row.credential_id).or_default().push(version);
+        }
+        let sql = "SELECT id, name, allow_short, created_at, revoked_at FROM credentials ORDER BY name";
+        let rows: Vec<CredentialRow> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
+        let credential = |row: CredentialRow| Credential {
+            versions: by_credential.remove(&row.id).unwrap_or_default(),
+            id: row.id.into(),
+            name: row.name.into(),
+            allow_short: row.allow_short,
+            created_at: row.created_at,
+            revoked_at: row.revoked_at,
+        };
+        Ok(rows.into_iter().map(credential).collect())
+    }
+
+    /// The signing keys, gone ones too: their public halves still verify old checkpoints.
+    pub async fn signing_keys(&self) -> Result<Vec<StoredKey>> {
+        let sql = "SELECT kid, algorithm, state, created_at, activated_at, retiring_at, gone_at, revoked, public_jwk, \
+                   wrapped_key, ciphertext FROM signing_keys ORDER BY created_at, kid";
+        let rows: Vec<KeyRow> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
+        let key = |row: KeyRow| StoredKey {
+            kid: row.kid,
+            algorithm: row.algorithm,
+            state: row.state,
+            created_at: row.created_at,
+            activated_at: row.activated_at,
+            retiring_at: row.retiring_at,
+            gone_at: row.gone_at,
+            revoked: row.revoked,
+            public_jwk: row.public_jwk,
+            sealed: row
+                .wrapped_key
+                .zip(row.ciphertext)
+                .map(|(wrapped_key, ciphertext)| SealedColumns { wrapped_key, ciphertext }),
+        };
+        Ok(rows.into_iter().map(key).collect())
+    }
+
+    /// The broker's own secrets, by id.
+    pub async fn broker_secrets(&self) -> Result<BTreeMap<String, SealedColumns>> {
+        let sql = "SELECT id, wrapped_key, ciphertext FROM broker_secrets";
+        let rows: Vec<(String, Vec<u8>, Vec<u8>)> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
+        let secret = |(id, wrapped_key, ciphertext)| (id, SealedColumns { wrapped_key, ciphertext });
+        Ok(rows.into_iter().map(secret).collect())
+    }
+
+    async fn sessions(&self, now: Millis) -> Result<Vec<Session>> {
+        let sql = "SELECT id, agent_id, created_at, expires_at, task, purpose, revoked_at FROM sessions \
+                   WHERE expires_at > $1";
+        let rows: Vec<SessionRow> = on_db!(self, pool => sqlx::query_as(sql).bind(now).fetch_all(pool).await)?;
+        let session = |row: SessionRow| Session {
+            id: row.id.into(),
+            agent_id: row.agent_id.into(),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            task: row.task.map(Arc::from),
+            purpose: row.purpose.map(Arc::from),
+            revoked_at: row.revoked_at,
+        };
+        Ok(rows.into_iter().map(session).collect())
+    }
+
+    async fn revocations(&self, now: Millis) -> Result<Vec<Revocation>> {
+        let sql = "SELECT kind, subject, cut, keep_until, created_at, reason FROM revocations WHERE keep_until >= $1";
+        let rows: Vec<RevocationRow> = on_db!(self, pool => sqlx::query_as(sql).bind(now).fetch_all(pool).await)?;
+        let revocation = |row: RevocationRow| {
+            Ok(Revocation {
+                kind: RevocationKind::parse(&row.kind).ok_or_else(|| corrupt("revocation", &row.subject))?,
+                subject: row.subject.into(),
+                cut: row.cut,
+                keep_until: row.keep_until,
+                created_at: row.created_at,
+                reason: row.reason,
+            })
+        };
+        rows.into_iter().map(revocation).collect()
+    }
+}
+
+fn corrupt(what: &str, id: &str) -> StoreError {
+    StoreError::Corrupt(format!("{what} {id} cannot be read"))
+}

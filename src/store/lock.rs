@@ -1,0 +1,59 @@
+//! One broker to a database. A second one would not hear of the first one's revocations.
+
+use std::fs::File;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Row};
+
+use crate::store::{Pool, Result, Store, StoreError};
+
+/// "hallpass" in the key space of PostgreSQL's advisory locks.
+const LOCK_KEY: i64 = 0x6861_6c6c_7061_7373;
+
+/// Held while serving; let go of when dropped or when the process dies, however it dies.
+#[derive(Debug)]
+pub enum ServeLock {
+    /// The operating system's lock on `DATABASE.lock`.
+    File(File),
+    /// A session-level advisory lock on a connection of its own.
+    Advisory(Box<PgConnection>),
+}
+
+impl Store {
+    /// Takes the lock, or says who has it.
+    pub async fn lock(&self) -> Result<ServeLock> {
+        match (&self.pool, &self.sqlite_file) {
+            (Pool::Sqlite(_), Some(path)) => {
+                let mut name = path.clone().into_os_string();
+                name.push(".lock");
+                let open = File::options().create(true).append(true).open(&name);
+                let file = open.map_err(|error| StoreError::Open(format!("{}: {error}", name.to_string_lossy())))?;
+                match file.try_lock() {
+                    Ok(()) => Ok(ServeLock::File(file)),
+                    Err(_) => Err(StoreError::Locked(name.to_string_lossy().into_owned())),
+                }
+            }
+            (Pool::Sqlite(_), None) => Err(StoreError::Open("a SQLite database without a file".into())),
+            (Pool::Postgres(pool), _) => {
+                let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
+                let row =
+                    sqlx::query("SELECT pg_try_advisory_lock($1)").bind(LOCK_KEY).fetch_one(&mut connection).await?;
+                if row.try_get::<bool, _>(0)? {
+                    Ok(ServeLock::Advisory(Box::new(connection)))
+                } else {
+                    Err(StoreError::Locked("advisory lock in PostgreSQL".into()))
+                }
+            }
+        }
+    }
+}
+
+impl ServeLock {
+    /// Whether the lock is still held. PostgreSQL lets go of it when its connection breaks, for example by a restart.
+    pub async fn is_held(&mut self) -> bool {
+        match self {
+            Self::File(_) => true,
+            Self::Advisory(connection) => connection.ping().await.is_ok(),
+        }
+    }
+}

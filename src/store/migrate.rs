@@ -1,0 +1,24 @@
+//! Bringing the schema up to date.
+
+use sqlx::migrate::{MigrateError, Migrator};
+
+use crate::store::{Result, Store, StoreError, on_db};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+impl Store {
+    /// Runs what is missing. PostgreSQL: under sqlx's advisory lock. SQLite: under the caller's [`crate::store::ServeLock`].
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] where the database knows a migration that this binary does not.
+    pub async fn migrate(&self) -> Result<()> {
+        let outcome = on_db!(self, pool => MIGRATIONS.run(pool).await);
+        outcome.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => StoreError::Newer(version),
+            MigrateError::VersionMismatch(version) => StoreError::Migrate(format!(
+                "migration {version} was applied in another form than this version of Hallpass carries"
+            )),
+            other => StoreError::Migrate(other.to_string()),
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! All SQL, written once for SQLite and PostgreSQL.
+//!
+//! The broker writes in one place only: [`Store::commit`], one transaction with the audit records that tell of the
+//! changes in it. Everything else here reads.
+
+mod audit;
+mod commit;
+mod load;
+mod lock;
+mod migrate;
+mod statement;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, SqlitePool};
+
+pub use audit::{AuditPage, SignedHead, StoredCheckpoint};
+pub use commit::Batch;
+pub use load::{Everything, StoredDefinition};
+pub use lock::ServeLock;
+
+/// Expands one body for both engines.
+macro_rules! on_db {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match &$store.pool {
+            $crate::store::Pool::Sqlite($pool) => $body,
+            $crate::store::Pool::Postgres($pool) => $body,
+        }
+    };
+}
+pub(crate) use on_db;
+
+/// How long a statement waits for a lock or a connection before it is given up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A rule of the schema refused it; asking again will not help.
+    #[error("the database refused a row: {0}")]
+    Constraint(sqlx::Error),
+    /// Locked, full, gone: it may be back.
+    #[error("the database is not available: {0}")]
+    Unavailable(sqlx::Error),
+    /// What lies in the database is not what was put there.
+    #[error("the database holds what Hallpass did not write: {0}")]
+    Corrupt(String),
+    /// The database was made by a newer version.
+    #[error(
+        "the database has migration {0}, which this version of Hallpass does not know: it was written by a newer \
+         version. Start that version, or restore the backup that was taken before the upgrade"
+    )]
+    Newer(i64),
+    /// The migrations could not be run.
+    #[error("the database could not be migrated: {0}")]
+    Migrate(String),
+    /// Another broker serves this database.
+    #[error(
+        "another hallpass process already serves this database ({0}). Stop that one first: two brokers on one \
+         database would not hear of each other's revocations"
+    )]
+    Locked(String),
+    /// The URL or the path is wrong.
+    #[error("{0}")]
+    Open(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(db) if db.is_unique_violation() || db.is_foreign_key_violation() => {
+                Self::Constraint(error)
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error.to_string()),
+            _ => Self::Unavailable(error),
+        }
+    }
+}
+
+/// Shorthand.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: Pool,
+    sqlite_file: Option<PathBuf>,
+}
+
+/// How to open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Make it if it is not there (`hallpass init`).
+    Create,
+    /// It must be there.
+    Serve,
+    /// Only look (`hallpass audit verify`).
+    ReadOnly,
+}
+
+impl Store {
+    /// Opens `url`: `sqlite:PATH` or `postgres://…`. Messages never show the URL, which may hold a password.
+    pub async fn open(url: &str, max_connections: u32, access: Access) -> Result<Self> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return Self::open_sqlite(Path::new(path), max_connections, access).await;
+        }
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| StoreError::Open("database.url is no PostgreSQL URL; write postgres://user@host/name".into()))?
+            .application_name("hallpass");
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(PATIENCE)
+            .connect_with(options)
+            .await?;
+        Ok(Self { pool: Pool::Postgres(pool), sqlite_file: None })
+    }
+
+    async fn open_sqlite(path: &Path, max_connections: u32, access: Access) -> Result<Self> {
+        if access != Access::Create && !path.exists() {
+            return Err(StoreError::Open(format!(
+                "there is no database at {}; run 'hallpass init', or mend database.url",
+                path.display()
+            )));
+        }
+        if access == Access::Create {
+            private_file(path)?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(access == Access::Create)
+            .read_only(access == Access::ReadOnly)
+            .busy_timeout(PATIENCE)
+            .foreign_keys(true)
+            // FULL: an acknowledged record survives the power being cut, not only a kill (P9).
+            .synchronous(SqliteSynchronous::Full);
+        let options = if access == Access::ReadOnly { options } else { options.journal_mode(SqliteJournalMode::Wal) };
+        let pool = SqlitePoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(PATIENCE)
+            .connect_with(options)
+            .await?;
+        Ok(Self { pool: Pool::Sqlite(pool), sqlite_file: Some(path.to_owned()) })
+    }
+
+    /// `sqlite` or `postgres`.
+    pub fn engine(&self) -> &'static str {
+        match self.pool {
+            Pool::Sqlite(_) => "sqlite",
+            Pool::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        on_db!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(drop)).map_err(StoreError::from)
+    }
+
+    /// Waits for what is under way and closes all connections.
+    pub async fn close(&self) {
+        on_db!(self, pool => pool.close().await);
+    }
+}
+
+/// Makes the file with mode 0600 before SQLite would make it with the umask's.
+fn private_file(path: &Path) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(|error| StoreError::Open(format!("the database file {} cannot be made: {error}", path.display())))
+}

@@ -1,0 +1,271 @@
+//! One statement for both engines: the text with `$1` placeholders, and its values.
+
+use std::borrow::Cow;
+
+use crate::model::{Change, Rewrapped};
+use crate::world::Millis;
+
+/// A value to bind. Portable: these are all the column types there are.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Text(String),
+    MaybeText(Option<String>),
+    Int(i64),
+    MaybeInt(Option<i64>),
+    Bool(bool),
+    Bytes(Vec<u8>),
+    MaybeBytes(Option<Vec<u8>>),
+}
+
+/// A statement and what it binds.
+#[derive(Debug)]
+pub(super) struct Statement {
+    pub(super) sql: Cow<'static, str>,
+    pub(super) values: Vec<Value>,
+}
+
+impl Statement {
+    pub(super) fn new(sql: &'static str, values: Vec<Value>) -> Self {
+        Self { sql: Cow::Borrowed(sql), values }
+    }
+}
+
+/// Binds and runs statements on a transaction; expands for either engine.
+macro_rules! run {
+    ($tx:expr, $statement:expr) => {{
+        let statement: $crate::store::statement::Statement = $statement;
+        // The text is ours: a constant, or a constant repeated for more rows. Values are always bound.
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(statement.sql.into_owned()));
+        for value in statement.values {
+            use $crate::store::statement::Value;
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::MaybeText(text) => query.bind(text),
+                Value::Int(number) => query.bind(number),
+                Value::MaybeInt(number) => query.bind(number),
+                Value::Bool(flag) => query.bind(flag),
+                Value::Bytes(bytes) => query.bind(bytes),
+                Value::MaybeBytes(bytes) => query.bind(bytes),
+            };
+        }
+        query.execute(&mut **$tx).await
+    }};
+}
+pub(super) use run;
+
+fn text(value: impl AsRef<str>) -> Value {
+    Value::Text(value.as_ref().to_owned())
+}
+
+fn maybe_text(value: Option<&str>) -> Value {
+    Value::MaybeText(value.map(str::to_owned))
+}
+
+/// What a change does to the tables. Sessions are left to [`super::commit`], which writes many rows at once.
+pub(super) fn statements(change: &Change, now: Millis) -> Vec<Statement> {
+    match change {
+        Change::PutAgent(agent) => {
+            let roles = serde_json::Value::from(agent.roles.clone()).to_string();
+            let mut all = vec![Statement::new(
+                "INSERT INTO agents (id, name, status, roles, created_at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (id) DO UPDATE SET status = excluded.status, roles = excluded.roles",
+                vec![
+                    text(&agent.id),
+                    text(&agent.name),
+                    text(agent.status.as_str()),
+                    text(roles),
+                    Value::Int(agent.created_at),
+                ],
+            )];
+            all.extend(agent.secrets.iter().map(|secret| add_secret(&agent.id, secret)));
+            all
+        }
+        Change::AddSecret { agent_id, secret, others_end } => vec![
+            Statement::new(
+                "UPDATE client_secrets SET expires_at = $1 WHERE agent_id = $2 AND (expires_at IS NULL OR expires_at > $1)",
+                vec![Value::Int(*others_end), text(agent_id)],
+            ),
+            add_secret(agent_id, secret),
+        ],
+        Change::PutDefinition { kind, name, body } => vec![Statement::new(
+            "INSERT INTO definitions (kind, name, body, updated_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
+            vec![text(kind.as_str()), text(name), text(body), Value::Int(now)],
+        )],
+        Change::RemoveDefinition { kind, name } => vec![Statement::new(
+            "DELETE FROM definitions WHERE kind = $1 AND name = $2",
+            vec![text(kind.as_str()), text(name)],
+        )],
+        Change::PutCredential(credential) => {
+            let mut all = vec![Statement::new(
+                "INSERT INTO credentials (id, name, allow_short, created_at, revoked_at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (id) DO UPDATE SET allow_short = excluded.allow_short, revoked_at = excluded.revoked_at",
+                vec![
+                    text(&credential.id),
+                    text(&credential.name),
+                    Value::Bool(credential.allow_short),
+                    Value::Int(credential.created_at),
+                    Value::MaybeInt(credential.revoked_at),
+                ],
+            )];
+            all.extend(credential.versions.iter().map(|version| add_version(&credential.id, version)));
+            all
+        }
+        Change::AddCredentialVersion { credential_id, version, others_end } => vec![
+            Statement::new(
+                "UPDATE credential_versions SET expires_at = $1 \
+                 WHERE credential_id = $2 AND (expires_at IS NULL OR expires_at > $1)",
+                vec![Value::Int(*others_end), text(credential_id)],
+            ),
+            add_version(credential_id, version),
+        ],
+        Change::RemoveCredential { id, .. } => vec![
+            Statement::new("DELETE FROM credential_versions WHERE credential_id = $1", vec![text(id)]),
+            Statement::new("DELETE FROM credentials WHERE id = $1", vec![text(id)]),
+        ],
+        Change::PutKey(key) => vec![Statement::new(
+            "INSERT INTO signing_keys (kid, algorithm, state, created_at, activated_at, retiring_at, gone_at, revoked, \
+             public_jwk, wrapped_key, ciphertext) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             ON CONFLICT (kid) DO UPDATE SET state = excluded.state, activated_at = excluded.activated_at, \
+             retiring_at = excluded.retiring_at, gone_at = excluded.gone_at, revoked = excluded.revoked, \
+             wrapped_key = excluded.wrapped_key, ciphertext = excluded.ciphertext",
+            vec![
+                text(&key.kid),
+                text(&key.algorithm),
+                text(&key.state),
+                Value::Int(key.created_at),
+                Value::MaybeInt(key.activated_at),
+                Value::MaybeInt(key.retiring_at),
+                Value::MaybeInt(key.gone_at),
+                Value::Bool(key.revoked),
+                text(&key.public_jwk),
+                Value::MaybeBytes(key.sealed.as_ref().map(|sealed| sealed.wrapped_key.clone())),
+                Value::MaybeBytes(key.sealed.as_ref().map(|sealed| sealed.ciphertext.clone())),
+            ],
+        )],
+        Change::PutBrokerSecret { id, sealed } => vec![Statement::new(
+            "INSERT INTO broker_secrets (id, wrapped_key, ciphertext, created_at) VALUES ($1, $2, $3, $4)",
+            vec![
+                text(id),
+                Value::Bytes(sealed.wrapped_key.clone()),
+                Value::Bytes(sealed.ciphertext.clone()),
+                Value::Int(now),
+            ],
+        )],
+        Change::Rewrap(keys) => keys.iter().map(rewrap).collect(),
+        Change::PutSession(_) => Vec::new(),
+        Change::EndSession { id, at } => vec![Statement::new(
+            "UPDATE sessions SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL",
+            vec![Value::Int(*at), text(id)],
+        )],
+        Change::PutRevocation(revocation) => vec![Statement::new(
+            "INSERT INTO revocations (kind, subject, cut, keep_until, created_at, reason) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (kind, subject) DO UPDATE SET \
+             cut = CASE WHEN excluded.cut > revocations.cut THEN excluded.cut ELSE revocations.cut END, \
+             keep_until = CASE WHEN excluded.keep_until > revocations.keep_until THEN excluded.keep_until \
+             ELSE revocations.keep_until END",
+            vec![
+                text(revocation.kind.as_str()),
+                text(&revocation.subject),
+                Value::Int(revocation.cut),
+                Value::Int(revocation.keep_until),
+                Value::Int(revocation.created_at),
+                text(&revocation.reason),
+            ],
+        )],
+        Change::Prune { before } => [
+            "DELETE FROM revocations WHERE keep_until < $1",
+            "DELETE FROM sessions WHERE expires_at < $1",
+            "DELETE FROM client_secrets WHERE expires_at IS NOT NULL AND expires_at < $1",
+            "DELETE FROM credential_versions WHERE expires_at IS NOT NULL AND expires_at < $1",
+        ]
+        .map(|sql| Statement::new(sql, vec![Value::Int(*before)]))
+        .into(),
+    }
+}
+
+fn add_secret(agent_id: &str, secret: &crate::model::StoredSecret) -> Statement {
+    Statement::new(
+        "INSERT INTO client_secrets (agent_id, digest, created_at, expires_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (agent_id, digest) DO NOTHING",
+        vec![
+            text(agent_id),
+            Value::Bytes(secret.digest.to_vec()),
+            Value::Int(secret.created_at),
+            Value::MaybeInt(secret.expires_at),
+        ],
+    )
+}
+
+fn add_version(credential_id: &str, version: &crate::model::CredentialVersion) -> Statement {
+    Statement::new(
+        "INSERT INTO credential_versions (credential_id, version, wrapped_key, ciphertext, created_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (credential_id, version) DO NOTHING",
+        vec![
+            text(credential_id),
+            Value::Int(i64::from(version.version)),
+            Value::Bytes(version.sealed.wrapped_key.clone()),
+            Value::Bytes(version.sealed.ciphertext.clone()),
+            Value::Int(version.created_at),
+            Value::MaybeInt(version.expires_at),
+        ],
+    )
+}
+
+fn rewrap(key: &Rewrapped) -> Statement {
+    match key {
+        Rewrapped::Credential { id, version, wrapped_key } => Statement::new(
+            "UPDATE credential_versions SET wrapped_key = $1 WHERE credential_id = $2 AND version = $3",
+            vec![Value::Bytes(wrapped_key.clone()), text(id), Value::Int(i64::from(*version))],
+        ),
+        Rewrapped::Key { kid, wrapped_key } => Statement::new(
+            "UPDATE signing_keys SET wrapped_key = $1 WHERE kid = $2",
+            vec![Value::Bytes(wrapped_key.clone()), text(kid)],
+        ),
+        Rewrapped::Broker { id, wrapped_key } => Statement::new(
+            "UPDATE broker_secrets SET wrapped_key = $1 WHERE id = $2",
+            vec![Value::Bytes(wrapped_key.clone()), text(id)],
+        ),
+    }
+}
+
+/// `INSERT INTO {head} VALUES ($1, …), (…)` for many rows of `width` columns. Rows come in powers of two, so that
+/// the engines' statement caches hold a handful of texts and not one for each batch size.
+pub(super) fn insert_many(head: &'static str, width: usize, rows: Vec<Vec<Value>>) -> Vec<Statement> {
+    let mut left = rows.into_iter();
+    let mut all = Vec::new();
+    loop {
+        let remaining = left.len();
+        if remaining == 0 {
+            return all;
+        }
+        let take = (1_usize << remaining.ilog2()).min(128);
+        let mut sql = String::with_capacity(head.len() + take * width * 6);
+        sql.push_str(head);
+        for row in 0..take {
+            sql.push_str(if row == 0 { " VALUES (" } else { ", (" });
+            for column in 1..=width {
+                if column > 1 {
+                    sql.push_str(", ");
+                }
+                sql.push('$');
+                sql.push_str(&(row * width + column).to_string());
+            }
+            sql.push(')');
+        }
+        let values = left.by_ref().take(take).flatten().collect();
+        all.push(Statement { sql: Cow::Owned(sql), values });
+    }
+}
+
+pub(super) fn session_row(session: &crate::model::Session) -> Vec<Value> {
+    vec![
+        text(&session.id),
+        text(&session.agent_id),
+        Value::Int(session.created_at),
+        Value::Int(session.expires_at),
+        maybe_text(session.task.as_deref()),
+        maybe_text(session.purpose.as_deref()),
+        Value::MaybeInt(session.revoked_at),
+    ]
+}
