@@ -1,0 +1,6 @@
+//! All integration tests, in one binary: they boot real brokers, on real sockets and real databases.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+#![allow(missing_docs)]
+
+mod floors;
+mod support;
