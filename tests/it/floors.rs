@@ -28,6 +28,8 @@ const ALSO: &[(&str, &str)] = &[
     ("model", "world"),
     ("model", "error"),
     ("model", "secret"),
+    // The ledger shows a change to the registry once it is durable, before anybody is answered (P3, P9).
+    ("audit", "registry"),
     ("cli", "app"), // `serve` and `quickstart` start it
 ];
 

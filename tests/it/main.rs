@@ -3,4 +3,5 @@
 #![allow(missing_docs)]
 
 mod floors;
+mod smoke;
 mod support;
