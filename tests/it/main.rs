@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 #![allow(missing_docs)]
 
+mod denials;
 mod floors;
+mod forge;
 mod smoke;
 mod support;
