@@ -7,3 +7,4 @@ mod floors;
 mod forge;
 mod smoke;
 mod support;
+mod verify_crate;
