@@ -7,4 +7,5 @@ mod floors;
 mod forge;
 mod smoke;
 mod support;
+mod token_endpoint;
 mod verify_crate;
