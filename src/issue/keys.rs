@@ -50,20 +50,25 @@ impl KeyKeeper {
 
     /// Does what is due by schedule; mostly nothing.
     pub async fn tick(&self) -> Result<()> {
-        let mut stored = self.stored.lock().await;
-        let records = records(&stored)?;
-        if keyring::plan(&records, self.world.now(), &self.policy).is_empty() {
+        self.scheduled(&mut *self.stored.lock().await).await
+    }
+
+    async fn scheduled(&self, stored: &mut Vec<StoredKey>) -> Result<()> {
+        if keyring::plan(&records(stored)?, self.world.now(), &self.policy).is_empty() {
             return Ok(());
         }
         let mut event = Event::new(EventKind::Broker);
         event.action = Some("key rotation by schedule".into());
-        self.settle(&mut stored, Vec::new(), vec![event], Vec::new()).await
+        self.settle(stored, Vec::new(), vec![event], Vec::new()).await
     }
 
     /// Next becomes active, active retires. Says when the new key will have been published for as long as the
     /// configuration asks, in case that is not yet so.
     pub async fn rotate(&self, event: Event) -> Result<Option<i64>> {
         let mut stored = self.stored.lock().await;
+        // What is due goes first: after a change of keys.algorithm, next is made anew. Otherwise a rotation in the first
+        // second after a start would put a key of the old algorithm to work.
+        self.scheduled(&mut stored).await?;
         let records = records(&stored)?;
         let now = self.world.now();
         let steps = keyring::rotate_now(&records, now, &self.policy);
