@@ -160,7 +160,10 @@ impl IntoResponse for OAuthError {
             | TokenError::InvalidGrant(text)
             | TokenError::InvalidScope(text)
             | TokenError::InvalidTarget(text) => text.clone(),
-            TokenError::InvalidClient => "client authentication failed: check client_id and client_secret".into(),
+            TokenError::InvalidClient => match self.bearer {
+                Some(BearerError::Token(refusal)) => format!("{refusal}; get a new one at the token endpoint"),
+                _ => "client authentication failed: check client_id and client_secret".into(),
+            },
             TokenError::UnsupportedGrantType => {
                 "the grant types are in the metadata; this one is not among them".into()
             }

@@ -350,6 +350,12 @@ async fn check(scene: &Scene, row: &Row, kind: Kind, token: Option<&str>) {
         }
         Manner::TakesPeers => {}
     }
+    if let (Manner::TakesClientsAndScope(_), true) = (row.manner, kind != Kind::NoToken) {
+        let json = answer.json();
+        let error = if kind == Kind::WrongScope { "insufficient_scope" } else { "invalid_token" };
+        assert_eq!(json["error"], error, "{at}: {answer:?}");
+        assert!(json["error_description"].as_str().unwrap().contains("token"), "{at}: {answer:?}");
+    }
     if let Manner::TakesScope(_) = row.manner {
         assert_eq!(answer.headers["content-type"], "application/problem+json", "{at}");
         assert_eq!(answer.json()["code"], kind.code(), "{at}: {answer:?}");
