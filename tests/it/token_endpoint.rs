@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::forge;
 use crate::support::broker::TestAgent;
-use crate::support::{Engine, TestBroker, TestClock};
+use crate::support::{Binary, Engine, TestBroker, TestClock};
 
 const ORDERS: &str = "https://orders.example.com";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -1049,4 +1049,40 @@ async fn interop_the_oauth2_crate_gets_and_introspects_tokens() {
     let error = refused.exchange_client_credentials().request_async(&http).await.unwrap_err();
     let RequestTokenError::ServerResponse(response) = error else { panic!("{error:?}") };
     assert_eq!(response.error().as_ref(), "invalid_client");
+}
+
+/// As an operator does it: change the setting, start again, `hallpass key rotate`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_key_rotate_brings_the_algorithm_that_was_set() {
+    let mut binary = Binary::init(None);
+    binary.serve(None);
+    let document = r#"
+resources: [ { name: orders, audience: "https://orders.example.com", scopes: [orders.read] } ]
+roles: [ { name: support, scopes: ["orders:orders.read"] } ]
+"#;
+    binary.ok(&["apply", "-f", "-"], document);
+    let agent = binary.json(&["agent", "register", "helpdesk", "--role", "support"], "");
+    assert!(binary.terminate().success());
+    binary.set("HALLPASS_KEYS__ALGORITHM", "EdDSA");
+    binary.serve(None);
+    binary.json(&["key", "rotate"], "");
+
+    let http = crate::support::broker::client();
+    let url = if binary.public.contains("://") { binary.public.clone() } else { format!("http://{}", binary.public) };
+    let request = http.post(format!("{url}/oauth2/token"));
+    let request = request.basic_auth(text(&agent, "client_id"), Some(text(&agent, "client_secret")));
+    let form = [("grant_type", "client_credentials"), ("resource", ORDERS)];
+    let answer = Answer::of(request.form(&form)).await.is_token();
+    let jwks: Value = http.get(format!("{url}/.well-known/jwks.json")).send().await.unwrap().json().await.unwrap();
+    let token = text(&answer, "access_token");
+    assert_eq!(verify_independently(&jwks, token), "EdDSA");
+
+    // What `key retire` answers, holds: the token is dead, and its key is gone.
+    let kid = text(&forge::header(token), "kid").to_owned();
+    binary.json(&["key", "retire", &kid], "");
+    let inspected = binary.run(&["token", "inspect", "--json"], token);
+    let said = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert!(!said.contains(r#""active":true"#), "{said}");
+    let jwks = http.get(format!("{url}/.well-known/jwks.json")).send().await.unwrap().text().await.unwrap();
+    assert!(!jwks.contains(&kid));
 }
