@@ -242,7 +242,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     ledger.commit(vec![event], Vec::new()).await.map_err(Error::internal)?;
 
     let (stop, stopped) = watch::channel(false);
-    let keeper = tokio::spawn(keep(state.clone(), lock, stopped.clone()));
+    let keeper = tokio::spawn(keep(state.clone(), lock, stop.clone()));
     let listeners = Listeners { public: listener, ops, admin };
     let is_tls = tls.is_some();
     let server = tokio::spawn({
@@ -271,6 +271,12 @@ impl Running {
         if self.tls { "https" } else { "http" }
     }
 
+    /// Resolves when the broker stops by itself, because it must not go on.
+    pub async fn stopped(&self) {
+        // An error only says that nobody is left who could say so.
+        _ = self.stop.subscribe().wait_for(|stop| *stop).await.is_ok();
+    }
+
     /// Takes no more connections, lets calls under way finish, writes what waits, and stops.
     pub async fn stop(self) {
         self.stop.send_replace(true);
@@ -290,15 +296,23 @@ impl Running {
 }
 
 /// Schedules: key rotation, pruning, and whether the database is still ours alone.
-async fn keep(state: State, mut lock: ServeLock, mut stop: watch::Receiver<bool>) {
+async fn keep(state: State, mut lock: ServeLock, stop: watch::Sender<bool>) {
+    let mut stopped = stop.subscribe();
     let mut last_prune = state.world.now();
     loop {
-        if tokio::time::timeout(TICK, stop.wait_for(|stop| *stop)).await.is_ok() {
+        if tokio::time::timeout(TICK, stopped.wait_for(|stop| *stop)).await.is_ok() {
             return;
         }
-        if !lock.is_held().await {
+        let held = tokio::time::timeout(TICK * 5, lock.is_held()).await.unwrap_or(false);
+        if !held {
             match state.store.lock().await {
                 Ok(again) => lock = again,
+                Err(error @ StoreError::Locked(_)) => {
+                    // Its revocations would not be heard here: better no broker than a deaf one (P3).
+                    tracing::error!(%error, "another broker took the database over; stopping");
+                    stop.send_replace(true);
+                    return;
+                }
                 Err(error) => tracing::error!(%error, "the database's lock is lost and cannot be taken again yet"),
             }
         }

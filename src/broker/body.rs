@@ -207,6 +207,12 @@ pub(super) fn answer(
         guard: Some(guard),
         revoked: None,
     };
+    let mut download = download;
+    if keeps_length {
+        // Nobody polls a body that is not there, so its end is now.
+        download.ended = true;
+        download.finish("completed");
+    }
     let mut response = http::Response::new(download);
     *response.status_mut() = parts.status;
     *response.headers_mut() = headers;

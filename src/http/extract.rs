@@ -57,6 +57,9 @@ fn unambiguous(request: &Request) -> Result<(), Error> {
             "write the path only, not a whole URL, in the request line",
         ));
     }
+    if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
+        return Err(Error::invalid("host_missing", "an HTTP/1.1 request names its Host (RFC 9112 section 3.2)"));
+    }
     for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
         if request.headers().get_all(&name).iter().nth(1).is_some() {
             return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));
