@@ -3,5 +3,6 @@
 #![allow(missing_docs)]
 
 mod floors;
+mod quickstart;
 mod smoke;
 mod support;
