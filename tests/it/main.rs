@@ -4,5 +4,6 @@
 
 mod floors;
 mod quickstart;
+mod readme;
 mod smoke;
 mod support;
