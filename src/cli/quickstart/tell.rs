@@ -43,10 +43,17 @@ impl Teller {
     /// Something that turned out.
     pub(super) fn fact(&mut self, name: &'static str, value: impl Into<Value>) {
         let value = value.into();
-        self.human(|_| match &value {
-            Value::String(text) => format!("   {name:<13} {text}"),
-            other => format!("   {name:<13} {other}"),
-        });
+        match &value {
+            Value::Object(parts) => {
+                let width = parts.keys().map(String::len).max().unwrap_or(0);
+                let mut label = name;
+                for (part, value) in parts {
+                    self.human(|_| format!("   {label:<13} {part:<width$}  {}", plain(value)));
+                    label = "";
+                }
+            }
+            other => self.human(|_| format!("   {name:<13} {}", plain(other))),
+        }
         self.facts.insert(name.replace(' ', "_"), value);
     }
 
@@ -71,6 +78,11 @@ impl Teller {
             return Ok(());
         }
         let (expected, got) = (json!(expected), json!(got));
+        if self.output.json {
+            let failed = json!({ "what": what, "expected": expected, "got": got });
+            self.output
+                .line(&json!({ "step": self.step, "ok": false, "held": self.held, "failed": failed }).to_string());
+        }
         Err(Failure::Failed(format!(
             "step {} ({}) did not hold: {what}: expected {expected}, got {got}",
             self.steps,
@@ -110,5 +122,24 @@ impl Teller {
 
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// A value as people read it.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_hold_ends_the_story_and_says_why() {
+        let mut teller = Teller::new(Output::new(false));
+        teller.step("call", "A call");
+        teller.check("the answer is 200", 200, 200).unwrap();
+        let Err(Failure::Failed(why)) = teller.check("the answer is 200", 401, 200) else { panic!("it held") };
+        assert_eq!(why, "step 1 (call) did not hold: the answer is 200: expected 200, got 401");
     }
 }
