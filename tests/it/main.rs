@@ -3,5 +3,7 @@
 #![allow(missing_docs)]
 
 mod floors;
+mod quickstart;
+mod readme;
 mod smoke;
 mod support;
