@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod denials;
+mod exchange;
 mod floors;
 mod forge;
 mod quickstart;
