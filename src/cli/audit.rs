@@ -16,6 +16,7 @@ use crate::audit::{Checkpoint, HEAD_SECRET, Verification, verify_checkpoint, ver
 use crate::cli::output::{progress_is_seen, rfc3339};
 use crate::cli::{Context, Failure, Outcome};
 use crate::config::{Config, Overrides};
+use crate::error::Error;
 use crate::secret::SecretBytes;
 use crate::store::{Access, Store, StoreError};
 use crate::world::{Millis, monotonic};
@@ -94,7 +95,7 @@ impl Audit {
     }
 }
 
-fn unreadable(error: StoreError) -> Failure {
+pub(super) fn unreadable(error: StoreError) -> Failure {
     Failure::Failed(error.to_string())
 }
 
@@ -160,9 +161,14 @@ impl Seen {
     }
 }
 
+/// A record as people read it; `None` if it is no record.
+pub(super) fn for_people(body: &str) -> Option<String> {
+    serde_json::from_str::<Seen>(body).ok().map(|seen| seen.line())
+}
+
 fn print(context: &Context, body: &str) {
-    match serde_json::from_str::<Seen>(body) {
-        Ok(seen) if !context.output.json => context.output.line(&seen.line()),
+    match for_people(body) {
+        Some(line) if !context.output.json => context.output.line(&line),
         _ => context.output.line(body),
     }
 }
@@ -308,7 +314,7 @@ fn progress(node: &str) -> ProgressBar {
 }
 
 /// Every public key that this broker has had.
-async fn public_keys(store: &Store) -> Result<KeySet, Failure> {
+pub(super) async fn public_keys(store: &Store) -> Result<KeySet, Failure> {
     let rows = store.signing_keys().await.map_err(unreadable)?;
     let keys: Vec<serde_json::Value> =
         rows.iter().filter_map(|row| serde_json::from_str(&row.public_jwk).ok()).collect();
@@ -328,19 +334,19 @@ fn read_checkpoint(file: &PathBuf, keys: &KeySet) -> Result<Checkpoint, Failure>
 
 /// The key of the chain's end, where the master key can be read; an auditor with a copy of the database has none.
 async fn head_key(context: &Context, config: &Config, store: &Store) -> Option<SecretBytes> {
-    let opened = async {
-        let (vault, _, _) = open_vault(config)?;
-        let secrets = store.broker_secrets().await.map_err(crate::error::Error::internal)?;
-        let sealed = secrets
-            .get(HEAD_SECRET)
-            .ok_or_else(|| crate::error::Error::internal("no audit head key in the database"))?;
-        open_broker_secret(HEAD_SECRET, sealed, &vault)
-    };
-    match opened.await {
+    match open_head_key(config, store).await {
         Ok(key) => Some(key),
         Err(error) => {
             context.output.note(&format!("note: {error}"));
             None
         }
     }
+}
+
+/// The key of the chain's end.
+pub(super) async fn open_head_key(config: &Config, store: &Store) -> Result<SecretBytes, Error> {
+    let (vault, _, _) = open_vault(config)?;
+    let secrets = store.broker_secrets().await.map_err(Error::internal)?;
+    let sealed = secrets.get(HEAD_SECRET).ok_or_else(|| Error::internal("no audit head key in the database"))?;
+    open_broker_secret(HEAD_SECRET, sealed, &vault)
 }

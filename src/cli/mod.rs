@@ -8,6 +8,7 @@ mod credential;
 mod init;
 mod key;
 mod output;
+mod quickstart;
 mod role;
 mod serve;
 mod session;
@@ -40,6 +41,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See it work: a throw-away broker, a demo API, one agent
+    Quickstart(quickstart::Quickstart),
     /// Make a broker: master key, first signing keys, database, configuration
     Init(init::Init),
     /// Serve
@@ -175,6 +178,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command, context: &Context) -> Outcome {
     match command {
+        Command::Quickstart(quickstart) => quickstart.run(context).await,
         Command::Init(init) => init.run(context).await,
         Command::Serve(serve) => serve.run(context).await,
         Command::Apply(apply) => apply.run(context).await,

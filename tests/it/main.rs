@@ -3,8 +3,11 @@
 #![allow(missing_docs)]
 
 mod denials;
+mod exchange;
 mod floors;
 mod forge;
+mod quickstart;
+mod readme;
 mod smoke;
 mod support;
 mod token_endpoint;

@@ -1,0 +1,154 @@
+//! The README says what is so: its walk-through works as pasted, and its tables miss nothing.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::postgres::postgres_url;
+
+fn readme() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+/// One section, from its headline to the next of the same rank.
+fn section<'a>(readme: &'a str, headline: &str) -> &'a str {
+    let (_, rest) = readme.split_once(&format!("\n## {headline}\n")).unwrap();
+    rest.split("\n## ").next().unwrap()
+}
+
+/// All lines of the fenced blocks of one language, in order.
+fn blocks(text: &str, language: &str) -> String {
+    let mut inside = None;
+    let mut lines = String::new();
+    for line in text.lines() {
+        match (inside, line.strip_prefix("```")) {
+            (None, Some(fence)) => inside = Some(fence == language),
+            (Some(_), Some(_)) => inside = None,
+            (Some(true), None) => lines.push_str(&format!("{line}\n")),
+            _ => {}
+        }
+    }
+    lines
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What the walk-through prints, pasted into one bash. The first line that fails ends it.
+fn walk(script: &str) -> String {
+    let (public, ops, api) = (free_port(), free_port(), free_port());
+    let script = script.replace("127.0.0.1:8600", &format!("127.0.0.1:{public}"));
+    let script = script.replace("127.0.0.1:9000", &format!("127.0.0.1:{api}"));
+    let script = script.replace("(\"127.0.0.1\", 9000)", &format!("(\"127.0.0.1\", {api})"));
+    let guard = "set -Eeuo pipefail\n\
+                 trap 'echo \"this line failed: $BASH_COMMAND\" >&2' ERR\n\
+                 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n";
+    // A broker that does not start must not hold the test up for ever.
+    let script = script.replace("until hallpass status", "SECONDS=0; until [ $SECONDS -gt 30 ] || hallpass status");
+    let folder = tempfile::Builder::new().prefix("walk-").tempdir_in("/tmp").unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_hallpass")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    bash.current_dir(folder.path()).env("PATH", path).env_remove("HALLPASS_CONFIG");
+    bash.env("HALLPASS_LISTEN__PUBLIC", format!("127.0.0.1:{public}"));
+    bash.env("HALLPASS_LISTEN__OPS", format!("127.0.0.1:{ops}"));
+    let mut child = bash.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{guard}{script}").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let log = std::fs::read_to_string(folder.path().join("hallpass-walk/serve.log")).unwrap_or_default();
+    assert!(output.status.success(), "{said}\n{complaint}\n{log}");
+    assert!(!log.contains("sk-live-of-the-crm"), "{log}");
+    said.into_owned()
+}
+
+fn has_what_it_takes() -> bool {
+    let missing: Vec<&str> = ["bash", "curl", "python3"]
+        .into_iter()
+        .filter(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_err())
+        .collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let (line, missing) = ("#".repeat(100), missing.join(", "));
+    let text = format!("\n{line}\n## NOT INSTALLED: {missing}. The README's walk-through was not tried.\n{line}\n");
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+    false
+}
+
+fn check(said: &str) {
+    for part in [
+        "create upstream 'crm'",
+        "2 to change; nothing was changed (--dry-run)",
+        "2 changed",
+        "crm-key is stored, version 1",
+        "scope      crm:contacts.read",
+        "/v1/contacts/7: your key is [redacted by hallpass]",
+        "/v1/contacts: your key is [redacted by hallpass]",
+        "\"code\":\"insufficient_scope\"",
+        "\"code\":\"operation_not_allowed\"",
+        "helpdesk is revoked for good",
+        "\"code\":\"agent_revoked\"",
+        "call.outcome  helpdesk crm GET /v1/contacts/7 200",
+        "records are whole",
+        "the log extends the checkpoint",
+    ] {
+        assert!(said.contains(part), "'{part}' is missing in:\n{said}");
+    }
+    assert!(!said.contains("sk-live-of-the-crm"), "the secret was shown:\n{said}");
+}
+
+#[test]
+fn the_walk_through_works_on_sqlite() {
+    if !has_what_it_takes() {
+        return;
+    }
+    let readme = readme();
+    let said = walk(&blocks(section(&readme, "Walk-through"), "sh"));
+    check(&said);
+    assert!(said.contains("sqlite"), "{said}");
+}
+
+#[test]
+fn the_walk_through_works_on_postgresql() {
+    let Some(url) = postgres_url() else { return };
+    if !has_what_it_takes() {
+        return;
+    }
+    let readme = readme();
+    let walk_through = section(&readme, "Walk-through");
+    let other = blocks(walk_through, "bash");
+    assert!(other.contains("postgres://hallpass@127.0.0.1/hallpass"), "{other}");
+    let script = blocks(walk_through, "sh")
+        .replace("hallpass init --dir .\n", &other.replace("postgres://hallpass@127.0.0.1/hallpass", &url));
+    assert!(script.contains(&url));
+    let said = walk(&script);
+    check(&said);
+    assert!(said.contains("postgres"), "{said}");
+}
+
+#[test]
+fn every_route_is_in_the_table_of_endpoints() {
+    use hallpass::http::routes::{Listener, table};
+    let readme = readme();
+    let endpoints = section(&readme, "Endpoints");
+    for route in table().iter().filter(|route| route.listener != Listener::Admin) {
+        let path = route.path.trim_end_matches("{*path}").trim_end_matches('/');
+        assert!(endpoints.contains(path), "{} is not in the README", route.path);
+    }
+}
+
+#[test]
+fn every_room_of_the_house_is_on_the_map() {
+    let readme = readme();
+    let map = section(&readme, "The house");
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(
+            ["main.rs", "lib.rs"].contains(&name.as_str()) || map.contains(&format!("src/{name}")),
+            "src/{name} is not in the README"
+        );
+    }
+}
