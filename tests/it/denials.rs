@@ -122,6 +122,7 @@ fn rows() -> Vec<Row> {
         public("/oauth2/introspect", ClientOrBearer, TakesClientsAndScope(INTROSPECT), "POST", "/oauth2/introspect", "token=x"),
         public("/oauth2/revoke", Client, TakesClients, "POST", "/oauth2/revoke", "token=x"),
         public("/exchange/{upstream}", Bearer, TakesScope("crm:root"), "GET", "/exchange/crm", ""),
+        public("/exchange/{upstream}/", Bearer, TakesScope("crm:root"), "GET", "/exchange/crm/", ""),
         public("/exchange/{upstream}/{*path}", Bearer, TakesScope("crm:contacts.read"), "GET", "/exchange/crm/v1/contacts", ""),
         open(Listener::Public, "/.well-known/oauth-authorization-server"),
         open(Listener::Public, "/.well-known/jwks.json"),
@@ -433,7 +434,7 @@ async fn what_the_matrix_denies_a_good_token_or_client_gets() {
         };
         assert_eq!(answer.status, 200, "{}: {answer:?}", row.path);
     }
-    assert_eq!(scene.upstream.seen().len(), 2);
+    assert_eq!(scene.upstream.seen().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
