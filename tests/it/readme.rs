@@ -80,6 +80,7 @@ fn has_what_it_takes() -> bool {
 
 fn check(said: &str) {
     for part in [
+        "/v1/contacts: your key is None",
         "create upstream 'crm'",
         "2 to change; nothing was changed (--dry-run)",
         "2 changed",
