@@ -106,22 +106,39 @@ pub async fn init(dir: &Path, database_url: Option<&str>) -> Result<PathBuf> {
     for folder in [dir.to_owned(), dir.join("keys"), dir.join("data")] {
         private_folder(&folder).map_err(|error| cannot_write(&folder, &error))?;
     }
-    write_private(&config_file, &crate::config::template(database_url))
-        .map_err(|error| cannot_write(&config_file, &error))?;
+    let made = make_files(&config_file, &key_file, database_url).await;
+    if made.is_err() {
+        // None of them was there before. Half a broker would only stand in the way of the next attempt.
+        for path in [&config_file, &key_file, &database_file] {
+            if let Err(error) = std::fs::remove_file(path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, path = %path.display(), "what a failed init had made could not be removed");
+            }
+        }
+    }
+    made.map(|()| config_file)
+}
+
+async fn make_files(config_file: &Path, key_file: &Path, database_url: Option<&str>) -> Result<()> {
+    write_private(config_file, &crate::config::template(database_url))
+        .map_err(|error| cannot_write(config_file, &error))?;
     // The configuration that was written is the one that is used, so that its mistakes show now.
-    let config = crate::config::load(Some(&config_file), std::iter::empty(), crate::config::Overrides::default())
+    let config = crate::config::load(Some(config_file), std::iter::empty(), crate::config::Overrides::default())
         .map_err(|mistakes| Error::invalid("config_invalid", lines(&mistakes)))?;
 
     let world = World::system();
     let master = MasterKey::generate(world.entropy.as_ref()).map_err(Error::internal)?;
-    write_private(&key_file, &format!("{}\n", &*master.to_text())).map_err(|error| cannot_write(&key_file, &error))?;
+    let mut text = master.to_text();
+    text.push('\n');
+    write_private(key_file, &text).map_err(|error| cannot_write(key_file, &error))?;
     let store = open_store(&config, Access::Create).await?;
     let lock = store.lock().await.map_err(startup)?;
     store.migrate().await.map_err(startup)?;
     let outcome = first_records(&config, &store, Vault::new(master, Vec::new()), world).await;
     store.close().await;
     drop(lock);
-    outcome.map(|()| config_file)
+    outcome
 }
 
 async fn first_records(config: &Config, store: &Store, vault: Vault, world: World) -> Result<()> {
@@ -242,7 +259,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     ledger.commit(vec![event], Vec::new()).await.map_err(Error::internal)?;
 
     let (stop, stopped) = watch::channel(false);
-    let keeper = tokio::spawn(keep(state.clone(), lock, stopped.clone()));
+    let keeper = tokio::spawn(keep(state.clone(), lock, stop.clone()));
     let listeners = Listeners { public: listener, ops, admin };
     let is_tls = tls.is_some();
     let server = tokio::spawn({
@@ -271,6 +288,12 @@ impl Running {
         if self.tls { "https" } else { "http" }
     }
 
+    /// Resolves when the broker stops by itself, because it must not go on.
+    pub async fn stopped(&self) {
+        // An error only says that nobody is left who could say so.
+        _ = self.stop.subscribe().wait_for(|stop| *stop).await.is_ok();
+    }
+
     /// Takes no more connections, lets calls under way finish, writes what waits, and stops.
     pub async fn stop(self) {
         self.stop.send_replace(true);
@@ -290,15 +313,23 @@ impl Running {
 }
 
 /// Schedules: key rotation, pruning, and whether the database is still ours alone.
-async fn keep(state: State, mut lock: ServeLock, mut stop: watch::Receiver<bool>) {
+async fn keep(state: State, mut lock: ServeLock, stop: watch::Sender<bool>) {
+    let mut stopped = stop.subscribe();
     let mut last_prune = state.world.now();
     loop {
-        if tokio::time::timeout(TICK, stop.wait_for(|stop| *stop)).await.is_ok() {
+        if tokio::time::timeout(TICK, stopped.wait_for(|stop| *stop)).await.is_ok() {
             return;
         }
-        if !lock.is_held().await {
+        let held = tokio::time::timeout(TICK * 5, lock.is_held()).await.unwrap_or(false);
+        if !held {
             match state.store.lock().await {
                 Ok(again) => lock = again,
+                Err(error @ StoreError::Locked(_)) => {
+                    // Its revocations would not be heard here: better no broker than a deaf one (P3).
+                    tracing::error!(%error, "another broker took the database over; stopping");
+                    stop.send_replace(true);
+                    return;
+                }
                 Err(error) => tracing::error!(%error, "the database's lock is lost and cannot be taken again yet"),
             }
         }

@@ -1,4 +1,27 @@
 //! Hallpass: a credential broker and short-lived token issuer for AI agents.
+//!
+//! This page is the map. Imports go downward only; `tests/it/floors.rs` fails on an edge that is not listed there.
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | top | [`app`] wires everything together; `main` calls [`cli`] |
+//! | doors | [`http`]: all listeners, axum lives only here · [`cli`]: the commands (never each other) |
+//! | work | [`issue`]: a token request, and taking back · [`broker`]: a brokered call (never each other) |
+//! | memory | [`audit`]: hash chain and group commit · [`registry`]: what hot paths read instead of SQL |
+//! | disk | [`store`]: all SQL, for both engines |
+//! | pure | [`policy`]: `decide()` → `Permit` · [`vault`]: envelope encryption · [`keyring`]: signing keys · [`config`] |
+//! | ground | [`secret`] · [`world`]: clock and entropy · [`error`] · [`model`]: plain types |
+//! | below | `hallpass_verify`: what a gateway embeds, too |
+//!
+//! **A token request**: `http/token.rs` → [`issue`] (authenticate → narrow → mint) → [`registry`] → [`keyring`] →
+//! [`audit`] → `http/reply.rs`
+//!
+//! **A brokered call**: `http/exchange.rs` → `hallpass_verify` → [`broker`] → [`policy`] → [`audit`] → [`vault`] →
+//! `broker/inject.rs` → `broker/dial.rs` → `broker/scrub`
+//!
+//! Types make both lines one-way: `Unverified → Claims` (only the verifier builds it) `→ Permit` (only
+//! `policy::decide`) `→ Recorded` (only [`audit`], once the intent is durable) `→ Injected` (only `broker/inject.rs`,
+//! the one caller that opens a credential), and `dial::send` takes only that.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod app;

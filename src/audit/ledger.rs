@@ -148,14 +148,20 @@ impl Ledger {
     /// Records how it ended. Nobody waits; while the database is away it is kept and tried again.
     pub fn outcome(&self, event: Event) {
         let message = Message::Entry(Entry { events: vec![event], changes: Vec::new(), reply: None });
-        if let Err(mpsc::error::TrySendError::Full(message)) = self.entries.try_send(message) {
+        match self.entries.try_send(message) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                tracing::error!("an outcome could not be recorded: the writer has stopped");
+            }
             // The queue is full of callers: wait for a place beside them, outside of the call's path.
-            let entries = self.entries.clone();
-            tokio::spawn(async move {
-                if entries.send(message).await.is_err() {
-                    tracing::error!("an outcome could not be recorded: the writer has stopped");
-                }
-            });
+            Err(mpsc::error::TrySendError::Full(message)) => {
+                let entries = self.entries.clone();
+                tokio::spawn(async move {
+                    if entries.send(message).await.is_err() {
+                        tracing::error!("an outcome could not be recorded: the writer has stopped");
+                    }
+                });
+            }
         }
     }
 
@@ -207,8 +213,11 @@ impl Writer {
                     Err(_) => None,
                 }
             };
-            let mut batch: Vec<Entry> = Vec::new();
-            batch.extend(self.pending.drain(..));
+            // Before anything is written again: did the commit that was given up go through after all?
+            if let Err(error) = self.known_head().await {
+                tracing::debug!(%error, "the end of the chain cannot be read yet");
+            }
+            let mut batch: Vec<Entry> = self.pending.drain(..).collect();
             let mut special = None;
             let mut next = first;
             while let Some(message) = next.take() {
@@ -353,6 +362,8 @@ impl Writer {
             && would_be == head
         {
             tracing::warn!(seq = head.seq, "a commit that was given up had gone through");
+            // Every outcome that waits was in it.
+            self.pending.clear();
             self.apply(&changes);
         }
         self.head = Some(head);

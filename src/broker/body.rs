@@ -194,7 +194,7 @@ pub(super) fn answer(
     } else {
         body.map_err(|_| BodyError::Broken).boxed_unsync()
     };
-    let download = Download {
+    let mut download = Download {
         inner,
         scrubber: needles.map(Scrubber::new),
         ready: VecDeque::new(),
@@ -207,6 +207,11 @@ pub(super) fn answer(
         guard: Some(guard),
         revoked: None,
     };
+    if keeps_length {
+        // The server may never poll a body that it has no room for (HEAD, 204, 304, length 0): it is complete now.
+        download.end();
+        download.finish("completed");
+    }
     let mut response = http::Response::new(download);
     *response.status_mut() = parts.status;
     *response.headers_mut() = headers;
@@ -276,6 +281,13 @@ impl Download {
     }
 }
 
+/// A download that is dropped midway tells what was redacted until then.
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.finish("agent_went_away");
+    }
+}
+
 impl Body for Download {
     type Data = Bytes;
     type Error = BodyError;
@@ -293,11 +305,9 @@ impl Body for Download {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             if self.ended {
-                if let Some(trailers) = self.trailers.take() {
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                }
+                // Before the trailers: after them the server asks no more.
                 self.finish("completed");
-                return Poll::Ready(None);
+                return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
             // A stream that always has something ready must not outrun a revocation either.
             let known = self.revoked.is_some();

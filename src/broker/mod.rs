@@ -196,14 +196,17 @@ impl Broker {
             Error::unavailable("audit_unavailable", "the call cannot be recorded, so it is not made; try again later")
                 .because(error)
         };
-        let recorded = self.ledger.intent(event, permit).await.map_err(unrecorded)?;
+        // Before the intent is written: an agent that goes away meanwhile leaves an outcome all the same.
+        let ending = self.call_event(EventKind::CallOutcome, &permit, &request_id);
+        let outcome = outcome::Outcome::new(self.ledger.clone(), ending, started, place);
+        let recorded = match self.ledger.intent(event, permit).await {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                outcome.never_began();
+                return Err(unrecorded(error).into());
+            }
+        };
         metrics::counter!("hallpass_calls_total").increment(1);
-        let outcome = outcome::Outcome::new(
-            self.ledger.clone(),
-            self.call_event(EventKind::CallOutcome, recorded.get(), &request_id),
-            started,
-            place,
-        );
         // Revoked while the intent was on its way to disk? Then the secret stays where it is (P3).
         if let Some(by) = self.registry.revoked().find(&claims) {
             let refusal = Refusal::Revoked(by);

@@ -90,6 +90,11 @@ impl Outcome {
         self.redactions = times;
     }
 
+    /// There is no intent, so there is no outcome either.
+    pub(super) fn never_began(mut self) {
+        self.event = None;
+    }
+
     /// Records the end; `reason` is `completed` or what went wrong.
     pub(super) fn finish(mut self, reason: &str) {
         self.record(reason);

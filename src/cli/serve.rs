@@ -43,6 +43,10 @@ impl Serve {
         tokio::select! {
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
+            () = running.stopped() => {
+                running.stop().await;
+                return Err(Failure::Failed("another broker took the database over, so this one has stopped".into()));
+            }
         }
         tracing::info!("stopping: no new connections; calls under way may finish");
         running.stop().await;

@@ -134,7 +134,7 @@ pub(super) const KEYS: &[Key] = &[
 
     text("listen.public", "127.0.0.1:8600", "Address of the public listener, IP:PORT"),
     optional("listen.ops", "127.0.0.1:8601",
-        "Address of metrics and health, IP:PORT; without it, the public listener's IP and the next port"),
+        "Address of metrics and health, IP:PORT; without it, 127.0.0.1 and the port after the public one"),
     text("listen.admin_socket", "data/admin.sock",
         "Unix socket of the admin interface; like every path here relative to this file's directory"),
     integer("listen.max_connections", 10_000, 1, 1_000_000, "Connections open at once; further ones wait"),

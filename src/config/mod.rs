@@ -94,11 +94,11 @@ impl Config {
         }
     }
 
-    /// Where metrics and health listen when the public listener is bound to `bound`: the configured address, or the
-    /// same IP and the next port (any free port, if the public one was any free port).
+    /// Where metrics and health listen when the public listener is bound to `bound`: the configured address, or
+    /// the next port (any free port, if the public one was any free port) on loopback: metrics tell strangers too much.
     pub fn ops_for(&self, bound: SocketAddr) -> SocketAddr {
         let next = if self.listen.public.port() == 0 { 0 } else { bound.port().checked_add(1).unwrap_or(0) };
-        self.listen.ops.unwrap_or_else(|| SocketAddr::new(bound.ip(), next))
+        self.listen.ops.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], next)))
     }
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Request, State as AxumState};
+use axum::extract::{MatchedPath, Request, State as AxumState};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
@@ -35,6 +35,7 @@ pub(super) struct RequestId(pub(super) Arc<str>);
 pub(super) async fn front_door(AxumState(state): AxumState<State>, mut request: Request, next: Next) -> Response {
     let id: Arc<str> = random_id("rq_", state.world.entropy.as_ref()).into();
     request.extensions_mut().insert(RequestId(id.clone()));
+    let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
     let mut response = match unambiguous(&request) {
         Ok(()) => next.run(request).await,
         Err(error) => Problem::new(error, &id).into_response(),
@@ -42,7 +43,21 @@ pub(super) async fn front_door(AxumState(state): AxumState<State>, mut request: 
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
+    let status = response.status();
+    metrics::counter!("hallpass_http_responses_total", "class" => class(status)).increment(1);
+    // The route and not the path: a path may carry what an agent looked for, a query its token.
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    tracing::debug!(request_id = &*id, %method, route, status = status.as_u16(), "answered");
     response
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        ..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
 }
 
 /// What two parsers could read in two ways is refused (P8).
@@ -56,6 +71,9 @@ fn unambiguous(request: &Request) -> Result<(), Error> {
             "target_absolute_form",
             "write the path only, not a whole URL, in the request line",
         ));
+    }
+    if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
+        return Err(Error::invalid("host_missing", "an HTTP/1.1 request names its Host (RFC 9112 section 3.2)"));
     }
     for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
         if request.headers().get_all(&name).iter().nth(1).is_some() {

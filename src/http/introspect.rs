@@ -9,6 +9,7 @@ use crate::http::State;
 use crate::http::extract::{Form, RequestId, bearer, client_authentication};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::TokenError;
+use crate::model::INTROSPECT_SCOPE;
 
 pub(super) async fn introspect(
     AxumState(state): AxumState<State>,
@@ -20,8 +21,11 @@ pub(super) async fn introspect(
     // §2.1: the endpoint must not be a place to try stolen tokens out.
     let allowed = match bearer(&headers) {
         Some(token) if form.get("client_secret").is_none() => {
-            let claims = state.issuer.introspect(token).map_err(|refusal| OAuthError::of_bearer(refusal, &id.0))?;
-            state.issuer.token_may_introspect(&claims)
+            let claims = state.issuer.introspector(token).map_err(|refusal| OAuthError::of_bearer(refusal, &id.0))?;
+            if !state.issuer.token_may_introspect(&claims) {
+                return Err(OAuthError::of_scope(INTROSPECT_SCOPE, &id.0));
+            }
+            true
         }
         _ => {
             let presented = client_authentication(&headers, &form).map_err(refuse)?;

@@ -123,18 +123,32 @@ impl IntoResponse for Problem {
 pub struct OAuthError {
     error: TokenError,
     request_id: Arc<str>,
-    resource: Option<Refusal>,
+    bearer: Option<BearerError>,
+}
+
+/// Why a bearer was turned away at an endpoint that also takes clients (RFC 6750 §3.1).
+#[derive(Debug)]
+enum BearerError {
+    Token(Refusal),
+    Scope(&'static str),
 }
 
 impl OAuthError {
     /// Of an error.
     pub fn new(error: TokenError, request_id: &Arc<str>) -> Self {
-        Self { error, request_id: request_id.clone(), resource: None }
+        Self { error, request_id: request_id.clone(), bearer: None }
     }
 
     /// A bearer token that was presented instead of client authentication and is not good.
     pub fn of_bearer(refusal: Refusal, request_id: &Arc<str>) -> Self {
-        Self { error: TokenError::InvalidClient, request_id: request_id.clone(), resource: Some(refusal) }
+        let bearer = Some(BearerError::Token(refusal));
+        Self { error: TokenError::InvalidClient, request_id: request_id.clone(), bearer }
+    }
+
+    /// A good bearer token without the scope that this takes.
+    pub fn of_scope(scope: &'static str, request_id: &Arc<str>) -> Self {
+        let error = TokenError::UnauthorizedClient(format!("this takes a token with the scope {scope}"));
+        Self { error, request_id: request_id.clone(), bearer: Some(BearerError::Scope(scope)) }
     }
 }
 
@@ -159,12 +173,17 @@ impl IntoResponse for OAuthError {
             }
         };
         let status = match &self.error {
+            _ if matches!(self.bearer, Some(BearerError::Scope(_))) => StatusCode::FORBIDDEN,
             TokenError::InvalidClient => StatusCode::UNAUTHORIZED,
             TokenError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             TokenError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        let code = if self.resource.is_some() { "invalid_token" } else { self.error.code() };
+        let code = match self.bearer {
+            Some(BearerError::Token(_)) => "invalid_token",
+            Some(BearerError::Scope(_)) => "insufficient_scope",
+            None => self.error.code(),
+        };
         let body = json!({
             "error": code,
             "error_description": printable(&description),
@@ -176,16 +195,19 @@ impl IntoResponse for OAuthError {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if status == StatusCode::UNAUTHORIZED {
-            let text = match self.resource {
-                Some(refusal) => {
-                    format!(r#"Bearer realm="hallpass", error="invalid_token", error_description="{refusal}""#)
-                }
-                // §5.2: the scheme that the client used, or could have used.
-                None => r#"Basic realm="hallpass", charset="UTF-8""#.to_owned(),
-            };
-            challenge(response.headers_mut(), Some(&text));
-        }
+        let text = match self.bearer {
+            Some(BearerError::Token(refusal)) => {
+                Some(format!(r#"Bearer realm="hallpass", error="invalid_token", error_description="{refusal}""#))
+            }
+            Some(BearerError::Scope(scope)) => {
+                Some(format!(r#"Bearer realm="hallpass", error="insufficient_scope", scope="{scope}""#))
+            }
+            // §5.2: the scheme that the client used, or could have used.
+            None => {
+                (status == StatusCode::UNAUTHORIZED).then(|| r#"Basic realm="hallpass", charset="UTF-8""#.to_owned())
+            }
+        };
+        challenge(response.headers_mut(), text.as_deref());
         response
     }
 }

@@ -44,7 +44,7 @@ impl SignedLists {
     async fn current(&self, state: &State) -> Result<Arc<SignedList>> {
         let now = state.world.now() / 1000;
         let sign_every = state.config.revocations.sign_every.as_secs();
-        let (version, revoked) = state.registry.revoked().entries();
+        let version = state.registry.revoked().version();
         let keys = state.registry.keys();
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(held) = held
@@ -54,6 +54,7 @@ impl SignedLists {
         {
             return Ok(held);
         }
+        let (version, revoked) = state.registry.revoked().entries();
         let claims = RevocationClaims {
             iss: state.issuer_url.to_string(),
             iat: now,

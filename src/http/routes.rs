@@ -59,6 +59,7 @@ pub fn table() -> Vec<Route> {
         row(Public, "/.well-known/oauth-authorization-server", Open,           get(discovery::metadata)),
         row(Public, "/.well-known/jwks.json",                  Open,           get(discovery::jwks)),
         row(Public, "/exchange/{upstream}",                    Bearer,         any(exchange::exchange)),
+        row(Public, "/exchange/{upstream}/",                   Bearer,         any(exchange::exchange)),
         row(Public, "/exchange/{upstream}/{*path}",            Bearer,         any(exchange::exchange)),
         row(Public, "/revocations",                            Open,           get(revocations::revocations)),
 

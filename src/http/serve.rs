@@ -8,11 +8,12 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Listen;
@@ -91,7 +92,8 @@ async fn tcp(
     mut stop: watch::Receiver<bool>,
     drain: Duration,
 ) {
-    let graceful = Arc::new(GracefulShutdown::new());
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -108,16 +110,17 @@ async fn tcp(
             metrics::counter!("hallpass_connections_refused_total").increment(1);
             continue;
         };
-        let (tls, router, manner, graceful) = (tls.clone(), router.clone(), manner.clone(), graceful.clone());
-        tokio::spawn(async move {
-            if let Err(error) = connection(stream, tls, router, &manner, &graceful).await {
+        let (tls, router, manner, watcher) = (tls.clone(), router.clone(), manner.clone(), graceful.watcher());
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            if let Err(error) = connection(stream, tls, router, &manner, watcher).await {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
         });
     }
     drop(listener);
-    finish(graceful, drain).await;
+    finish(graceful, connections, drain).await;
 }
 
 /// Resolves when it is time to stop.
@@ -126,22 +129,13 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     _ = stop.wait_for(|stop| *stop).await.is_ok();
 }
 
-/// Waits for connections to finish what they are doing.
-async fn finish(graceful: Arc<GracefulShutdown>, drain: Duration) {
-    // Tasks that have not begun to serve hold the other references, for the length of a handshake at most.
-    let mut graceful = graceful;
-    for _ in 0..50 {
-        match Arc::try_unwrap(graceful) {
-            Ok(only) => {
-                if tokio::time::timeout(drain, only.shutdown()).await.is_err() {
-                    tracing::warn!("connections were still busy after listen.drain_seconds; they are cut");
-                }
-                return;
-            }
-            Err(shared) => graceful = shared,
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+/// Waits for connections to finish what they are doing; then ends those that do not, so that the outcomes of their
+/// calls are recorded before the log closes.
+async fn finish(graceful: GracefulShutdown, mut connections: JoinSet<()>, drain: Duration) {
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections were still busy after listen.drain_seconds; they are cut");
     }
+    connections.shutdown().await;
 }
 
 /// Out of file descriptors: wait a moment instead of spinning.
@@ -155,7 +149,7 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     router: Router,
     manner: &Manner,
-    graceful: &GracefulShutdown,
+    watcher: Watcher,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no request came in time");
@@ -164,12 +158,12 @@ async fn connection(
             let stream =
                 tokio::time::timeout(manner.header_timeout, tls.accept(stream)).await.map_err(|_| timed_out())??;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(stream, is_http2 && manner.http2, router, manner, graceful).await
+            speak(stream, is_http2 && manner.http2, router, manner, watcher).await
         }
         None => {
             let is_http2 =
                 tokio::time::timeout(manner.header_timeout, begins_http2(&stream)).await.map_err(|_| timed_out())??;
-            speak(stream, is_http2 && manner.http2, router, manner, graceful).await
+            speak(stream, is_http2 && manner.http2, router, manner, watcher).await
         }
     }
 }
@@ -190,13 +184,7 @@ async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn speak<S>(
-    stream: S,
-    is_http2: bool,
-    router: Router,
-    manner: &Manner,
-    graceful: &GracefulShutdown,
-) -> io::Result<()>
+async fn speak<S>(stream: S, is_http2: bool, router: Router, manner: &Manner, watcher: Watcher) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -212,7 +200,7 @@ where
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(20))
             .serve_connection(stream, service);
-        graceful.watch(connection).await
+        watcher.watch(connection).await
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -221,7 +209,7 @@ where
             .max_headers(MAX_HEADERS)
             .pipeline_flush(false)
             .serve_connection(stream, service);
-        graceful.watch(connection).await
+        watcher.watch(connection).await
     };
     served.map_err(io::Error::other)
 }
@@ -233,7 +221,8 @@ async fn unix(
     mut stop: watch::Receiver<bool>,
     drain: Duration,
 ) {
-    let graceful = Arc::new(GracefulShutdown::new());
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -247,14 +236,15 @@ async fn unix(
         };
         let Some(peer) = admin_peer(&stream) else { continue };
         let router = router.clone().layer(axum::Extension(peer));
-        let (manner, graceful) = (manner.clone(), graceful.clone());
-        tokio::spawn(async move {
-            if let Err(error) = speak(stream, false, router, &manner, &graceful).await {
+        let (manner, watcher) = (manner.clone(), graceful.watcher());
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            if let Err(error) = speak(stream, false, router, &manner, watcher).await {
                 tracing::debug!(%error, "an admin connection ended early");
             }
         });
     }
-    finish(graceful, drain).await;
+    finish(graceful, connections, drain).await;
 }
 
 /// Root and the server's own user, by what the kernel says of the other end (SO_PEERCRED); nobody else is heard.

@@ -6,7 +6,7 @@ use hallpass_verify::{AccessToken, ScopeSet};
 
 use crate::issue::narrow::Grant;
 use crate::issue::{Authenticated, Issuer, TokenError, TokenRequest};
-use crate::model::{Change, Event, EventKind, Session, check_label};
+use crate::model::{AgentStatus, Change, Event, EventKind, Session, check_label};
 use crate::secret::random_id;
 use crate::world::Millis;
 
@@ -43,6 +43,10 @@ impl Issuer {
         let agent = agent.agent();
         // An agent that was cut off and resumed within one second gets tokens from after the cut, not from before it.
         let cut = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
+        // Stopped since it was authenticated? Its status changes before its cut, so whoever sees the cut sees that too.
+        if self.registry.agent(&agent.id).is_none_or(|agent| agent.status != AgentStatus::Active) {
+            return Err(TokenError::InvalidClient);
+        }
         // The session's end caps every token in it (P2). Cut to the second, downwards.
         let exp = now.saturating_add(self.settings.token_life).min(session.expires_at) / 1000;
         let token = AccessToken {

@@ -168,14 +168,30 @@ impl Issuer {
         outcome
     }
 
-    /// Introspection (RFC 7662): the claims, if the token is good here and now for any audience of this issuer.
+    /// Introspection (RFC 7662): the claims, if the token is good here and now for an audience that this issuer serves.
     pub fn introspect(&self, token: &str) -> Result<Claims, Refusal> {
+        let (exchange, definitions) = (self.exchange_audience(), self.registry.definitions());
+        self.good_for(token, |aud| match aud.strip_prefix(&exchange) {
+            Some("") => true,
+            Some(rest) => rest.strip_prefix('/').is_some_and(|name| definitions.upstream(name).is_some()),
+            None => definitions.resources().any(|one| one.audience == aud),
+        })
+    }
+
+    /// The claims of a token that somebody introspects with. It must be meant for us: an API that got a token for
+    /// itself must not come back with it (RFC 9068 §4).
+    pub fn introspector(&self, token: &str) -> Result<Claims, Refusal> {
+        let exchange = self.exchange_audience();
+        self.good_for(token, |aud| aud == exchange)
+    }
+
+    fn good_for(&self, token: &str, audience: impl Fn(&str) -> bool) -> Result<Claims, Refusal> {
         let now = self.world.now() / 1000;
         let keys = self.registry.keys();
         let claims = self
             .registry
             .revoked()
-            .with_set(|set| self.verifier.verify(token, keys.verifying(), set, |_| true, now))?;
+            .with_set(|set| self.verifier.verify(token, keys.verifying(), set, audience, now))?;
         let active = self.registry.agent(&claims.client_id).is_some_and(|agent| agent.status.as_str() == "active");
         if active { Ok(claims) } else { Err(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)) }
     }

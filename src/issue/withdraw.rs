@@ -76,8 +76,10 @@ impl Issuer {
     /// Suspends or revokes an agent: everything of it that was issued before now is refused.
     pub async fn stop_agent(&self, agent: &Agent, status: AgentStatus, actor: &Actor) -> Result<(), LedgerError> {
         let now = self.world.now();
-        // The next full second: `iat` counts in seconds, and a token of this very second must be caught too.
-        let cut = now / 1000 + 1;
+        // The next full second: `iat` counts in seconds, and a token of this very second must be caught too. So must
+        // one that was dated at an earlier cut's second, which may still be to come.
+        let last = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
+        let cut = if agent.status == AgentStatus::Active { last.max(now / 1000) + 1 } else { last.max(now / 1000 + 1) };
         let revocation =
             self.revocation(RevocationKind::Agent, agent.id.clone(), cut, now + MAX_TOKEN_MILLIS + MARGIN, actor);
         let mut event = self.event(actor, status.as_str(), &agent.name);

@@ -16,7 +16,7 @@ pub use compiled::{BaseUrl, CompiledUpstream, OperationView};
 pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, validate_manifest};
 
 /// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Permit {
     claims: Claims,
     agent_name: Arc<str>,

@@ -98,6 +98,16 @@ impl Registry {
         all
     }
 
+    /// How many sessions have not ended.
+    pub fn session_count(&self, now: Millis) -> usize {
+        self.sessions.iter().filter(|entry| entry.expires_at > now).count()
+    }
+
+    /// How many agents there are.
+    pub fn agent_count(&self) -> usize {
+        self.agents.len()
+    }
+
     /// Upstreams, roles and resources.
     pub fn definitions(&self) -> Arc<Definitions> {
         self.definitions.load_full()

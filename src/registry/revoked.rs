@@ -76,10 +76,15 @@ impl Revoked {
         self.with_set(|set| set.agent_cut(agent_id))
     }
 
+    /// Counts the changes.
+    pub fn version(&self) -> u64 {
+        *self.version.borrow()
+    }
+
     /// The lines of the list, and the version that they are.
     pub fn entries(&self) -> (u64, Vec<RevocationEntry>) {
         // The version first: a change in between makes the list newer than it says, never older.
-        let version = *self.version.borrow();
+        let version = self.version();
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         (version, state.all.values().map(Revocation::entry).collect())
     }

@@ -1,6 +1,7 @@
 //! One broker to a database. A second one would not hear of the first one's revocations.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
@@ -26,7 +27,7 @@ impl Store {
             (Pool::Sqlite(_), Some(path)) => {
                 let mut name = path.clone().into_os_string();
                 name.push(".lock");
-                let open = File::options().create(true).append(true).open(&name);
+                let open = File::options().create(true).append(true).mode(0o600).open(&name);
                 let file = open.map_err(|error| StoreError::Open(format!("{}: {error}", name.to_string_lossy())))?;
                 match file.try_lock() {
                     Ok(()) => Ok(ServeLock::File(file)),

@@ -397,7 +397,6 @@ fn each_rule_has_an_edge_that_breaks_it() {
         ("src/world.rs", "use crate::error::Error;"),
         ("src/error.rs", "use crate::http::reply;"),
         ("src/vault/mod.rs", "use crate::store::Db;"),
-        ("src/audit/mod.rs", "use super::registry::View;"),
         ("src/registry/mod.rs", "use crate::audit::Log;"),
         ("src/broker/dial.rs", "use crate::issue::mint;"),
         ("src/http/admin/agents.rs", "use crate::cli::agent;"),

@@ -2,8 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 #![allow(missing_docs)]
 
+mod denials;
+mod exchange;
 mod floors;
+mod forge;
 mod quickstart;
 mod readme;
 mod smoke;
 mod support;
+mod token_endpoint;
+mod verify_crate;

@@ -56,13 +56,13 @@ impl Gateway {
     }
 
     /// Takes a new signed revocation list. On an error the old one stays, and ages. A list older than the one at hand
-    /// is refused: a replayed list would bring revoked tokens back.
+    /// is refused: a replayed list would bring revoked tokens back. So is one signed by a key that was revoked.
     pub fn set_revocations(&self, jwt: &str, now: Seconds) -> Result<(), Refusal> {
         let keys = self.trust().keys;
         let list = RevocationList::verify(jwt, &keys, &self.settings.issuer, self.settings.leeway, now)?;
         let mut trust = self.trust.write().unwrap_or_else(PoisonError::into_inner);
-        if trust.list.as_ref().is_some_and(|held| held.issued_at() > list.issued_at()) {
-            return Err(Refusal::ListStale);
+        if let Some(held) = &trust.list {
+            list.may_replace(held)?;
         }
         trust.list = Some(Arc::new(list));
         Ok(())

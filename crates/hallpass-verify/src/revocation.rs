@@ -109,7 +109,12 @@ impl RevocationSet {
         if self.agents.get(&claims.client_id).is_some_and(|cut| claims.iat < cut.before) {
             return Some(RevokedBy::Agent);
         }
-        self.keys.contains(claims.kid()).then_some(RevokedBy::Key)
+        self.has_key(claims.kid()).then_some(RevokedBy::Key)
+    }
+
+    /// Whether everything that this key signed is revoked.
+    pub fn has_key(&self, kid: &str) -> bool {
+        self.keys.contains(kid)
     }
 
     /// The cut for an agent, if there is one.
@@ -145,6 +150,7 @@ pub struct RevocationList {
     issued_at: Seconds,
     max_age: Seconds,
     version: u64,
+    kid: String,
 }
 
 impl RevocationList {
@@ -153,7 +159,7 @@ impl RevocationList {
     /// # Errors
     /// As for a token; a list from the future is [`Refusal::NotYetValid`], because its age could not be told.
     pub fn verify(jwt: &str, keys: &KeySet, issuer: &str, leeway: Seconds, now: Seconds) -> Result<Self, Refusal> {
-        let (claims, _) =
+        let (claims, kid) =
             Unverified::parse_sized(jwt, REVOCATIONS_TYP, MAX_LIST_BYTES)?.verify::<RevocationClaims>(keys)?;
         if claims.iss != issuer {
             return Err(Refusal::WrongIssuer);
@@ -166,6 +172,7 @@ impl RevocationList {
             issued_at: claims.iat,
             max_age: claims.max_age,
             version: claims.version,
+            kid,
         })
     }
 
@@ -173,6 +180,22 @@ impl RevocationList {
     pub fn fresh(&self, bound: Seconds, now: Seconds) -> Result<&RevocationSet, Refusal> {
         let age = now.saturating_sub(self.issued_at);
         if age > bound.min(self.max_age) { Err(Refusal::ListStale) } else { Ok(&self.set) }
+    }
+
+    /// Whether this list may take the place of `held`.
+    ///
+    /// # Errors
+    /// It is older, be it by changes within one second: a replayed list would bring revoked tokens back. Or a key
+    /// signed it that `held` revokes: whoever stole that key would bring its tokens back.
+    pub fn may_replace(&self, held: &Self) -> Result<(), Refusal> {
+        if held.set.has_key(&self.kid) {
+            return Err(Refusal::Revoked(RevokedBy::Key));
+        }
+        // Time goes first: a broker that was started again counts its changes from the beginning.
+        if (held.issued_at, held.version) > (self.issued_at, self.version) {
+            return Err(Refusal::ListStale);
+        }
+        Ok(())
     }
 
     /// When the list was true.

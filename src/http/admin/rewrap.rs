@@ -102,7 +102,9 @@ fn next_master_key(path: &Path, state: &State) -> Result<MasterKey> {
         return MasterKey::parse(&text).map_err(Error::internal);
     }
     let key = MasterKey::generate(state.world.entropy.as_ref()).map_err(Error::internal)?;
-    write_private(&next, &format!("{}\n", &*key.to_text())).map_err(|error| {
+    let mut text = key.to_text();
+    text.push('\n');
+    write_private(&next, &text).map_err(|error| {
         Error::unavailable("master_key_file", "the new master key cannot be written beside the old one").because(error)
     })?;
     Ok(key)

@@ -1,0 +1,141 @@
+//! Headers: what travels, what never does, in both directions.
+
+use reqwest::Method;
+
+use super::{HEADER, RawUpstream, SECRET, crm, raw, status_of};
+use crate::support::{TestBroker, Upstream};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_upstream_sees_exactly_what_may_travel() {
+    let broker = TestBroker::start().await;
+    let upstream = RawUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+    let token = crm(&broker, &upstream.url(), HEADER, "").await;
+    let stripped = "Connection: close, X-Hop, X-Other-Hop\r\nX-Hop: 1\r\nX-Other-Hop: 2\r\nKeep-Alive: timeout=5\r\n\
+        Proxy-Authorization: Basic eA==\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\nTrailer: X-T\r\n\
+        Upgrade: websocket\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nCookie: a=b\r\nCookie2: x\r\nApi-Key: 1\r\n\
+        X-Auth-Token: 1\r\nX-Goog-Api-Key: 1\r\nX-Amz-Security-Token: 1\r\nPrivate-Token: 1\r\nClient-Cert: :AA==:\r\n\
+        X-Forwarded-Client-Cert: By=x\r\nForwarded: for=1.2.3.4\r\nVia: 1.1 evil\r\nX-Forwarded-For: 1.2.3.4\r\n\
+        X-Forwarded-Host: evil\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /admin\r\n\
+        X-Real-IP: 1.2.3.4\r\nX-Original-URL: /admin\r\nX-Original-URI: /admin\r\nX-Rewrite-URL: /admin\r\n\
+        X-Original-Host: evil\r\nX-HTTP-Method-Override: DELETE\r\nX-HTTP-Method: DELETE\r\n\
+        X-Method-Override: DELETE\r\nAccept-Encoding: br\r\nX_Api_Key: mine\r\nContent_Length: 5\r\n\
+        Range: bytes=0-3\r\nIf-Range: \"x\"\r\n";
+    let kept = "Accept: text/plain\r\nX-Many: 1\r\nx-many: 2\r\nX-MANY: 3\r\nIf-None-Match: \"etag\"\r\nX-Empty:\r\n\
+        User-Agent: test/1\r\nX-Latin: caf\u{e9}\r\nContent-Type: a/b\r\n";
+    let request = format!(
+        "GET /exchange/crm/a HTTP/1.1\r\nHost: broker\r\nAuthorization: Bearer {token}\r\n{stripped}{kept}\r\n"
+    );
+    // Latin-1, as obs-text (RFC 9110 §5.5).
+    let bytes: Vec<u8> = request.chars().map(|c| c as u8).collect();
+    let answer = raw(broker.running.public, bytes).await;
+    assert_eq!(status_of(&answer), 200, "{answer}");
+
+    let head = upstream.heads().remove(0);
+    let mut lines: Vec<String> = head.trim_end().split("\r\n").map(str::to_ascii_lowercase).collect();
+    assert_eq!(lines.remove(0), "get /a http/1.1");
+    lines.sort();
+    let host = format!("host: {}", upstream.address);
+    let secret = format!("x-api-key: {}", SECRET.to_ascii_lowercase());
+    let mut expected = vec![
+        "accept-encoding: identity",
+        "accept: text/plain",
+        "content-type: a/b",
+        &host,
+        "if-none-match: \"etag\"",
+        "user-agent: test/1",
+        &secret,
+        "x-empty: ",
+        "x-latin: caf\u{e9}",
+        "x-many: 1",
+        "x-many: 2",
+        "x-many: 3",
+    ];
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_sees_exactly_what_may_travel() {
+    let broker = TestBroker::start().await;
+    let upstream = RawUpstream::answering(
+        "HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
+         Set-Cookie: s=1\r\nSet-Cookie: t=2\r\nSet-Cookie2: u\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+         Proxy-Authenticate: Basic\r\nAuthentication-Info: x\r\nAlt-Svc: h3=\":443\"\r\nUpgrade: h2c\r\n\
+         Clear-Site-Data: \"*\"\r\nStrict-Transport-Security: max-age=1\r\nX-Api-Key: theirs\r\n\
+         Authorization: Bearer theirs\r\nX-Request-Id: of-the-upstream\r\nX-Many: 1\r\nx-many: 2\r\n\
+         Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nETag: \"e\"\r\nLink: <b>; rel=next\r\nLocation: /b\r\n\
+         Content-Type: a/b\r\n\r\nok",
+    )
+    .await;
+    let token = crm(&broker, &upstream.url(), HEADER, "").await;
+    let request = format!(
+        "GET /exchange/crm/a HTTP/1.1\r\nHost: b\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    let answer = raw(broker.running.public, request).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, "2\r\nok\r\n0\r\n\r\n");
+    let mut lines: Vec<&str> = head.split("\r\n").collect();
+    assert_eq!(lines.remove(0), "HTTP/1.1 200 OK");
+    // The request id is ours, and there is one.
+    let ids: Vec<_> = lines.iter().filter(|line| line.starts_with("x-request-id:")).collect();
+    assert!(ids.len() == 1 && ids[0].starts_with("x-request-id: rq_"), "{ids:?}");
+    lines.retain(|line| !line.starts_with("x-request-id:"));
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "connection: close",
+            "content-type: a/b",
+            "date: Thu, 01 Jan 1970 00:00:00 GMT",
+            "etag: \"e\"",
+            "link: <b>; rel=next",
+            "location: /b",
+            "transfer-encoding: chunked",
+            "x-many: 1",
+            "x-many: 2",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_only_where_the_definition_says_so() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let token = crm(&broker, &upstream.url(), HEADER, "allow_range: true").await;
+    let request = broker.call(Method::GET, "/crm/a", &token).header("range", "bytes=0-3").header("if-range", "\"x\"");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let seen = upstream.seen().remove(0);
+    assert_eq!(
+        (&seen.headers["range"], &seen.headers["if-range"]),
+        (&"bytes=0-3".parse().unwrap(), &"\"x\"".parse().unwrap())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_cannot_name_the_injected_header_away() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let token = crm(&broker, &upstream.url(), HEADER, "").await;
+    let request = format!(
+        "GET /exchange/crm/a HTTP/1.1\r\nHost: b\r\nConnection: close, X-Api-Key, Host, Content-Length\r\n\
+         Authorization: Bearer {token}\r\n\r\n"
+    );
+    assert_eq!(status_of(&raw(broker.running.public, request).await), 200);
+    let seen = upstream.seen().remove(0);
+    assert_eq!(seen.headers["x-api-key"], SECRET);
+    assert_eq!(seen.headers["host"], upstream.address.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expect_continue_is_answered_here_and_does_not_travel() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let token = crm(&broker, &upstream.url(), HEADER, "").await;
+    let request = format!(
+        "POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\
+         Authorization: Bearer {token}\r\n\r\nbody"
+    );
+    let answer = raw(broker.running.public, request).await;
+    assert!(answer.contains(" 200 OK"), "{answer}");
+    let seen = upstream.seen().remove(0);
+    assert!(!seen.headers.contains_key("expect"));
+    assert_eq!(seen.body, "body");
+    assert_eq!(seen.headers["content-length"], "4");
+}

@@ -1,0 +1,260 @@
+//! The upstream gets the secret and never the agent's token; the agent gets neither.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hallpass::app::Surroundings;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{HEADER, SECRET, crm, document, outcome, problem};
+use crate::support::{Engine, TestBroker, TestClock, Upstream};
+
+/// A fresh broker before an echo.
+async fn with(inject: &str) -> (TestBroker, Upstream, String) {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let token = crm(&broker, &upstream.url(), inject, "").await;
+    (broker, upstream, token)
+}
+
+/// Nothing that went to the upstream, and nothing in the audit log, holds the token; nothing in the answer the secret.
+async fn clean(broker: &TestBroker, upstream: &Upstream, token: &str, answer: &str) {
+    for seen in upstream.seen() {
+        assert!(!format!("{seen:?}").contains(token), "the token travelled on: {seen:?}");
+    }
+    let records = serde_json::to_string(&broker.records().await).unwrap();
+    for forbidden in [token, SECRET] {
+        assert!(!records.contains(forbidden), "{records}");
+        assert!(!answer.contains(forbidden), "{answer}");
+    }
+    let encoded = STANDARD.encode(format!("user:{SECRET}"));
+    assert!(!answer.contains(&encoded), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bearer() {
+    let (broker, upstream, token) = with("{ kind: bearer, credential: crm-key }").await;
+    let answer = broker.call(Method::GET, "/crm/a", &token).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+    assert_eq!(upstream.seen()[0].headers["authorization"], format!("Bearer {SECRET}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_takes_the_token_in_either_place() {
+    let (broker, upstream, token) =
+        with("{ kind: header, name: X-Crm-Key, prefix: 'Key ', credential: crm-key }").await;
+    let url = broker.url("/exchange/crm/a");
+    let requests = [
+        broker.http.get(&url).bearer_auth(&token),
+        broker.http.get(&url).header("X-Crm-Key", format!("Key {token}")),
+        broker.http.get(&url).header("x-crm-key", &token),
+        // A scheme is case-insensitive (RFC 9110 §11.1).
+        broker.http.get(&url).header("authorization", format!("bEARER  {token}")),
+    ];
+    for (n, request) in requests.into_iter().enumerate() {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{n}");
+        clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+        let seen = upstream.seen()[n].clone();
+        assert_eq!(seen.headers["x-crm-key"], format!("Key {SECRET}"));
+        assert_eq!(seen.headers.get_all("x-crm-key").iter().count(), 1);
+        assert!(!seen.headers.contains_key("authorization"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn header_may_be_authorization_itself() {
+    let (broker, upstream, token) =
+        with("{ kind: header, name: Authorization, prefix: 'Token ', credential: crm-key }").await;
+    let url = broker.url("/exchange/crm/a");
+    for scheme in ["Token", "Bearer"] {
+        let request = broker.http.get(&url).header("authorization", format!("{scheme} {token}"));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{scheme}");
+        clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+    }
+    assert_eq!(upstream.seen()[1].headers["authorization"], format!("Token {SECRET}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn basic_takes_the_token_as_password() {
+    let (broker, upstream, token) = with("{ kind: basic, username: user, credential: crm-key }").await;
+    let url = broker.url("/exchange/crm/a");
+    for request in [
+        broker.http.get(&url).basic_auth("anybody", Some(&token)),
+        broker.http.get(&url).basic_auth("", Some(&token)),
+        broker.http.get(&url).bearer_auth(&token),
+    ] {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+    }
+    let expected = format!("Basic {}", STANDARD.encode(format!("user:{SECRET}")));
+    assert!(upstream.seen().iter().all(|seen| seen.headers["authorization"] == expected));
+    // As user name it is no token.
+    problem(broker.http.get(&url).basic_auth(&token, Some("")).send().await.unwrap(), 401).await;
+    assert_eq!(upstream.seen().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn query_takes_the_token_as_parameter() {
+    let (broker, upstream, token) = with("{ kind: query, name: key, credential: crm-key }").await;
+    for (n, (query, bearer)) in [
+        (format!("?a=1&key={token}&b=%2F"), false),
+        (format!("?key={token}"), false),
+        (format!("?KEY={token}&a"), false),
+        ("?a=1&b=%2F".to_owned(), true),
+        (String::new(), true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = broker.http.get(broker.url(&format!("/exchange/crm/a{query}")));
+        let answer = if bearer { request.bearer_auth(&token) } else { request }.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{query}");
+        clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+        let got = upstream.seen()[n].uri.query().unwrap().to_owned();
+        let ours = url::form_urlencoded::parse(got.as_bytes()).filter(|(name, _)| name == "key");
+        assert_eq!(ours.map(|(_, value)| value.into_owned()).collect::<Vec<_>>(), [SECRET], "{got}");
+    }
+    let uris: Vec<String> = upstream.seen().iter().map(|seen| seen.uri.to_string()).collect();
+    assert!(uris[0].starts_with("/a?a=1&b=%2F&key=sk-live%2F0123%2B"), "{uris:?}");
+    assert!(uris[1].starts_with("/a?key="), "{uris:?}");
+    // What is recorded is the agent's own target: neither token nor secret.
+    assert_eq!(outcome(&broker, 0).await["target"], "/a?a=1&b=%2F");
+    assert_eq!(outcome(&broker, 1).await["target"], "/a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_of_the_agents_own_beside_the_injected_one_is_refused() {
+    let (broker, upstream, token) = with("{ kind: query, name: key, credential: crm-key }").await;
+    for query in ["?key=mine", "?KEY=mine", "?a=1&%6bey=mine", "?key", "?a;key=mine", "?a=1;key=mine&b"] {
+        let answer = broker.call(Method::GET, &format!("/crm/a{query}"), &token).send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert_eq!(status, 400, "{query}: {text}");
+    }
+    let twice = format!("/exchange/crm/a?key={token}&key=mine");
+    let answer = broker.http.get(broker.url(&twice)).send().await.unwrap();
+    assert_eq!(problem(answer, 400).await, "target_repeated_parameter");
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tokens_are_refused() {
+    let (broker, upstream, token) = with(HEADER).await;
+    let answer = broker.call(Method::GET, "/crm/a", &token).header("x-api-key", &token).send().await.unwrap();
+    assert_eq!(problem(answer, 400).await, "token_twice");
+    let url = broker.url("/exchange/crm/a");
+    let answer = broker.http.get(&url).header("x-api-key", &token).header("x-api-key", "b").send().await.unwrap();
+    assert_eq!(problem(answer, 400).await, "duplicate_header");
+    let answer = broker.call(Method::GET, "/crm/a", &token).header("authorization", "Basic eDp5").send().await.unwrap();
+    assert_eq!(problem(answer, 400).await, "duplicate_header");
+    assert!(upstream.seen().is_empty());
+
+    let (broker, upstream, token) = with("{ kind: query, name: key, credential: crm-key }").await;
+    let answer = broker.call(Method::GET, &format!("/crm/a?key={token}"), &token).send().await.unwrap();
+    assert_eq!(problem(answer, 400).await, "token_twice");
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_planted_elsewhere_does_not_travel_on() {
+    for inject in [HEADER, "{ kind: bearer, credential: crm-key }", "{ kind: query, name: key, credential: crm-key }"] {
+        let (broker, upstream, token) = with(inject).await;
+        let plain = || broker.call(Method::GET, "/crm/a", &token);
+        for (n, request) in [
+            plain().header("x-note", &token),
+            plain().header("x-note", format!("prefix {token} suffix")),
+            plain().header("cookie", format!("session={token}")),
+            plain().header("referer", format!("https://a/?t={token}")),
+            plain().header("private-token", &token),
+            broker.call(Method::GET, &format!("/crm/a?access_token={token}"), &token),
+            broker.call(Method::GET, &format!("/crm/a/{token}"), &token),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let code = problem(request.send().await.unwrap(), 400).await;
+            assert_eq!(code, "token_misplaced", "{inject} {n}");
+        }
+        assert!(upstream.seen().is_empty());
+        clean(&broker, &upstream, &token, "").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agents_own_credentials_are_stripped() {
+    let (broker, upstream, token) = with("{ kind: query, name: key, credential: crm-key }").await;
+    let request = broker
+        .call(Method::GET, "/crm/a", &token)
+        .header("x-api-key", "mine")
+        .header("cookie", "a=b")
+        .header("proxy-authorization", "Basic eA==")
+        .header("x-amz-security-token", "mine");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let headers = &upstream.seen()[0].headers;
+    for name in ["authorization", "x-api-key", "cookie", "proxy-authorization", "x-amz-security-token"] {
+        assert!(!headers.contains_key(name), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_and_revoked_credentials() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    broker.apply(&document(&upstream.url(), HEADER, "")).await;
+    let agent = broker.register("helpdesk", &["support"]).await;
+    let token = broker.token(&agent).await;
+    let get = || async { broker.call(Method::GET, "/crm/a", &token).send().await.unwrap() };
+    assert_eq!(problem(get().await, 503).await, "credential_missing");
+    broker.wait_for_record(|one| one["kind"] == "call.refused" && one["reason"] == "credential_missing").await;
+
+    broker.put_credential("crm-key", SECRET).await;
+    assert_eq!(get().await.status(), 200);
+    broker.admin_ok("POST", "/admin/v1/credentials/crm-key/revoke", Value::Null).await;
+    assert_eq!(problem(get().await, 403).await, "credential_revoked");
+    broker.admin_ok("DELETE", "/admin/v1/credentials/crm-key", Value::Null).await;
+    assert_eq!(problem(get().await, 503).await, "credential_missing");
+    broker.put_credential("crm-key", SECRET).await;
+    assert_eq!(get().await.status(), 200);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotation_with_grace_pins_and_expiry() {
+    let clock = TestClock::new();
+    let surroundings = Surroundings { world: Some(clock.world()), ..Surroundings::default() };
+    let broker = TestBroker::start_with(Engine::Sqlite, surroundings, &[]).await.unwrap();
+    let upstream = Upstream::echo().await;
+    let token = crm(&broker, &upstream.url(), "{ kind: bearer, credential: crm-key@1 }", "").await;
+    let second = "second-secret-9876543210";
+    let body = json!({ "value_base64": STANDARD.encode(second), "rotate": true, "grace_seconds": 100 });
+    broker.admin_ok("POST", "/admin/v1/credentials/crm-key", body).await;
+
+    // Version 1 is pinned and within its grace; an echo of either version is redacted.
+    let post = |body: String| broker.call(Method::POST, "/crm/a", &token).body(body).send();
+    let answer = post(format!("one {SECRET} two {second}")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let text = answer.text().await.unwrap();
+    assert!(!text.contains(second) && !text.contains("0123+"), "{text}");
+    assert_eq!(upstream.seen()[0].headers["authorization"], format!("Bearer {SECRET}"));
+    assert_eq!(outcome(&broker, 0).await["redactions"], 3);
+    let intent = broker.wait_for_record(|one| one["kind"] == "call.intent").await;
+    assert_eq!(intent["credential"], "crm-key@1");
+
+    // Without a pin the newest is taken.
+    broker.apply(&document(&upstream.url(), "{ kind: bearer, credential: crm-key }", "")).await;
+    let text = post(format!("one {SECRET} two {second}")).await.unwrap().text().await.unwrap();
+    assert!(!text.contains(second) && !text.contains("0123+"), "{text}");
+    assert_eq!(upstream.seen()[1].headers["authorization"], format!("Bearer {second}"));
+
+    // The pin outlives its version: refused, not silently another one.
+    broker.apply(&document(&upstream.url(), "{ kind: bearer, credential: crm-key@1 }", "")).await;
+    clock.add_seconds(101);
+    assert_eq!(problem(post(String::new()).await.unwrap(), 503).await, "credential_expired");
+    broker.apply(&document(&upstream.url(), "{ kind: bearer, credential: crm-key@3 }", "")).await;
+    assert_eq!(problem(post(String::new()).await.unwrap(), 503).await, "credential_expired");
+    broker.apply(&document(&upstream.url(), "{ kind: bearer, credential: crm-key@2 }", "")).await;
+    assert_eq!(post(String::new()).await.unwrap().status(), 200);
+    assert_eq!(upstream.seen().len(), 3);
+}
