@@ -92,6 +92,15 @@ pub fn seal_process() {
 
 /// Makes a broker's files: master key, database with its first keys, configuration. Overwrites nothing.
 pub async fn init(dir: &Path, database_url: Option<&str>) -> Result<PathBuf> {
+    init_within(dir, database_url, std::iter::empty()).await
+}
+
+/// [`init`] where the environment counts, as it will for `serve`: a database that it names is the one that is made.
+pub async fn init_within(
+    dir: &Path,
+    database_url: Option<&str>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<PathBuf> {
     let config_file = dir.join("hallpass.toml");
     let key_file = dir.join("keys").join("master.key");
     let database_file = dir.join("data").join("hallpass.db");
@@ -106,7 +115,7 @@ pub async fn init(dir: &Path, database_url: Option<&str>) -> Result<PathBuf> {
     for folder in [dir.to_owned(), dir.join("keys"), dir.join("data")] {
         private_folder(&folder).map_err(|error| cannot_write(&folder, &error))?;
     }
-    let made = make_files(&config_file, &key_file, database_url).await;
+    let made = make_files(&config_file, &key_file, database_url, environment).await;
     if made.is_err() {
         // None of them was there before. Half a broker would only stand in the way of the next attempt.
         for path in [&config_file, &key_file, &database_file] {
@@ -120,11 +129,16 @@ pub async fn init(dir: &Path, database_url: Option<&str>) -> Result<PathBuf> {
     made.map(|()| config_file)
 }
 
-async fn make_files(config_file: &Path, key_file: &Path, database_url: Option<&str>) -> Result<()> {
+async fn make_files(
+    config_file: &Path,
+    key_file: &Path,
+    database_url: Option<&str>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<()> {
     write_private(config_file, &crate::config::template(database_url))
         .map_err(|error| cannot_write(config_file, &error))?;
     // The configuration that was written is the one that is used, so that its mistakes show now.
-    let config = crate::config::load(Some(config_file), std::iter::empty(), crate::config::Overrides::default())
+    let config = crate::config::load(Some(config_file), environment, crate::config::Overrides::default())
         .map_err(|mistakes| Error::invalid("config_invalid", lines(&mistakes)))?;
 
     let world = World::system();

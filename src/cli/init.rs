@@ -20,7 +20,8 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) async fn run(self, context: &Context) -> Outcome {
-        let config = crate::app::init(&self.dir, self.database_url.as_deref()).await?;
+        let environment = crate::config::environment();
+        let config = crate::app::init_within(&self.dir, self.database_url.as_deref(), environment).await?;
         let keys = self.dir.join("keys").join("master.key");
         context.output.show(&json!({ "config": config, "master_key": keys }), |output, _| {
             output.line(&format!("configuration  {}", config.display()));

@@ -38,7 +38,7 @@ fn once_tells_every_step_and_leaves_nothing_behind() {
     for part in [
         "without its key the API answers 401",
         "agent         helpdesk, client id ag_",
-        "\"scope\":\"crm:contacts.read\"",
+        "scope      crm:contacts.read",
         "the API confirms: it saw its real key",
         "[redacted by hallpass]",
         "Ada Lovelace",

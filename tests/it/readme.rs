@@ -80,6 +80,7 @@ fn has_what_it_takes() -> bool {
 
 fn check(said: &str) {
     for part in [
+        "/v1/contacts: your key is None",
         "create upstream 'crm'",
         "2 to change; nothing was changed (--dry-run)",
         "2 changed",
@@ -151,4 +152,23 @@ fn every_room_of_the_house_is_on_the_map() {
             "src/{name} is not in the README"
         );
     }
+}
+
+#[test]
+fn init_makes_the_database_that_the_environment_names() {
+    let Some(url) = postgres_url() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("database.url");
+    std::fs::write(&file, url).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
+        command.args(arguments).current_dir(folder.path()).env("HALLPASS_DATABASE__URL_FILE", &file);
+        command.env_remove("HALLPASS_CONFIG").output().unwrap()
+    };
+    let made = run(&["init", "--dir", "."]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(!folder.path().join("data/hallpass.db").exists());
+    let told = run(&["audit", "tail"]);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("init"), "{}", String::from_utf8_lossy(&told.stderr));
 }
