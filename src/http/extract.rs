@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::Authority;
 use http::{Method, Version};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode;
@@ -56,6 +57,16 @@ fn unambiguous(request: &Request) -> Result<(), Error> {
             "target_absolute_form",
             "write the path only, not a whole URL, in the request line",
         ));
+    }
+    if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
+        // RFC 9112 §3.2: a server must refuse it, and likewise a Host that is none.
+        return Err(Error::invalid("host_missing", "Host is missing; send the broker's name in it"));
+    }
+    let is_host = |value: &HeaderValue| {
+        Authority::try_from(value.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
+    };
+    if !request.headers().get_all(header::HOST).iter().all(is_host) {
+        return Err(Error::invalid("host_invalid", "Host is no host name; send the broker's name in it"));
     }
     for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
         if request.headers().get_all(&name).iter().nth(1).is_some() {
