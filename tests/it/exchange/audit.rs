@@ -46,9 +46,8 @@ async fn every_request_that_an_upstream_saw_has_its_intent_before_it() {
         let outcomes: Vec<_> = records.iter().filter(|one| one["kind"] == "call.outcome").collect();
         if outcomes.len() == 40 {
             for outcome in outcomes {
-                let intent = |one: &&serde_json::Value| {
-                    one["kind"] == "call.intent" && one["request"] == outcome["request"]
-                };
+                let intent =
+                    |one: &&serde_json::Value| one["kind"] == "call.intent" && one["request"] == outcome["request"];
                 let intent = records.iter().find(intent).expect("an intent for each outcome");
                 assert!(intent["seq"].as_i64().unwrap() < outcome["seq"].as_i64().unwrap());
                 assert_eq!(outcome["reason"], "completed");

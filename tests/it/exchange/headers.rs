@@ -22,8 +22,9 @@ async fn the_upstream_sees_exactly_what_may_travel() {
         Range: bytes=0-3\r\nIf-Range: \"x\"\r\n";
     let kept = "Accept: text/plain\r\nX-Many: 1\r\nx-many: 2\r\nX-MANY: 3\r\nIf-None-Match: \"etag\"\r\nX-Empty:\r\n\
         User-Agent: test/1\r\nX-Latin: caf\u{e9}\r\nContent-Type: a/b\r\n";
-    let request =
-        format!("GET /exchange/crm/a HTTP/1.1\r\nHost: broker\r\nAuthorization: Bearer {token}\r\n{stripped}{kept}\r\n");
+    let request = format!(
+        "GET /exchange/crm/a HTTP/1.1\r\nHost: broker\r\nAuthorization: Bearer {token}\r\n{stripped}{kept}\r\n"
+    );
     // Latin-1, as obs-text (RFC 9110 §5.5).
     let bytes: Vec<u8> = request.chars().map(|c| c as u8).collect();
     let answer = raw(broker.running.public, bytes).await;
@@ -103,7 +104,10 @@ async fn ranges_only_where_the_definition_says_so() {
     let request = broker.call(Method::GET, "/crm/a", &token).header("range", "bytes=0-3").header("if-range", "\"x\"");
     assert_eq!(request.send().await.unwrap().status(), 200);
     let seen = upstream.seen().remove(0);
-    assert_eq!((&seen.headers["range"], &seen.headers["if-range"]), (&"bytes=0-3".parse().unwrap(), &"\"x\"".parse().unwrap()));
+    assert_eq!(
+        (&seen.headers["range"], &seen.headers["if-range"]),
+        (&"bytes=0-3".parse().unwrap(), &"\"x\"".parse().unwrap())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,10 +51,7 @@ async fn a_missing_scope_is_named() {
     let (agent, token) = broker.with_crm(&upstream.url(), SECRET).await;
     let answer = broker.call(Method::POST, "/crm/v1/contacts", &token).send().await.unwrap();
     let challenge = answer.headers()["www-authenticate"].to_str().unwrap().to_owned();
-    assert_eq!(
-        challenge,
-        r#"Bearer realm="hallpass", error="insufficient_scope", scope="crm:contacts.write""#
-    );
+    assert_eq!(challenge, r#"Bearer realm="hallpass", error="insufficient_scope", scope="crm:contacts.write""#);
     assert_eq!(problem(answer, 403).await, "insufficient_scope");
 
     // A token that was asked narrower than its roles gets no more than it was asked for.
@@ -107,7 +104,8 @@ async fn an_operation_that_was_removed_or_moved_to_another_scope_counts_at_once(
 async fn a_token_for_one_upstream_is_no_token_for_another() {
     let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
     let one = document(&upstream.url(), HEADER, "");
-    let other = one.replace("name: crm", "name: erp").replace("name: support", "name: desk").replace("crm:any", "erp:any");
+    let other =
+        one.replace("name: crm", "name: erp").replace("name: support", "name: desk").replace("crm:any", "erp:any");
     broker.apply(&one).await;
     broker.apply(&other).await;
     broker.put_credential("crm-key", SECRET).await;

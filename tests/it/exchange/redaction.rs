@@ -95,8 +95,13 @@ async fn every_form_in_a_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_cut_of_a_body() {
     // Two pieces at every place, and three with a single byte in the middle, for a few forms.
-    let bodies: Arc<Vec<Vec<u8>>> =
-        Arc::new(echoes().into_iter().filter(|(name, _)| ["raw", "json", "base64 u"].contains(&&**name)).map(|one| one.1).collect());
+    let bodies: Arc<Vec<Vec<u8>>> = Arc::new(
+        echoes()
+            .into_iter()
+            .filter(|(name, _)| ["raw", "json", "base64 u"].contains(&&**name))
+            .map(|one| one.1)
+            .collect(),
+    );
     let answers = bodies.clone();
     let upstream = Upstream::start(move |seen| {
         let mut numbers = seen.uri.path().split('/').skip(1).map(|number| number.parse::<usize>().unwrap());
@@ -202,7 +207,8 @@ async fn what_cannot_be_opened_is_refused() {
     })
     .await;
     let token = crm(&broker, &upstream.url(), HEADER, "").await;
-    for (n, coding) in ["compress", "gzip,_compress", "aes128gcm", "gzip;q=1", "gzip,gzip,gzip,gzip"].iter().enumerate() {
+    for (n, coding) in ["compress", "gzip,_compress", "aes128gcm", "gzip;q=1", "gzip,gzip,gzip,gzip"].iter().enumerate()
+    {
         let answer = broker.call(Method::GET, &format!("/crm/a?{coding}"), &token).send().await.unwrap();
         assert_eq!(problem(answer, 502).await, "upstream_encoding", "{coding}");
         assert_eq!(outcome(&broker, n).await["reason"], "upstream_encoding");
