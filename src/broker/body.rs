@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hallpass_verify::Claims;
+use hallpass_verify::{Claims, RevokedBy};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -143,11 +143,11 @@ pub(super) struct Guard {
 }
 
 /// Resolves when the token of a running call has been revoked.
-async fn revoked(guard: Guard) {
+pub(super) async fn revoked(guard: &Guard) -> RevokedBy {
     let mut changes = guard.registry.revoked().subscribe();
     loop {
-        if guard.registry.revoked().find(&guard.claims).is_some() {
-            return;
+        if let Some(by) = guard.registry.revoked().find(&guard.claims) {
+            return by;
         }
         if changes.changed().await.is_err() {
             return std::future::pending().await;
@@ -275,7 +275,9 @@ impl Download {
 
     fn poll_revoked(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(guard) = self.guard.take() {
-            self.revoked = Some(Box::pin(revoked(guard)));
+            self.revoked = Some(Box::pin(async move {
+                revoked(&guard).await;
+            }));
         }
         self.revoked.as_mut().is_some_and(|revoked| revoked.as_mut().poll(cx).is_ready())
     }

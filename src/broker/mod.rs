@@ -213,7 +213,13 @@ impl Broker {
             outcome.finish(refusal.code());
             return Err(CallError::Token(refusal));
         }
-        let client = self.client(&upstream)?;
+        let client = match self.client(&upstream) {
+            Ok(client) => client,
+            Err(error) => {
+                outcome.finish(error.code);
+                return Err(error.into());
+            }
+        };
         let vault = self.vault.load_full();
         let injected = match inject::inject(recorded, &credential, &vault, headers, body, &limits, &outcome) {
             Ok(injected) => injected,
@@ -223,11 +229,18 @@ impl Broker {
             }
         };
         let needles = injected.needles().clone();
-        match dial::send(&client, injected, limits.response_timeout).await {
-            Ok(answer) => {
-                let guard = body::Guard { claims, registry: self.registry.clone() };
-                body::answer(answer, needles, limits, outcome, guard).map_err(CallError::Other)
+        let guard = body::Guard { claims, registry: self.registry.clone() };
+        let sent = tokio::select! {
+            biased;
+            // Revoked while the upstream thinks: its answer is not for this agent any more (P3).
+            by = body::revoked(&guard) => {
+                outcome.finish(body::BodyError::Revoked.code());
+                return Err(CallError::Token(Refusal::Revoked(by)));
             }
+            sent = dial::send(&client, injected, limits.response_timeout) => sent,
+        };
+        match sent {
+            Ok(answer) => body::answer(answer, needles, limits, outcome, guard).map_err(CallError::Other),
             Err(error) => {
                 outcome.finish(error.code);
                 Err(error.into())

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::Authority;
 use http::{Method, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode;
@@ -73,7 +74,22 @@ fn unambiguous(request: &Request) -> Result<(), Error> {
         ));
     }
     if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
-        return Err(Error::invalid("host_missing", "an HTTP/1.1 request names its Host (RFC 9112 section 3.2)"));
+        // RFC 9112 §3.2: a server must refuse it, and likewise a Host that is none.
+        return Err(Error::invalid("host_missing", "Host is missing; send the broker's name in it"));
+    }
+    let is_host = |value: &HeaderValue| {
+        Authority::try_from(value.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
+    };
+    if !request.headers().get_all(header::HOST).iter().all(is_host) {
+        return Err(Error::invalid("host_invalid", "Host is no host name; send the broker's name in it"));
+    }
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    if codings
+        .next()
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
+    {
+        // RFC 9112 §6.1: chunked is applied once, and last. What else stands there, somebody reads as another framing.
+        return Err(Error::invalid("transfer_encoding", "send Transfer-Encoding once, as chunked, or not at all"));
     }
     for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
         if request.headers().get_all(&name).iter().nth(1).is_some() {

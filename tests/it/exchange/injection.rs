@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{HEADER, SECRET, crm, document, outcome, problem};
-use crate::support::{Engine, TestBroker, TestClock, Upstream};
+use crate::support::{Engine, Seen, TestBroker, TestClock, Upstream};
 
 /// A fresh broker before an echo.
 async fn with(inject: &str) -> (TestBroker, Upstream, String) {
@@ -18,9 +18,8 @@ async fn with(inject: &str) -> (TestBroker, Upstream, String) {
 
 /// Nothing that went to the upstream, and nothing in the audit log, holds the token; nothing in the answer the secret.
 async fn clean(broker: &TestBroker, upstream: &Upstream, token: &str, answer: &str) {
-    for seen in upstream.seen() {
-        assert!(!format!("{seen:?}").contains(token), "the token travelled on: {seen:?}");
-    }
+    let holds_token = |seen: &Seen| format!("{seen:?}").contains(token);
+    assert!(!upstream.seen().iter().any(holds_token), "the token travelled on: {:?}", upstream.seen());
     let records = serde_json::to_string(&broker.records().await).unwrap();
     for forbidden in [token, SECRET] {
         assert!(!records.contains(forbidden), "{records}");
