@@ -4,4 +4,5 @@
 
 mod floors;
 mod smoke;
+mod storage;
 mod support;

@@ -7,6 +7,7 @@
 pub(crate) mod binary;
 pub(crate) mod broker;
 pub(crate) mod clock;
+pub(crate) mod database;
 pub(crate) mod postgres;
 pub(crate) mod upstream;
 
