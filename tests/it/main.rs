@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 #![allow(missing_docs)]
 
+mod audit_log;
+mod cli;
+mod crash;
 mod denials;
 mod exchange;
 mod floors;
@@ -9,6 +12,7 @@ mod forge;
 mod quickstart;
 mod readme;
 mod smoke;
+mod storage;
 mod support;
 mod token_endpoint;
 mod verify_crate;

@@ -7,7 +7,9 @@
 pub(crate) mod binary;
 pub(crate) mod broker;
 pub(crate) mod clock;
+pub(crate) mod database;
 pub(crate) mod postgres;
+pub(crate) mod real;
 pub(crate) mod upstream;
 
 pub(crate) use binary::Binary;

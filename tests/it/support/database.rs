@@ -1,0 +1,87 @@
+//! The database behind the broker's back: what a thief, an attacker or another process would do to it.
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqliteConnection};
+
+use super::{Engine, postgres::postgres_url};
+
+/// Runs one body on a connection of either engine.
+macro_rules! on_either {
+    ($url:expr, $connection:ident => $body:expr) => {
+        if let Some(path) = $url.strip_prefix("sqlite:") {
+            let options = sqlx::sqlite::SqliteConnectOptions::new()
+                .filename(path)
+                .foreign_keys(false)
+                .busy_timeout(std::time::Duration::from_secs(10));
+            let mut $connection = SqliteConnection::connect_with(&options).await.unwrap();
+            let outcome = $body;
+            $connection.close().await.unwrap();
+            outcome
+        } else {
+            let mut $connection = PgConnection::connect($url).await.unwrap();
+            let outcome = $body;
+            $connection.close().await.unwrap();
+            outcome
+        }
+    };
+}
+
+/// Runs statements, a `;` between them; how many rows the last one touched.
+pub(crate) async fn execute(url: &str, sql: &str) -> u64 {
+    on_either!(url, connection => {
+        let mut touched = 0;
+        for one in sql.split(";\n").map(str::trim).filter(|one| !one.is_empty()) {
+            let outcome = sqlx::query(AssertSqlSafe(one.to_owned())).execute(&mut connection).await;
+            touched = outcome.unwrap_or_else(|error| panic!("{one}: {error}")).rows_affected();
+        }
+        touched
+    })
+}
+
+/// A whole number.
+pub(crate) async fn number(url: &str, sql: &str) -> i64 {
+    on_either!(url, connection => {
+        let row = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap();
+        row.get::<i64, _>(0)
+    })
+}
+
+/// Texts: the first column of each row.
+pub(crate) async fn texts(url: &str, sql: &str) -> Vec<String> {
+    on_either!(url, connection => {
+        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await.unwrap();
+        rows.iter().map(|row| row.get::<String, _>(0)).collect()
+    })
+}
+
+/// Bytes as each engine writes them.
+pub(crate) fn blob(url: &str, bytes: &[u8]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    if url.starts_with("sqlite:") { format!("x'{hex}'") } else { format!("'\\x{hex}'::bytea") }
+}
+
+/// The URL of a database that a test may fill itself; on SQLite in this folder.
+pub(crate) fn fresh_url(engine: Engine, dir: &std::path::Path) -> Option<String> {
+    match engine {
+        Engine::Sqlite => Some(format!("sqlite:{}", dir.join("test.db").display())),
+        Engine::Postgres => postgres_url(),
+    }
+}
+
+/// The same tests on both engines: each is an `async fn(Engine)`.
+macro_rules! on_both_engines {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(crate::support::Engine::Sqlite).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(crate::support::Engine::Postgres).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both_engines;
