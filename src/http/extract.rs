@@ -68,6 +68,14 @@ fn unambiguous(request: &Request) -> Result<(), Error> {
     if !request.headers().get_all(header::HOST).iter().all(is_host) {
         return Err(Error::invalid("host_invalid", "Host is no host name; send the broker's name in it"));
     }
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    if codings
+        .next()
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
+    {
+        // RFC 9112 §6.1: chunked is applied once, and last. What else stands there, somebody reads as another framing.
+        return Err(Error::invalid("transfer_encoding", "send Transfer-Encoding once, as chunked, or not at all"));
+    }
     for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
         if request.headers().get_all(&name).iter().nth(1).is_some() {
             return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));

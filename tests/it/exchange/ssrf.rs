@@ -158,6 +158,24 @@ async fn requests_that_are_framed_or_aimed_in_two_ways_are_refused() {
             "TE in HTTP/1.0",
             format!("POST /exchange/crm/a HTTP/1.0\r\nHost: b\r\nTransfer-Encoding: chunked\r\n{base}\r\n0\r\n\r\n"),
         ),
+        (
+            "TE gzip, chunked",
+            format!(
+                "POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: gzip, chunked\r\n{base}\r\n0\r\n\r\n"
+            ),
+        ),
+        (
+            "TE chunked, chunked",
+            format!(
+                "POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked, chunked\r\n{base}\r\n0\r\n\r\n"
+            ),
+        ),
+        (
+            "TE twice",
+            format!(
+                "POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n{base}\r\n0\r\n\r\n"
+            ),
+        ),
         ("obs-fold", format!("GET /exchange/crm/a HTTP/1.1\r\nHost: b\r\nX-A: 1\r\n folded\r\n{base}\r\n")),
         ("space before colon", format!("GET /exchange/crm/a HTTP/1.1\r\nHost: b\r\nX-A : 1\r\n{base}\r\n")),
         ("space before name", format!("GET /exchange/crm/a HTTP/1.1\r\n Host: b\r\n{base}\r\n")),
@@ -238,12 +256,6 @@ async fn nothing_is_smuggled() {
             ),
         ),
         (
-            "TE twice",
-            format!(
-                "POST /exchange/crm/one HTTP/1.1\r\nHost: b\r\n{auth}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
-            ),
-        ),
-        (
             "GET with a body",
             format!("GET /exchange/crm/one HTTP/1.1\r\nHost: b\r\n{auth}Content-Length: {length}\r\n\r\n{smuggled}"),
         ),
@@ -277,8 +289,8 @@ async fn nothing_is_smuggled() {
             assert_eq!(one.headers.get_all("x-api-key").iter().collect::<Vec<_>>(), [SECRET], "{name}");
             assert!(!one.headers.contains_key("x-t"), "{name}");
         }
-        // A second answer to our client would be one to the smuggled request, which has no token.
-        assert!(!answer.contains("/smuggled\""), "{name}: {answer}");
+        // A second answer would be one to the smuggled request.
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{name}: {answer}");
         if ["chunk extension", "trailers", "GET with a body", "length named away"].contains(&name) {
             assert_eq!(seen.len(), 1, "{name}: {answer}");
             assert_eq!(seen[0].body, smuggled, "{name}");
