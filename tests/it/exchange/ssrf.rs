@@ -158,9 +158,24 @@ async fn requests_that_are_framed_or_aimed_in_two_ways_are_refused() {
             "TE in HTTP/1.0",
             format!("POST /exchange/crm/a HTTP/1.0\r\nHost: b\r\nTransfer-Encoding: chunked\r\n{base}\r\n0\r\n\r\n"),
         ),
-        ("TE gzip, chunked", format!("POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: gzip, chunked\r\n{base}\r\n0\r\n\r\n")),
-        ("TE chunked, chunked", format!("POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked, chunked\r\n{base}\r\n0\r\n\r\n")),
-        ("TE twice", format!("POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n{base}\r\n0\r\n\r\n")),
+        (
+            "TE gzip, chunked",
+            format!(
+                "POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: gzip, chunked\r\n{base}\r\n0\r\n\r\n"
+            ),
+        ),
+        (
+            "TE chunked, chunked",
+            format!(
+                "POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked, chunked\r\n{base}\r\n0\r\n\r\n"
+            ),
+        ),
+        (
+            "TE twice",
+            format!(
+                "POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n{base}\r\n0\r\n\r\n"
+            ),
+        ),
         ("obs-fold", format!("GET /exchange/crm/a HTTP/1.1\r\nHost: b\r\nX-A: 1\r\n folded\r\n{base}\r\n")),
         ("space before colon", format!("GET /exchange/crm/a HTTP/1.1\r\nHost: b\r\nX-A : 1\r\n{base}\r\n")),
         ("space before name", format!("GET /exchange/crm/a HTTP/1.1\r\n Host: b\r\n{base}\r\n")),
@@ -239,7 +254,6 @@ async fn nothing_is_smuggled() {
             format!(
                 "POST /exchange/crm/one HTTP/1.1\r\nHost: b\r\n{auth}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{smuggled}\r\n0\r\n\r\n"
             ),
-        ),
         ),
         (
             "GET with a body",
