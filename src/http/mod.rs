@@ -34,7 +34,7 @@ pub use serve::{Listeners, bind_admin, serve};
 /// What handlers work with. Cheap to clone.
 pub type State = Arc<Parts>;
 
-/// The parts, wired together by `app.rs`.
+/// The parts, wired together by `app`.
 pub struct Parts {
     /// As it was loaded.
     pub config: Config,

@@ -58,7 +58,8 @@ pub struct StoredKey {
 pub enum Change {
     /// A new agent, or a new status or roles of one that is there (its secrets are not touched).
     PutAgent(Arc<Agent>),
-    /// Another client secret; those before it end at `others_end`.
+    /// Another client secret; the one before it ends at `others_end`, and those before that one at once: at most two
+    /// are valid.
     AddSecret {
         /// Whose.
         agent_id: Arc<str>,

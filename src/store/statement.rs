@@ -82,7 +82,12 @@ pub(super) fn statements(change: &Change, now: Millis) -> Vec<Statement> {
         }
         Change::AddSecret { agent_id, secret, others_end } => vec![
             Statement::new(
-                "UPDATE client_secrets SET expires_at = $1 WHERE agent_id = $2 AND (expires_at IS NULL OR expires_at > $1)",
+                "UPDATE client_secrets SET expires_at = $1 \
+                 WHERE agent_id = $2 AND expires_at IS NOT NULL AND expires_at > $1",
+                vec![Value::Int(secret.created_at), text(agent_id)],
+            ),
+            Statement::new(
+                "UPDATE client_secrets SET expires_at = $1 WHERE agent_id = $2 AND expires_at IS NULL",
                 vec![Value::Int(*others_end), text(agent_id)],
             ),
             add_secret(agent_id, secret),

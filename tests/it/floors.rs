@@ -402,7 +402,7 @@ fn each_rule_has_an_edge_that_breaks_it() {
         ("src/http/admin/agents.rs", "use crate::cli::agent;"),
         ("src/http/routes.rs", "use crate::app::App;"),
         ("src/cli/status.rs", "use crate::http::reply;"),
-        ("src/app.rs", "use crate::cli::serve;"),
+        ("src/app/mod.rs", "use crate::cli::serve;"),
         ("src/policy/mod.rs", "async fn f() {}"),
         ("src/keyring/mod.rs", "fn f() { g().await }"),
         ("src/config/mod.rs", "use hyper::Uri;"),
@@ -433,7 +433,7 @@ fn an_allowed_edge_is_not_caught() {
         ),
         ("src/broker/mod.rs", "#[cfg(test)]\npub(crate) use crate::http::reply;"),
         ("src/cli/serve.rs", "use crate::app::App;"),
-        ("src/app.rs", "use axum::Router; use crate::http::routes;"),
+        ("src/app/mod.rs", "use axum::Router; use crate::http::routes;"),
         ("src/store/mod.rs", "use sqlx::Row; use super::config::Database;"),
         ("src/main.rs", "fn main() { hallpass::cli::main() }"),
     ] {

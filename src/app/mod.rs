@@ -1,0 +1,344 @@
+//! The only place where parts are wired together: [`init`] makes a broker's files, [`start`] brings it to life.
+
+mod init;
+mod master_key;
+mod settings;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hallpass_verify::TokenVerifier;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use crate::audit::{HEAD_SECRET, Ledger};
+use crate::broker::{Broker, BrokerParts, Resolve, SystemResolver};
+use crate::config::{Config, DatabaseTarget};
+use crate::error::{Error, Result};
+use crate::http::{Listeners, Parts, State, bind_admin, finish_rewrap, serve};
+use crate::issue::{CLIENT_SECRET_KEY, Issuer, KeyKeeper, open_keys};
+use crate::model::{Change, Event, EventKind, Head};
+use crate::registry::Registry;
+use crate::secret::SecretBytes;
+use crate::store::{Access, ServeLock, Store, StoreError};
+use crate::world::{Clock as _, Millis, SystemClock, SystemEntropy, World};
+
+pub use init::{init, init_within};
+pub use master_key::{UnfinishedRewrap, open_broker_secret, open_vault};
+
+use master_key::broker_secret;
+use settings::{broker_settings, issue_settings, key_policy, ledger_settings, tls_config};
+
+/// How often schedules are looked at: key rotation, forgetting what cannot matter any more, the database lock.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A broker that serves.
+pub struct Running {
+    /// Where agents reach it.
+    pub public: SocketAddr,
+    /// Where health and metrics are.
+    pub ops: SocketAddr,
+    /// `iss`.
+    pub issuer: String,
+    /// For tests and `quickstart`, which run a broker in their own process.
+    pub state: State,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    store: Store,
+    tls: bool,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+/// What a test may put in the real world's place.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Time and randomness. `None`: the system's, with a clock that goes on from the last audit record.
+    pub world: Option<World>,
+    /// Name look-up.
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self { world: None, resolver: Arc::new(SystemResolver) }
+    }
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Surroundings")
+    }
+}
+
+/// The process that holds keys writes no core dump and lets no other process of its user read its memory.
+pub fn seal_process() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps could not be switched off");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the process could not be made undumpable");
+    }
+}
+
+/// Brings a broker to life. When it returns, it serves.
+pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running> {
+    let listener = bind(config.listen.public, "listen.public").await?;
+    let public = listener.local_addr().map_err(Error::internal)?;
+    let ops = match config.listen.ops {
+        Some(address) => bind(address, "listen.ops").await?,
+        None => bind_default_ops(config.ops_for(public)).await?,
+    };
+    let ops_address = ops.local_addr().map_err(Error::internal)?;
+    let issuer: Arc<str> = config.issuer_for(public).into();
+    let tls = tls_config(&config)?;
+
+    let store = open_store(&config, Access::Serve).await?;
+    let lock = store.lock().await.map_err(startup)?;
+    store.migrate().await.map_err(startup)?;
+    let admin = bind_admin(&config.listen.admin_socket).await.map_err(|error| {
+        let path = config.listen.admin_socket.display();
+        Error::unavailable("admin_socket", format!("the admin socket {path} cannot be made: {error}"))
+    })?;
+
+    let head = store.audit_head(&config.node).await.map_err(startup)?;
+    let world = match surroundings.world {
+        Some(world) => world,
+        None => system_world(last_record_time(&store, &config.node, head.as_ref().map(|signed| signed.head)).await?),
+    };
+    let (vault, key_files, unfinished) = open_vault(&config)?;
+    let everything = store.load(world.now()).await.map_err(startup)?;
+    if everything.broker_secrets.is_empty() {
+        return Err(Error::unavailable("not_initialised", "the database is empty; run 'hallpass init' with it first"));
+    }
+    let client_secret_key = broker_secret(&everything, CLIENT_SECRET_KEY, &vault)?;
+    let mac_key = broker_secret(&everything, HEAD_SECRET, &vault)?;
+    let head = checked_head(head, &config.node, &mac_key)?;
+    let rows = everything.keys.clone();
+    let keys = open_keys(&rows, &vault)?;
+    let registry = Arc::new(Registry::new(everything, keys)?);
+    let vault = Arc::new(ArcSwap::from_pointee(vault));
+    let ledger =
+        Ledger::start(ledger_settings(&config, &issuer), store.clone(), registry.clone(), world.clone(), head, mac_key);
+    let leeway = i64::try_from(config.tokens.leeway.as_secs()).unwrap_or(0);
+    let verifier = Arc::new(TokenVerifier::new(&*issuer, leeway, config.exchange.token_cache));
+    let state: State = Arc::new(Parts {
+        issuer_url: issuer.clone(),
+        world: world.clone(),
+        registry: registry.clone(),
+        ledger: ledger.clone(),
+        store: store.clone(),
+        vault: vault.clone(),
+        issuer: Issuer::new(
+            issuer.clone(),
+            issue_settings(&config),
+            world.clone(),
+            registry.clone(),
+            ledger.clone(),
+            client_secret_key.clone(),
+            verifier.clone(),
+        ),
+        keys: KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows),
+        broker: Broker::new(
+            broker_settings(&config),
+            BrokerParts {
+                world: world.clone(),
+                registry,
+                ledger: ledger.clone(),
+                vault,
+                verifier,
+                issuer: issuer.clone(),
+                resolver: surroundings.resolver,
+            },
+        ),
+        client_secret_key,
+        master_key_files: key_files,
+        metrics: recorder()?,
+        one_admin_at_a_time: tokio::sync::Mutex::new(()),
+        revocation_list: Default::default(),
+        config,
+    });
+    if let Some((path, old_id)) = unfinished {
+        let count = finish_rewrap(&state, &path, &old_id).await?;
+        tracing::warn!(rewrapped = count, "an interrupted rewrap to a new master key was finished");
+    }
+    let mut event = Event::new(EventKind::Broker);
+    event.action = Some("serve".into());
+    ledger.commit(vec![event], Vec::new()).await.map_err(Error::internal)?;
+
+    let (stop, stopped) = watch::channel(false);
+    let keeper = tokio::spawn(keep(state.clone(), lock, stop.clone()));
+    let listeners = Listeners { public: listener, ops, admin };
+    let is_tls = tls.is_some();
+    let server = tokio::spawn({
+        let state = state.clone();
+        async move {
+            let listen = state.config.listen.clone();
+            serve(listeners, tls, state, &listen, stopped).await;
+        }
+    });
+    Ok(Running {
+        public,
+        ops: ops_address,
+        issuer: issuer.to_string(),
+        state,
+        stop,
+        server,
+        keeper,
+        store,
+        tls: is_tls,
+    })
+}
+
+impl Running {
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
+    /// Resolves when the broker stops by itself, because it must not go on.
+    pub async fn stopped(&self) {
+        // An error only says that nobody is left who could say so.
+        _ = self.stop.subscribe().wait_for(|stop| *stop).await.is_ok();
+    }
+
+    /// Takes no more connections, lets calls under way finish, writes what waits, and stops.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if self.server.await.is_err() {
+            tracing::error!("the server task panicked");
+        }
+        self.state.ledger.close().await;
+        if self.keeper.await.is_err() {
+            tracing::error!("the keeper task panicked");
+        }
+        self.store.close().await;
+        let socket = &self.state.config.listen.admin_socket;
+        if let Err(error) = std::fs::remove_file(socket) {
+            tracing::warn!(%error, socket = %socket.display(), "the admin socket could not be removed");
+        }
+    }
+}
+
+/// Schedules: key rotation, pruning, and whether the database is still ours alone.
+async fn keep(state: State, mut lock: ServeLock, stop: watch::Sender<bool>) {
+    let mut stopped = stop.subscribe();
+    let mut last_prune = state.world.now();
+    loop {
+        if tokio::time::timeout(TICK, stopped.wait_for(|stop| *stop)).await.is_ok() {
+            return;
+        }
+        let held = tokio::time::timeout(TICK * 5, lock.is_held()).await.unwrap_or(false);
+        if !held {
+            match state.store.lock().await {
+                Ok(again) => lock = again,
+                Err(error @ StoreError::Locked(_)) => {
+                    // Its revocations would not be heard here: better no broker than a deaf one (P3).
+                    tracing::error!(%error, "another broker took the database over; stopping");
+                    stop.send_replace(true);
+                    return;
+                }
+                Err(error) => tracing::error!(%error, "the database's lock is lost and cannot be taken again yet"),
+            }
+        }
+        if let Err(error) = state.keys.tick().await {
+            tracing::error!(%error, "the scheduled key rotation failed; it is tried again");
+        }
+        let now = state.world.now();
+        if now - last_prune > 60_000 {
+            last_prune = now;
+            if let Err(error) = state.ledger.commit(Vec::new(), vec![Change::Prune { before: now }]).await {
+                tracing::warn!(%error, "what has ended could not be pruned; it is tried again");
+            }
+        }
+    }
+}
+
+/// Opens the database that the configuration names.
+pub async fn open_store(config: &Config, access: Access) -> Result<Store> {
+    let url = match &config.database.target {
+        DatabaseTarget::Sqlite(path) => Zeroizing::new(format!("sqlite:{}", path.display())),
+        DatabaseTarget::Postgres(url) => {
+            Zeroizing::new(String::from_utf8(url.expose().to_vec()).map_err(Error::internal)?)
+        }
+    };
+    Store::open(&url, config.database.max_connections, access).await.map_err(startup)
+}
+
+/// The chain goes on only from an end that this broker itself wrote.
+fn checked_head(signed: Option<crate::store::SignedHead>, node: &str, mac_key: &SecretBytes) -> Result<Head> {
+    let Some(signed) = signed else { return Ok(Head::EMPTY) };
+    if crate::audit::head_is_authentic(mac_key, node, &signed.head, &signed.mac) {
+        return Ok(signed.head);
+    }
+    Err(Error::unavailable(
+        "audit_head_altered",
+        "the end of the audit chain was altered outside of Hallpass; run 'hallpass audit verify', and restore a backup",
+    ))
+}
+
+async fn last_record_time(store: &Store, node: &str, head: Option<Head>) -> Result<Millis> {
+    let Some(head) = head.filter(|head| head.seq > 0) else { return Ok(0) };
+    let page = store.audit_page(node, head.seq - 1, 1).await.map_err(startup)?;
+    let link = page.first().and_then(|row| serde_json::from_str::<crate::audit::Link<'_>>(&row.body).ok());
+    Ok(link.map_or(0, |link| link.at))
+}
+
+/// The real world, with time going on from the last audit record: a clock that was set back while the broker was down
+/// must not bring tokens back to life.
+fn system_world(floor: Millis) -> World {
+    let clock = SystemClock::new();
+    let wall = clock.now();
+    if wall < floor {
+        let seconds = (floor - wall) / 1000;
+        tracing::warn!(
+            seconds,
+            "the clock is behind the last audit record; time goes on from there until it has caught up"
+        );
+    }
+    clock.not_before(floor);
+    World { clock: Arc::new(clock), entropy: Arc::new(SystemEntropy) }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::unavailable(
+            "cannot_listen",
+            format!("{key}: cannot listen on {address}: {error}; choose another address or stop what listens there"),
+        )
+    })
+}
+
+/// The port after the public one, unless somebody has it already and nobody asked for it in particular.
+async fn bind_default_ops(address: SocketAddr) -> Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) => {
+            tracing::warn!(%address, %error, "the default ops address is taken; using any free port (set listen.ops to fix it)");
+            bind(SocketAddr::new(address.ip(), 0), "listen.ops").await
+        }
+    }
+}
+
+/// The metrics of this process: one recorder, however many brokers a test starts.
+fn recorder() -> Result<PrometheusHandle> {
+    static HANDLE: OnceLock<std::result::Result<PrometheusHandle, String>> = OnceLock::new();
+    let made = HANDLE.get_or_init(|| PrometheusBuilder::new().install_recorder().map_err(|error| error.to_string()));
+    made.clone().map_err(Error::internal)
+}
+
+fn startup(error: StoreError) -> Error {
+    Error::unavailable("database", error.to_string())
+}

@@ -1,0 +1,82 @@
+//! From the configuration to what each part takes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::audit::LedgerSettings;
+use crate::broker::BrokerSettings;
+use crate::config::{Config, SigningAlgorithm};
+use crate::error::{Error, Result};
+use crate::issue::{IssueSettings, MAX_TOKEN_MILLIS};
+use crate::keyring::{Algorithm, Policy};
+use crate::world::Millis;
+
+pub(super) fn tls_config(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let bad = |path: &Path, error: &dyn std::fmt::Display| {
+        Error::unavailable("tls", format!("{} cannot be used for TLS: {error}", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(&tls.cert_file)
+        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
+        .map_err(|error| bad(&tls.cert_file, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|error| bad(&tls.key_file, &error))?;
+    let mut server = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::internal)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| bad(&tls.cert_file, &error))?;
+    server.alpn_protocols =
+        if config.listen.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    Ok(Some(Arc::new(server)))
+}
+
+pub(super) fn key_policy(config: &Config) -> Policy {
+    let millis = |duration: Duration| Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX);
+    Policy {
+        algorithm: match config.keys.algorithm {
+            SigningAlgorithm::Es256 => Algorithm::Es256,
+            SigningAlgorithm::EdDsa => Algorithm::EdDsa,
+            SigningAlgorithm::Rs256 => Algorithm::Rs256,
+        },
+        rotate_every_ms: millis(config.keys.rotate),
+        publish_ahead_ms: millis(config.keys.publish_ahead),
+        // The longest token that any configuration allows, and a minute for clocks.
+        retire_after_ms: MAX_TOKEN_MILLIS + 60_000,
+    }
+}
+
+pub(super) fn issue_settings(config: &Config) -> IssueSettings {
+    let millis = |duration: Duration| Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX);
+    IssueSettings {
+        token_life: millis(config.tokens.lifetime).min(MAX_TOKEN_MILLIS),
+        session_life: millis(config.tokens.session),
+        session_max: millis(config.tokens.session_max),
+    }
+}
+
+pub(super) fn broker_settings(config: &Config) -> BrokerSettings {
+    BrokerSettings {
+        connect_timeout: config.exchange.connect_timeout,
+        response_timeout: config.exchange.response_timeout,
+        idle_timeout: config.exchange.idle_timeout,
+        max_request_bytes: config.exchange.max_request_bytes,
+        max_response_bytes: config.exchange.max_response_bytes,
+        max_calls: config.exchange.max_calls,
+    }
+}
+
+pub(super) fn ledger_settings(config: &Config, issuer: &str) -> LedgerSettings {
+    LedgerSettings {
+        node: config.node.clone(),
+        issuer: issuer.to_owned(),
+        max_batch: config.audit.max_batch,
+        max_waiting: config.audit.max_waiting,
+        checkpoint_every: i64::try_from(config.audit.checkpoint_every_records).unwrap_or(i64::MAX),
+        checkpoint_after_ms: Millis::try_from(config.audit.checkpoint_every.as_millis()).unwrap_or(Millis::MAX),
+    }
+}
