@@ -153,18 +153,6 @@ impl Registry {
                         });
                     }
                     agent.secrets.push(secret.clone());
-                        }
-                    }
-                }
-                self.put_agent(Arc::new(agent));
-            }
-            Change::AddSecret { agent_id, secret, others_end } => {
-                if let Some(mut entry) = self.agents.get_mut(agent_id) {
-                    let mut agent = Agent::clone(entry.value());
-                    for other in &mut agent.secrets {
-                        other.expires_at = Some(other.expires_at.map_or(*others_end, |end| end.min(*others_end)));
-                    }
-                    agent.secrets.push(secret.clone());
                     *entry.value_mut() = Arc::new(agent);
                 }
             }

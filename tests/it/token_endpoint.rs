@@ -726,6 +726,24 @@ async fn a_rotated_secret_works_beside_the_new_one_for_the_grace_and_no_longer()
     scene.authorized(Some(&basic(&scene.agent.client_id, newest)), "").await.is_token();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_rotations_within_the_grace_leave_two_secrets() {
+    let (_clock, scene) = Scene::clocked().await;
+    let path = "/admin/v1/agents/helpdesk/rotate-secret";
+    let second = scene.broker.admin_ok("POST", path, json!({ "grace_seconds": 600 })).await;
+    let third = scene.broker.admin_ok("POST", path, json!({ "grace_seconds": 600 })).await;
+    let id = &scene.agent.client_id.clone();
+    for secret in [text(&second, "client_secret"), text(&third, "client_secret")] {
+        scene.authorized(Some(&basic(id, secret)), "").await.is_token();
+    }
+    let first = &scene.agent.client_secret.clone();
+    scene.authorized(Some(&basic(id, first)), "").await.is_error(401, "invalid_client");
+    let agent = scene.agent.clone();
+    let scene = Scene { broker: scene.broker.restart().await, agent };
+    scene.authorized(Some(&basic(id, first)), "").await.is_error(401, "invalid_client");
+    scene.authorized(Some(&basic(id, text(&second, "client_secret"))), "").await.is_token();
+}
+
 // RFC 7009: revocation.
 
 #[tokio::test(flavor = "multi_thread")]
