@@ -172,10 +172,11 @@ async fn whatever_is_done_to_one_record_shows() {
     }
 
     let copy = lived.copy();
-    let swap = "UPDATE audit_records SET seq = -1 WHERE seq = {a};\nUPDATE audit_records SET seq = {a} WHERE seq = {b};\n\
+    let swap =
+        "UPDATE audit_records SET seq = -1 WHERE seq = {a};\nUPDATE audit_records SET seq = {a} WHERE seq = {b};\n\
                 UPDATE audit_records SET seq = {b} WHERE seq = -1"
-        .replace("{a}", &k.to_string())
-        .replace("{b}", &(k + 3).to_string());
+            .replace("{a}", &k.to_string())
+            .replace("{b}", &(k + 3).to_string());
     execute(&copy.url, &swap).await;
     copy.is_bad("reordered", k, "it was moved");
 
@@ -201,8 +202,14 @@ async fn whatever_is_done_to_one_record_shows() {
     assert!(code == 1 && text.contains(&format!("record {last}:")), "the last one replaced: {text}");
 
     let copy = lived.copy();
-    execute(&copy.url, &format!("UPDATE audit_records SET body = 'no record at all', hash = {} WHERE seq = {k}",
-        blob(&copy.url, &sha256("no record at all")))).await;
+    execute(
+        &copy.url,
+        &format!(
+            "UPDATE audit_records SET body = 'no record at all', hash = {} WHERE seq = {k}",
+            blob(&copy.url, &sha256("no record at all"))
+        ),
+    )
+    .await;
     copy.is_bad("replaced by something else", k, "it is no audit record");
 
     let copy = lived.copy();
@@ -378,10 +385,11 @@ async fn rewrite(config: &Path, url: &str) {
     let mut rows = Vec::new();
     for row in old.iter().filter(|row| row.seq != 5) {
         let link: Value = serde_json::from_str(&row.body).unwrap();
-        let body = row
-            .body
-            .replace(link["prev"].as_str().unwrap(), &hex(&head.hash))
-            .replacen(&format!("\"seq\":{}", row.seq), &format!("\"seq\":{}", head.seq + 1), 1);
+        let body = row.body.replace(link["prev"].as_str().unwrap(), &hex(&head.hash)).replacen(
+            &format!("\"seq\":{}", row.seq),
+            &format!("\"seq\":{}", head.seq + 1),
+            1,
+        );
         let hash = sha256(&body).try_into().unwrap();
         head = Head { seq: head.seq + 1, hash };
         rows.push(AuditRow { seq: head.seq, body, hash });
@@ -448,7 +456,8 @@ async fn tail_and_export_show_what_was_asked_for() {
     }
     assert_eq!(real.binary.json(&["audit", "verify"], "")["nodes"][0]["head"], prev);
 
-    let parsed = |lines: &[String]| lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+    let parsed =
+        |lines: &[String]| lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
     for agent in ["nightly", &two.0] {
         let lines = parsed(&export(&["--agent", agent]));
         assert!(lines.len() >= 4 && lines.iter().all(|one| one["agent"] == *two.0), "{lines:?}");
@@ -508,8 +517,9 @@ async fn no_secret_is_in_anything_that_is_written() {
         assert_eq!(by_header.send().await.unwrap().status(), 200);
         let mut bad = token.clone();
         bad.pop();
-        for path in [format!("/crm/v1/contacts?access_token={token}"), format!("/crm/v1/{token}"), "/nowhere/x".into()] {
-            real.call(&path, &second).await.unwrap();
+        for path in [format!("/crm/v1/contacts?access_token={token}"), format!("/crm/v1/{token}"), "/nowhere/x".into()]
+        {
+            real.call(&path, &token).await.unwrap();
             real.call(&path, &bad).await.unwrap();
         }
         real.token_request(&agent, &[("scope", "crm:nothing")]).await.unwrap();
@@ -543,9 +553,19 @@ async fn no_secret_is_in_anything_that_is_written() {
         files("afterwards", &mut places);
         places.push(("the log".into(), std::fs::read(real.binary.log_file()).unwrap()));
         if engine == Engine::Postgres {
-            for table in ["agents", "client_secrets", "definitions", "credentials", "credential_versions", "sessions",
-                "signing_keys", "broker_secrets", "revocations", "audit_records", "audit_checkpoints"]
-            {
+            for table in [
+                "agents",
+                "client_secrets",
+                "definitions",
+                "credentials",
+                "credential_versions",
+                "sessions",
+                "signing_keys",
+                "broker_secrets",
+                "revocations",
+                "audit_records",
+                "audit_checkpoints",
+            ] {
                 let rows = texts(&real.database, &format!("SELECT CAST(t.* AS TEXT) FROM {table} t")).await;
                 places.push((table.into(), rows.join("\n").into_bytes()));
             }

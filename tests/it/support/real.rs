@@ -35,7 +35,8 @@ impl Real {
         };
         let mut binary = Binary::init(url.as_deref());
         binary.set("HALLPASS_ISSUER", ISSUER);
-        let database = url.unwrap_or_else(|| format!("sqlite:{}", binary.dir.path().join("data/hallpass.db").display()));
+        let database =
+            url.unwrap_or_else(|| format!("sqlite:{}", binary.dir.path().join("data/hallpass.db").display()));
         let http = client();
         Some(Self { binary, database, http })
     }
