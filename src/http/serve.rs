@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -91,7 +91,7 @@ async fn tcp(
     mut stop: watch::Receiver<bool>,
     drain: Duration,
 ) {
-    let graceful = Arc::new(GracefulShutdown::new());
+    let graceful = GracefulShutdown::new();
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -108,9 +108,9 @@ async fn tcp(
             metrics::counter!("hallpass_connections_refused_total").increment(1);
             continue;
         };
-        let (tls, router, manner, graceful) = (tls.clone(), router.clone(), manner.clone(), graceful.clone());
+        let (tls, router, manner, watcher) = (tls.clone(), router.clone(), manner.clone(), graceful.watcher());
         tokio::spawn(async move {
-            if let Err(error) = connection(stream, tls, router, &manner, &graceful).await {
+            if let Err(error) = connection(stream, tls, router, &manner, watcher).await {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
@@ -126,21 +126,11 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     _ = stop.wait_for(|stop| *stop).await.is_ok();
 }
 
-/// Waits for connections to finish what they are doing.
-async fn finish(graceful: Arc<GracefulShutdown>, drain: Duration) {
-    // Tasks that have not begun to serve hold the other references, for the length of a handshake at most.
-    let mut graceful = graceful;
-    for _ in 0..50 {
-        match Arc::try_unwrap(graceful) {
-            Ok(only) => {
-                if tokio::time::timeout(drain, only.shutdown()).await.is_err() {
-                    tracing::warn!("connections were still busy after listen.drain_seconds; they are cut");
-                }
-                return;
-            }
-            Err(shared) => graceful = shared,
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+/// Waits for connections to finish what they are doing. One that has just begun counts too: its watcher is made
+/// before its task.
+async fn finish(graceful: GracefulShutdown, drain: Duration) {
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections were still busy after listen.drain_seconds; they are cut");
     }
 }
 
@@ -155,7 +145,7 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     router: Router,
     manner: &Manner,
-    graceful: &GracefulShutdown,
+    watcher: Watcher,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no request came in time");
@@ -164,12 +154,12 @@ async fn connection(
             let stream =
                 tokio::time::timeout(manner.header_timeout, tls.accept(stream)).await.map_err(|_| timed_out())??;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(stream, is_http2 && manner.http2, router, manner, graceful).await
+            speak(stream, is_http2 && manner.http2, router, manner, watcher).await
         }
         None => {
             let is_http2 =
                 tokio::time::timeout(manner.header_timeout, begins_http2(&stream)).await.map_err(|_| timed_out())??;
-            speak(stream, is_http2 && manner.http2, router, manner, graceful).await
+            speak(stream, is_http2 && manner.http2, router, manner, watcher).await
         }
     }
 }
@@ -190,13 +180,7 @@ async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn speak<S>(
-    stream: S,
-    is_http2: bool,
-    router: Router,
-    manner: &Manner,
-    graceful: &GracefulShutdown,
-) -> io::Result<()>
+async fn speak<S>(stream: S, is_http2: bool, router: Router, manner: &Manner, watcher: Watcher) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -212,7 +196,7 @@ where
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(20))
             .serve_connection(stream, service);
-        graceful.watch(connection).await
+        watcher.watch(connection).await
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -221,7 +205,7 @@ where
             .max_headers(MAX_HEADERS)
             .pipeline_flush(false)
             .serve_connection(stream, service);
-        graceful.watch(connection).await
+        watcher.watch(connection).await
     };
     served.map_err(io::Error::other)
 }
@@ -233,7 +217,7 @@ async fn unix(
     mut stop: watch::Receiver<bool>,
     drain: Duration,
 ) {
-    let graceful = Arc::new(GracefulShutdown::new());
+    let graceful = GracefulShutdown::new();
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -247,9 +231,9 @@ async fn unix(
         };
         let Some(peer) = admin_peer(&stream) else { continue };
         let router = router.clone().layer(axum::Extension(peer));
-        let (manner, graceful) = (manner.clone(), graceful.clone());
+        let (manner, watcher) = (manner.clone(), graceful.watcher());
         tokio::spawn(async move {
-            if let Err(error) = speak(stream, false, router, &manner, &graceful).await {
+            if let Err(error) = speak(stream, false, router, &manner, watcher).await {
                 tracing::debug!(%error, "an admin connection ended early");
             }
         });
