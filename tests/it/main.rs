@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod audit_log;
+mod cli;
 mod crash;
 mod floors;
 mod smoke;

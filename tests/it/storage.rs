@@ -91,8 +91,7 @@ impl Fresh {
             checkpoint_after_ms: 1_000_000,
         };
         let mac_key = SecretBytes::new(vec![9; 32]);
-        let ledger =
-            Ledger::start(settings, self.store.clone(), registry.clone(), world, Head::EMPTY, mac_key.clone());
+        let ledger = Ledger::start(settings, self.store.clone(), registry.clone(), world, Head::EMPTY, mac_key.clone());
         (ledger, registry, mac_key)
     }
 }
@@ -551,9 +550,8 @@ async fn a_restart_keeps_everything(engine: Engine) {
     for field in ["agents", "sessions", "upstreams", "credentials", "revocations", "signing_key", "master_key"] {
         assert_eq!(again[field], status[field], "{field}");
     }
-    let call = async |token: &str| {
-        broker.call(Method::GET, "/crm/v1/contacts", token).send().await.unwrap().status().as_u16()
-    };
+    let call =
+        async |token: &str| broker.call(Method::GET, "/crm/v1/contacts", token).send().await.unwrap().status().as_u16();
     assert_eq!(call(&token).await, 200, "of the key before the rotation");
     assert_eq!(call(&new_key).await, 200);
     assert_eq!(call(&other).await, 401, "its session was revoked");
