@@ -510,7 +510,6 @@ async fn a_bad_document_changes_nothing_and_says_where_what_and_how() {
         (with("    inject", "    limits: { max_request_bytes: -1 }\n    inject"), "document"),
         (with("    inject", "    limits: { max: 1 }\n    inject"), "max"),
         (with("    inject", "    ca_file: [x]\n    inject"), "document"),
-        (with("operations: [", "operations: ["), ""),
         (with(op, "7"), "document"),
         (with_op("{ id: one, methods: GET, path: /v1, scope: read }"), "document"),
         (with_op("{ id: one, methods: [GET], path: 7, scope: [read] }"), "document"),
@@ -581,9 +580,6 @@ async fn a_bad_document_changes_nothing_and_says_where_what_and_how() {
     };
     let before = state().await;
     for ((from, to), words) in cases {
-        if words.is_empty() {
-            continue;
-        }
         let document = good.replacen(&from, &to, 1);
         assert_ne!(document, good, "{from}");
         let (code, text) = run(&real, &["apply", "-f", "-"], &document);

@@ -2,7 +2,7 @@
 //!
 //! [`TestBroker`] runs a broker in this process (its clock and its resolver can be replaced); [`Binary`] runs the
 //! program itself. [`Upstream`] is an HTTP server that does what a closure says and remembers what it saw.
-#![allow(dead_code, reason = "each module uses its part of the harness")]
+#![allow(dead_code, unused_imports, reason = "each module uses its part of the harness")]
 
 pub(crate) mod binary;
 pub(crate) mod broker;
