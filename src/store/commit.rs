@@ -1,8 +1,10 @@
 //! The one write: changes, the audit records that tell of them and the chain's new end, in one transaction.
 
+use sqlx::Connection as _;
+
 use crate::model::{AuditRow, Change, Head};
 use crate::store::statement::{self, Statement, Value, insert_many, run, session_row};
-use crate::store::{Result, Store, on_db};
+use crate::store::{Result, Store, StoreError, on_db};
 use crate::world::Millis;
 
 /// What is committed at once, for many callers.
@@ -27,12 +29,21 @@ impl Store {
     pub async fn commit(&self, batch: Batch<'_>) -> Result<()> {
         let statements = plan(&batch);
         on_db!(self, pool => {
-            let mut tx = pool.begin().await?;
-            for statement in statements {
-                run!(&mut tx, statement)?;
+            let mut connection = pool.acquire().await?;
+            let outcome = async {
+                let mut tx = connection.begin().await?;
+                for statement in statements {
+                    run!(&mut tx, statement)?;
+                }
+                tx.commit().await
+            };
+            let outcome = outcome.await.map_err(StoreError::from);
+            if matches!(outcome, Err(StoreError::Unavailable(_))) {
+                // A COMMIT that fails on a full disk may leave its transaction open, and so the database locked for
+                // every other connection: this one is not used again.
+                connection.close_on_drop();
             }
-            tx.commit().await?;
-            Ok(())
+            outcome
         })
     }
 }

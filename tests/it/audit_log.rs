@@ -25,7 +25,6 @@ const NEEDLE: &str = "q=a-needle-in-the-hay";
 /// A broker that has worked a little and stopped; and a checkpoint from the middle of its life, kept elsewhere.
 struct Lived {
     real: Real,
-    agent: Client,
     records: i64,
     kept: TempDir,
 }
@@ -47,7 +46,7 @@ impl Lived {
         assert!(real.binary.terminate().success());
         let records = number(&real.database, "SELECT MAX(seq) FROM audit_records").await;
         assert!(records >= 20, "{records}");
-        Some(Self { real, agent, records, kept })
+        Some(Self { real, records, kept })
     }
 
     fn kept(&self) -> String {
@@ -519,7 +518,7 @@ async fn no_secret_is_in_anything_that_is_written() {
         bad.pop();
         for path in [format!("/crm/v1/contacts?access_token={token}"), format!("/crm/v1/{token}"), "/nowhere/x".into()]
         {
-            real.call(&path, &second).await.unwrap();
+            real.call(&path, &token).await.unwrap();
             real.call(&path, &bad).await.unwrap();
         }
         real.token_request(&agent, &[("scope", "crm:nothing")]).await.unwrap();

@@ -35,6 +35,9 @@ fn init_overwrites_nothing() {
     let dir = broker.dir.path().display().to_string();
     let (config, key) = (broker.config(), broker.dir.path().join("keys/master.key"));
     let before = (std::fs::read(&config).unwrap(), std::fs::read(&key).unwrap());
+    let mode = |file: &str| std::fs::metadata(broker.dir.path().join(file)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("hallpass.toml"), mode("data/hallpass.db"), mode("data")), (0o600, 0o600, 0o700));
+    assert_eq!((mode("keys"), mode("keys/master.key")), (0o700, 0o600));
     for (missing, there) in [(None, "hallpass.toml"), (Some(&config), "master.key"), (Some(&key), "hallpass.db")] {
         if let Some(file) = missing {
             std::fs::remove_file(file).unwrap();
@@ -44,9 +47,6 @@ fn init_overwrites_nothing() {
     }
     std::fs::write(&config, &before.0).unwrap();
     assert!(!key.exists(), "and it leaves nothing behind");
-    let mode = |file: &str| std::fs::metadata(broker.dir.path().join(file)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("hallpass.toml"), mode("data/hallpass.db"), mode("data")), (0o600, 0o600, 0o700));
-    assert_eq!(mode("keys"), 0o700);
 }
 
 #[test]
@@ -92,7 +92,7 @@ async fn settings_come_from_the_environment() {
     let (_, answer) = real.token_request(&agent, &[]).await.unwrap();
     assert!(answer["expires_in"].as_i64().unwrap() <= 42, "{answer}");
     assert_eq!(real.binary.json(&["status"], "")["node"], "from-env");
-    assert_eq!(number(&real.database, "SELECT COUNT(*) FROM audit_records WHERE node = 'from-env'").await, 5);
+    assert_eq!(number(&real.database, "SELECT COUNT(*) FROM audit_records WHERE node = 'from-env'").await, 6);
     assert!(real.binary.terminate().success());
     for line in std::fs::read_to_string(real.binary.log_file()).unwrap().lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line}"));
@@ -294,7 +294,7 @@ async fn credentials() {
     let list = real.binary.json(&["credential", "list"], "");
     assert_eq!(list["credentials"].as_array().unwrap().len(), 2, "{list}");
     let people = real.binary.ok(&["credential", "list"], "");
-    assert!(people.contains("crm-key") && people.contains("1, 2, 3"), "{people}");
+    assert!(people.contains("crm-key") && people.contains("2, 3"), "{people}");
     assert!(!people.contains("sk-") && !list.to_string().contains("sk-"));
 
     real.binary.json(&["credential", "revoke", "crm-key", "--reason", "leaked"], "");
@@ -510,7 +510,6 @@ async fn a_bad_document_changes_nothing_and_says_where_what_and_how() {
         (with("    inject", "    limits: { max_request_bytes: -1 }\n    inject"), "document"),
         (with("    inject", "    limits: { max: 1 }\n    inject"), "max"),
         (with("    inject", "    ca_file: [x]\n    inject"), "document"),
-        (with("operations: [", "operations: ["), ""),
         (with(op, "7"), "document"),
         (with_op("{ id: one, methods: GET, path: /v1, scope: read }"), "document"),
         (with_op("{ id: one, methods: [GET], path: 7, scope: [read] }"), "document"),
@@ -581,9 +580,6 @@ async fn a_bad_document_changes_nothing_and_says_where_what_and_how() {
     };
     let before = state().await;
     for ((from, to), words) in cases {
-        if words.is_empty() {
-            continue;
-        }
         let document = good.replacen(&from, &to, 1);
         assert_ne!(document, good, "{from}");
         let (code, text) = run(&real, &["apply", "-f", "-"], &document);
