@@ -13,6 +13,8 @@ pub enum Kind {
     Forbidden,
     /// No such thing.
     NotFound,
+    /// There is such a thing, but not for this method.
+    MethodNotAllowed,
     /// It contradicts what is there.
     Conflict,
     /// Larger than the limit.
@@ -54,7 +56,7 @@ macro_rules! kinds {
 
 impl Error {
     kinds! {
-        invalid => Invalid, unauthenticated => Unauthenticated, forbidden => Forbidden, not_found => NotFound,
+        invalid => Invalid, unauthenticated => Unauthenticated, forbidden => Forbidden, not_found => NotFound, method_not_allowed => MethodNotAllowed,
         conflict => Conflict, too_large => TooLarge, unavailable => Unavailable, bad_gateway => BadGateway,
         gateway_timeout => GatewayTimeout,
     }

@@ -125,7 +125,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     }
     let client_secret_key = broker_secret(&everything, CLIENT_SECRET_KEY, &vault)?;
     let mac_key = broker_secret(&everything, HEAD_SECRET, &vault)?;
-    let head = checked_head(head, &config.node, &mac_key)?;
+    let head = chain_end(&store, &config.node, &mac_key).await?;
     let rows = everything.keys.clone();
     let keys = open_keys(&rows, &vault)?;
     let registry = Arc::new(Registry::new(everything, keys)?);
@@ -184,10 +184,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let is_tls = tls.is_some();
     let server = tokio::spawn({
         let state = state.clone();
-        async move {
-            let listen = state.config.listen.clone();
-            serve(listeners, tls, state, &listen, stopped).await;
-        }
+        async move { serve(listeners, tls, state, stopped).await }
     });
     Ok(Running {
         public,
@@ -220,6 +217,8 @@ impl Running {
         if self.server.await.is_err() {
             tracing::error!("the server task panicked");
         }
+        // Streams of HTTP/2 have tasks of their own, which end a moment after their connection.
+        self.state.broker.all_ended(TICK * 3).await;
         self.state.ledger.close().await;
         if self.keeper.await.is_err() {
             tracing::error!("the keeper task panicked");
@@ -277,16 +276,23 @@ pub async fn open_store(config: &Config, access: Access) -> Result<Store> {
     Store::open(&url, config.database.max_connections, access).await.map_err(startup)
 }
 
-/// The chain goes on only from an end that this broker itself wrote.
-fn checked_head(signed: Option<crate::store::SignedHead>, node: &str, mac_key: &SecretBytes) -> Result<Head> {
-    let Some(signed) = signed else { return Ok(Head::EMPTY) };
-    if crate::audit::head_is_authentic(mac_key, node, &signed.head, &signed.mac) {
-        return Ok(signed.head);
+/// The chain goes on only from an end that this broker itself wrote. `init` writes the first record, so a log without
+/// any was emptied.
+async fn chain_end(store: &Store, node: &str, mac_key: &SecretBytes) -> Result<Head> {
+    let altered = |what: &str| {
+        let text = format!("{what} outside of Hallpass; run 'hallpass audit verify', and restore a backup");
+        Error::unavailable("audit_altered", text)
+    };
+    match store.audit_head(node).await.map_err(startup)? {
+        Some(signed) if crate::audit::head_is_authentic(mac_key, node, &signed.head, &signed.mac) => Ok(signed.head),
+        Some(_) => Err(altered("the end of the audit chain was altered")),
+        None if store.audit_nodes().await.map_err(startup)?.is_empty() => Err(altered("the audit log was emptied")),
+        None if store.audit_last_seq(node).await.map_err(startup)? > 0 => {
+            Err(altered("the end of the audit chain was removed"))
+        }
+        // A node of a new name begins a chain of its own.
+        None => Ok(Head::EMPTY),
     }
-    Err(Error::unavailable(
-        "audit_head_altered",
-        "the end of the audit chain was altered outside of Hallpass; run 'hallpass audit verify', and restore a backup",
-    ))
 }
 
 async fn last_record_time(store: &Store, node: &str, head: Option<Head>) -> Result<Millis> {

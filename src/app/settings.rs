@@ -67,6 +67,7 @@ pub(super) fn broker_settings(config: &Config) -> BrokerSettings {
         max_request_bytes: config.exchange.max_request_bytes,
         max_response_bytes: config.exchange.max_response_bytes,
         max_calls: config.exchange.max_calls,
+        max_calls_per_agent: config.exchange.max_calls_per_agent,
     }
 }
 

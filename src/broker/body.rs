@@ -173,13 +173,14 @@ pub(super) fn answer(
         ));
     }
     let encodings = parts.headers.get_all(http::header::CONTENT_ENCODING).iter();
-    let codings = match scrub::plan(encodings.map(|value| value.to_str().unwrap_or("?"))) {
+    let planned = scrub::plan(encodings.map(|value| value.to_str().unwrap_or("?"))).map_err(|error| error.to_string());
+    let codings = match planned.and_then(|codings| head::searchable(&parts.headers).map(|()| codings)) {
         Ok(codings) => codings,
         Err(error) => {
             outcome.finish("upstream_encoding");
             return Err(Error::bad_gateway(
                 "upstream_encoding",
-                "the upstream's answer is compressed in a way that cannot be searched for its secret",
+                "the upstream's answer is encoded in a way that cannot be searched for its secret",
             )
             .because(error));
         }
@@ -204,7 +205,8 @@ pub(super) fn answer(
         idle: IdleTimer::new(limits.idle_timeout),
         head_redactions: redactions,
         outcome: Some(outcome),
-        guard: Some(guard),
+        seen_version: guard.registry.revoked().version(),
+        guard: Arc::new(guard),
         revoked: None,
     };
     if keeps_length {
@@ -233,7 +235,9 @@ pub struct Download {
     idle: IdleTimer,
     head_redactions: u64,
     outcome: Option<Outcome>,
-    guard: Option<Guard>,
+    guard: Arc<Guard>,
+    /// The version of the revocations that this call was last checked against.
+    seen_version: u64,
     revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -273,20 +277,38 @@ impl Download {
         }
     }
 
-    fn poll_revoked(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(guard) = self.guard.take() {
-            self.revoked = Some(Box::pin(async move {
-                revoked(&guard).await;
-            }));
+    /// Whether the token was revoked since this was asked last: asked before every piece, so that neither a stream that
+    /// never waits nor a reader that comes back after a long pause outruns a revocation (P3).
+    fn is_revoked(&mut self) -> bool {
+        let revoked = self.guard.registry.revoked();
+        let version = revoked.version();
+        if version == self.seen_version {
+            return false;
         }
-        self.revoked.as_mut().is_some_and(|revoked| revoked.as_mut().poll(cx).is_ready())
+        self.seen_version = version;
+        revoked.find(&self.guard.claims).is_some()
+    }
+
+    /// Wakes a stream that waits when something is revoked.
+    fn poll_revoked(&mut self, cx: &mut Context<'_>) -> bool {
+        let guard = &self.guard;
+        let waiting = self.revoked.get_or_insert_with(|| {
+            let guard = guard.clone();
+            Box::pin(async move {
+                revoked(&guard).await;
+            })
+        });
+        waiting.as_mut().poll(cx).is_ready()
     }
 }
 
 /// A download that is dropped midway tells what was redacted until then.
 impl Drop for Download {
     fn drop(&mut self) {
-        self.finish("agent_went_away");
+        if let Some(outcome) = &mut self.outcome {
+            outcome.redacted(self.head_redactions + self.scrubber.as_ref().map_or(0, Scrubber::redactions));
+            outcome.abandon();
+        }
     }
 }
 
@@ -296,6 +318,9 @@ impl Body for Download {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
+            if !self.ended && self.is_revoked() {
+                return self.fail(BodyError::Revoked);
+            }
             if let Some(data) = self.ready.pop_front() {
                 if data.is_empty() {
                     continue;
@@ -310,11 +335,6 @@ impl Body for Download {
                 // Before the trailers: after them the server asks no more.
                 self.finish("completed");
                 return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
-            }
-            // A stream that always has something ready must not outrun a revocation either.
-            let known = self.revoked.is_some();
-            if known && self.poll_revoked(cx) {
-                return self.fail(BodyError::Revoked);
             }
             match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -334,7 +354,7 @@ impl Body for Download {
                 Poll::Ready(Some(Err(error))) => return self.fail(error),
                 Poll::Ready(None) => self.end(),
                 Poll::Pending => {
-                    if !known && self.poll_revoked(cx) {
+                    if self.poll_revoked(cx) {
                         return self.fail(BodyError::Revoked);
                     }
                     ready!(self.idle.poll(cx));

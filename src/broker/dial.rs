@@ -117,6 +117,11 @@ fn tls_config(ca_pem: Option<&str>) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
+/// Whether a CA file can be used; asked by `apply`, so that a call need not find out.
+pub fn check_ca(pem: &str) -> Result<()> {
+    tls_config(Some(pem)).map(drop)
+}
+
 fn bad_ca(error: &dyn fmt::Display) -> Error {
     Error::unavailable("upstream_ca", "the upstream's CA file cannot be used; the operator has to apply it again")
         .because(error)

@@ -41,28 +41,28 @@ const CREDENTIALS: [&str; 13] = [
 
 /// Where the message is from and where it goes: we say that. The override headers would make the upstream run another
 /// method or path than the one that was allowed (P8).
-const ROUTING: [&str; 20] = [
+const ROUTING: [&str; 13] = [
     "host",
     "content-length",
     "expect",
     "forwarded",
     "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-server",
     "x-real-ip",
-    "x-original-url",
-    "x-original-uri",
-    "x-rewrite-url",
-    "x-original-host",
-    "x-http-method-override",
-    "x-http-method",
     "x-method-override",
     "accept-encoding",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
 ];
+
+/// Beginnings of header names that some proxy or framework takes for another path, method, origin or user.
+const ROUTING_PREFIXES: [&str; 6] =
+    ["x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-", "x-http-", "impersonate-"];
+
+/// What would make the answer one that cannot be searched: another character set, or a difference to an earlier answer.
+const UNSEARCHABLE: [&str; 2] = ["accept-charset", "a-im"];
 
 /// What an upstream says to a browser or about its own login; for an agent behind the broker it would be wrong.
 const ANSWER_ONLY: [&str; 9] = [
@@ -98,6 +98,8 @@ pub(super) fn strip_request(headers: HeaderMap, injected: Option<&HeaderName>, a
         HOP_BY_HOP.contains(&name)
             || CREDENTIALS.contains(&name)
             || ROUTING.contains(&name)
+            || ROUTING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            || UNSEARCHABLE.contains(&name)
             || injected.is_some_and(|injected| injected.as_str() == name)
             || (!allow_range && matches!(name, "range" | "if-range"))
             || named.iter().any(|one| one == name)
@@ -137,6 +139,32 @@ pub(super) fn strip_answer(headers: HeaderMap, needles: Option<&Needles>, decode
         }
     }
     (kept, redactions)
+}
+
+/// Whether the answer's body is what it seems: compression below HTTP's content codings (`Transfer-Encoding: gzip`),
+/// a delta (RFC 3229), or a character set in which ASCII looks otherwise would hide an echoed secret from the search.
+pub(super) fn searchable(headers: &HeaderMap) -> Result<(), String> {
+    let mut transfer = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked_or_none = transfer.next().is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !chunked_or_none || transfer.next().is_some() {
+        return Err("a transfer coding other than chunked".into());
+    }
+    if headers.contains_key("im") {
+        return Err("an instance manipulation (RFC 3229)".into());
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+    let content_type = String::from_utf8(content_type.unwrap_or_default()).unwrap_or_default();
+    let charset = content_type.split("charset=").nth(1).map(|rest| rest.trim_start_matches(['"', '\'']));
+    match charset {
+        Some(charset)
+            if ["utf-16", "utf16", "utf-32", "utf32", "utf-7", "ucs-2", "ucs-4", "ibm037", "cp037"]
+                .iter()
+                .any(|one| charset.starts_with(one)) =>
+        {
+            Err("a character set other than a superset of ASCII".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Headers that `Connection` names are hop-by-hop too (RFC 9110 §7.6.1).

@@ -8,6 +8,7 @@ mod outcome;
 pub mod scrub;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,16 +18,16 @@ use hallpass_verify::{Claims, Refusal, TokenVerifier};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::Semaphore;
 
-use crate::audit::Ledger;
+use crate::audit::{Ledger, Recorded};
 use crate::error::Error;
-use crate::model::{Event, EventKind, Target};
+use crate::model::{AgentStatus, Event, EventKind, Target};
 use crate::policy::{self, CompiledUpstream, Denial, Permit};
 use crate::registry::Registry;
 use crate::vault::Vault;
 use crate::world::World;
 
 pub use body::{BodyError, Download};
-pub use dial::{Resolve, SystemResolver};
+pub use dial::{Resolve, SystemResolver, check_ca};
 pub use inject::MIN_REDACTABLE;
 
 /// A body on its way through.
@@ -47,6 +48,8 @@ pub struct BrokerSettings {
     pub max_response_bytes: u64,
     /// Calls under way at once.
     pub max_calls: usize,
+    /// Of one agent.
+    pub max_calls_per_agent: usize,
 }
 
 /// One call, as the agent asked for it. The agent's token is not in it any more.
@@ -79,6 +82,17 @@ pub enum CallError {
     Other(Error),
 }
 
+impl CallError {
+    /// A stable code for the audit log.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Token(refusal) => refusal.code(),
+            Self::MissingScope(_) => "insufficient_scope",
+            Self::Other(error) => error.code,
+        }
+    }
+}
+
 impl From<Error> for CallError {
     fn from(error: Error) -> Self {
         Self::Other(error)
@@ -97,6 +111,8 @@ pub struct Broker {
     resolver: Arc<dyn Resolve>,
     clients: DashMap<Arc<str>, dial::UpstreamClient>,
     places: Arc<Semaphore>,
+    own_places: DashMap<Arc<str>, Arc<Semaphore>>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -134,8 +150,22 @@ impl Broker {
     /// Puts it together.
     pub fn new(settings: BrokerSettings, parts: BrokerParts) -> Self {
         let places = Arc::new(Semaphore::new(settings.max_calls));
+        let stopping = Arc::default();
         let BrokerParts { world, registry, ledger, vault, verifier, issuer, resolver } = parts;
-        Self { settings, world, registry, ledger, vault, verifier, issuer, resolver, clients: DashMap::new(), places }
+        Self {
+            settings,
+            world,
+            registry,
+            ledger,
+            vault,
+            verifier,
+            issuer,
+            resolver,
+            clients: DashMap::new(),
+            places,
+            own_places: DashMap::new(),
+            stopping,
+        }
     }
 
     /// Verifies an agent's token for one upstream (or, without one, for any). Every check but the signature is made
@@ -169,11 +199,7 @@ impl Broker {
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
     pub async fn call(&self, call: Call) -> Result<http::Response<Download>, CallError> {
         let Call { claims, upstream, method, target, headers, body, request_id } = call;
-        let Some(place) = self.places.clone().try_acquire_owned().ok() else {
-            return Err(
-                Error::unavailable("too_many_calls", "too many calls are under way; try again in a moment").into()
-            );
-        };
+        let place = self.place(&claims)?;
         let permit = self.permit(&claims, &upstream, &method, target, &request_id).await?;
         let credential = match self.credential(&permit) {
             Ok(credential) => credential,
@@ -198,7 +224,7 @@ impl Broker {
         };
         // Before the intent is written: an agent that goes away meanwhile leaves an outcome all the same.
         let ending = self.call_event(EventKind::CallOutcome, &permit, &request_id);
-        let outcome = outcome::Outcome::new(self.ledger.clone(), ending, started, place);
+        let outcome = outcome::Outcome::new(self.ledger.clone(), ending, started, place, self.stopping.clone());
         let recorded = match self.ledger.intent(event, permit).await {
             Ok(recorded) => recorded,
             Err(error) => {
@@ -207,11 +233,9 @@ impl Broker {
             }
         };
         metrics::counter!("hallpass_calls_total").increment(1);
-        // Revoked while the intent was on its way to disk? Then the secret stays where it is (P3).
-        if let Some(by) = self.registry.revoked().find(&claims) {
-            let refusal = Refusal::Revoked(by);
-            outcome.finish(refusal.code());
-            return Err(CallError::Token(refusal));
+        if let Err(error) = self.still_permitted(&recorded, &credential) {
+            outcome.finish(error.code());
+            return Err(error);
         }
         let client = match self.client(&upstream) {
             Ok(client) => client,
@@ -248,9 +272,69 @@ impl Broker {
         }
     }
 
+    /// A place among the calls under way; one agent gets only its share, so that it cannot stop the others by calls that
+    /// it never reads the answers of.
+    fn place(&self, claims: &Claims) -> Result<outcome::Place, Error> {
+        let busy = |text: &str| Error::unavailable("too_many_calls", text);
+        let own = self.own_places.entry(claims.client_id.as_str().into());
+        let own = own.or_insert_with(|| Arc::new(Semaphore::new(self.settings.max_calls_per_agent))).clone();
+        let own = own.try_acquire_owned();
+        let own = own.map_err(|_| busy("this agent has too many calls under way; let some of them end first"))?;
+        let shared = self.places.clone().try_acquire_owned();
+        let shared = shared.map_err(|_| busy("too many calls are under way; try again in a moment"))?;
+        Ok(outcome::Place { _own: own, _shared: shared })
+    }
+
+    /// From now on a call that ends early was cut by us, not left by its agent.
+    pub fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the outcome of every call is on its way to the log; at most `patience`.
+    pub async fn all_ended(&self, patience: Duration) {
+        let all = u32::try_from(self.settings.max_calls).unwrap_or(u32::MAX);
+        if tokio::time::timeout(patience, self.places.acquire_many(all)).await.is_err() {
+            tracing::error!("some calls did not end in time; their outcomes are missing from the log");
+        }
+    }
+
     /// Looks the upstream up, connects and, where it speaks TLS, verifies it; sends nothing.
     pub async fn test_upstream(&self, upstream: &Arc<CompiledUpstream>) -> Result<(), Error> {
         self.client(upstream)?.probe().await
+    }
+
+    /// Everything that an admin may have taken back while the intent was on its way to disk, asked once more before the
+    /// secret leaves (P3): token, session, agent, role, upstream, credential.
+    fn still_permitted(
+        &self,
+        recorded: &Recorded<Permit>,
+        credential: &inject::ChosenCredential,
+    ) -> Result<(), CallError> {
+        let permit = recorded.get();
+        let claims = permit.claims();
+        if let Some(by) = self.registry.revoked().find(claims) {
+            return Err(CallError::Token(Refusal::Revoked(by)));
+        }
+        let agent = self.registry.agent(&claims.client_id).filter(|agent| agent.status == AgentStatus::Active);
+        let Some(agent) = agent else {
+            return Err(CallError::Token(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)));
+        };
+        let definitions = self.registry.definitions();
+        let scope = &permit.operation().scope;
+        if !definitions.gives(&agent, scope) {
+            return Err(CallError::MissingScope(scope.clone()));
+        }
+        let upstream = permit.upstream();
+        if !definitions.upstream(upstream.name()).is_some_and(|now| Arc::ptr_eq(now, upstream)) {
+            let text = "the upstream's definition was just changed; try again";
+            return Err(Error::unavailable("upstream_changed", text).into());
+        }
+        let now = self.credential(permit)?;
+        if now.label() != credential.label() {
+            let text = "the upstream's credential was just changed; try again";
+            return Err(Error::unavailable("credential_changed", text).into());
+        }
+        Ok(())
     }
 
     async fn permit(

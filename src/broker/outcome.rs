@@ -1,5 +1,6 @@
 //! How a call ended: recorded once, whatever way it ends.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -64,12 +65,18 @@ pub(super) struct Outcome {
     redactions: u64,
     pub(super) request: SharedMeter,
     pub(super) response: SharedMeter,
-    /// The call's place among those under way, given back with it.
-    _place: OwnedSemaphorePermit,
+    stopping: Arc<AtomicBool>,
+    _place: Place,
+}
+
+/// A call's place among those under way, given back with its outcome.
+pub(super) struct Place {
+    pub(super) _own: OwnedSemaphorePermit,
+    pub(super) _shared: OwnedSemaphorePermit,
 }
 
 impl Outcome {
-    pub(super) fn new(ledger: Ledger, event: Event, started: Instant, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(ledger: Ledger, event: Event, started: Instant, place: Place, stopping: Arc<AtomicBool>) -> Self {
         Self {
             ledger,
             event: Some(event),
@@ -78,6 +85,7 @@ impl Outcome {
             redactions: 0,
             request: SharedMeter::new(),
             response: SharedMeter::new(),
+            stopping,
             _place: place,
         }
     }
@@ -98,6 +106,12 @@ impl Outcome {
     /// Records the end; `reason` is `completed` or what went wrong.
     pub(super) fn finish(mut self, reason: &str) {
         self.record(reason);
+    }
+
+    /// It ended before its time: the agent went away, or the broker did.
+    pub(super) fn abandon(&mut self) {
+        let cut = self.stopping.load(Ordering::Relaxed);
+        self.record(if cut { "broker_stopped" } else { "agent_went_away" });
     }
 
     fn record(&mut self, reason: &str) {
@@ -121,6 +135,6 @@ impl Outcome {
 
 impl Drop for Outcome {
     fn drop(&mut self) {
-        self.record("agent_went_away");
+        self.abandon();
     }
 }

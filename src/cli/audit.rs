@@ -33,7 +33,7 @@ pub(super) enum Audit {
         #[arg(short = 'f', long)]
         follow: bool,
         /// How many
-        #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
         lines: i64,
     },
     /// Records as JSON lines, byte for byte as they were hashed
@@ -178,13 +178,17 @@ async fn tail(context: &Context, store: &Store, lines: i64, follow: bool) -> Out
     let mut places = Vec::new();
     for node in nodes {
         let last = store.audit_last_seq(&node).await.map_err(unreadable)?;
-        places.push((node, (last - lines).max(0)));
+        places.push((node, last.saturating_sub(lines).max(0)));
     }
     loop {
         for (node, after) in &mut places {
-            for row in store.audit_page(node, *after, 1000).await.map_err(unreadable)? {
-                *after = row.seq;
-                print(context, &row.body);
+            loop {
+                let page = store.audit_page(node, *after, 1000).await.map_err(unreadable)?;
+                let Some(last) = page.last() else { break };
+                *after = last.seq;
+                for row in &page {
+                    print(context, &row.body);
+                }
             }
         }
         if !follow {

@@ -137,7 +137,7 @@ pub(super) const KEYS: &[Key] = &[
         "Address of metrics and health, IP:PORT; without it, 127.0.0.1 and the port after the public one"),
     text("listen.admin_socket", "data/admin.sock",
         "Unix socket of the admin interface; like every path here relative to this file's directory"),
-    integer("listen.max_connections", 10_000, 1, 1_000_000, "Connections open at once; further ones wait"),
+    integer("listen.max_connections", 10_000, 1, 1_000_000, "Connections open at once; further ones are closed"),
     integer("listen.header_timeout_seconds", 10, 1, 120, "Seconds in which a request's head must have arrived"),
     integer("listen.max_header_bytes", 32_768, 8_192, 1_048_576, "Bytes that a request's head may have"),
     integer("listen.drain_seconds", 20, 0, 3_600, "Seconds that calls in flight get to finish when the broker stops"),
@@ -188,6 +188,7 @@ pub(super) const KEYS: &[Key] = &[
     integer("exchange.max_request_bytes", 10_737_418_240, 1_024, 1_099_511_627_776, "Bytes of a request's body"),
     integer("exchange.max_response_bytes", 10_737_418_240, 1_024, 1_099_511_627_776, "Bytes of a response's body"),
     integer("exchange.max_calls", 5_000, 1, 1_000_000, "Brokered calls in flight at once; further ones are refused"),
+    integer("exchange.max_calls_per_agent", 500, 1, 1_000_000, "Brokered calls of one agent in flight at once"),
     integer("exchange.token_cache", 100_000, 1, 10_000_000, "Verified tokens that are remembered, in entries"),
 
     choice("log.format", "human", &["human", "json"], "How the log is written"),

@@ -288,6 +288,8 @@ pub struct Exchange {
     pub max_response_bytes: u64,
     /// Calls in flight at once.
     pub max_calls: usize,
+    /// Of one agent.
+    pub max_calls_per_agent: usize,
     /// Verified tokens that are remembered.
     pub token_cache: usize,
 }

@@ -130,6 +130,7 @@ const OTHER: &[(&str, &str)] = &[
     ("exchange.max_request_bytes", "2800"),
     ("exchange.max_response_bytes", "2900"),
     ("exchange.max_calls", "30"),
+    ("exchange.max_calls_per_agent", "29"),
     ("exchange.token_cache", "31"),
     ("log.format", "\"json\""),
     ("log.level", "\"trace\""),

@@ -180,6 +180,7 @@ fn exchange(reader: &Reader) -> Exchange {
         max_request_bytes: reader.integer("exchange.max_request_bytes"),
         max_response_bytes: reader.integer("exchange.max_response_bytes"),
         max_calls: size(reader, "exchange.max_calls"),
+        max_calls_per_agent: size(reader, "exchange.max_calls_per_agent"),
         token_cache: size(reader, "exchange.token_cache"),
     }
 }

@@ -108,11 +108,8 @@ pub(super) async fn no_such_route(axum::Extension(id): axum::Extension<RequestId
 }
 
 /// 405 in the form of all errors.
-pub(super) async fn no_such_method(axum::Extension(id): axum::Extension<RequestId>) -> Response {
-    let error = Error::invalid("method_not_allowed", "this path does not take this method");
-    let mut response = Problem::new(error, &id.0).into_response();
-    *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
-    response
+pub(super) async fn no_such_method(axum::Extension(id): axum::Extension<RequestId>) -> Problem {
+    Problem::new(Error::method_not_allowed("method_not_allowed", "this path does not take this method"), &id.0)
 }
 
 /// A form that was read by RFC 6749's rules.

@@ -14,15 +14,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::Listen;
 use crate::http::State;
 use crate::http::admin::Peer;
 use crate::http::routes::{Listener, router};
 
 /// Headers of one request, at most.
 const MAX_HEADERS: usize = 128;
+
+/// Connections to the ops listener, at most.
+const OPS_CONNECTIONS: usize = 64;
 
 /// Streams on one HTTP/2 connection, at most.
 const MAX_STREAMS: u32 = 256;
@@ -38,12 +41,15 @@ pub struct Listeners {
     pub admin: UnixListener,
 }
 
-/// How connections are served.
-#[derive(Debug, Clone)]
+/// How connections are served, and when that ends.
+#[derive(Clone)]
 struct Manner {
     header_timeout: Duration,
+    write_timeout: Duration,
     max_header_bytes: usize,
     http2: bool,
+    state: State,
+    stop: watch::Receiver<bool>,
 }
 
 /// Serves until `stop` says so; then takes no more connections and waits for what is under way, at most `listen.drain`.
@@ -51,47 +57,35 @@ pub async fn serve(
     listeners: Listeners,
     tls: Option<Arc<rustls::ServerConfig>>,
     state: State,
-    listen: &Listen,
     stop: watch::Receiver<bool>,
 ) {
+    let listen = &state.config.listen;
+    let places = listen.max_connections;
     let manner = Manner {
         header_timeout: listen.header_timeout,
+        write_timeout: state.config.exchange.idle_timeout,
         max_header_bytes: listen.max_header_bytes,
         http2: listen.http2,
+        state: state.clone(),
+        stop,
     };
-    let places = Arc::new(Semaphore::new(listen.max_connections));
-    let public = tcp(
-        listeners.public,
-        tls.map(TlsAcceptor::from),
-        router(Listener::Public, state.clone()),
-        places,
-        manner.clone(),
-        stop.clone(),
-        listen.drain,
+    let public = router(Listener::Public, state.clone());
+    let ops = router(Listener::Ops, state.clone());
+    tokio::join!(
+        tcp(listeners.public, tls.map(TlsAcceptor::from), public, places, manner.clone()),
+        tcp(listeners.ops, None, ops, OPS_CONNECTIONS, manner.clone()),
+        unix(listeners.admin, router(Listener::Admin, state), manner),
     );
-    let ops_places = Arc::new(Semaphore::new(64));
-    let ops = tcp(
-        listeners.ops,
-        None,
-        router(Listener::Ops, state.clone()),
-        ops_places,
-        manner.clone(),
-        stop.clone(),
-        listen.drain,
-    );
-    let admin = unix(listeners.admin, router(Listener::Admin, state), manner, stop, listen.drain);
-    tokio::join!(public, ops, admin);
 }
 
 async fn tcp(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
-    places: Arc<Semaphore>,
-    manner: Manner,
-    mut stop: watch::Receiver<bool>,
-    drain: Duration,
+    max_connections: usize,
+    mut manner: Manner,
 ) {
+    let places = Arc::new(Semaphore::new(max_connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -103,7 +97,7 @@ async fn tcp(
                     continue;
                 }
             },
-            () = stopped(&mut stop) => break,
+            () = stopped(&mut manner.stop) => break,
         };
         // Full: the connection is closed at once, which costs less than any answer.
         let Ok(place) = places.clone().try_acquire_owned() else {
@@ -120,7 +114,7 @@ async fn tcp(
         });
     }
     drop(listener);
-    finish(graceful, connections, drain).await;
+    finish(graceful, connections, &manner.state).await;
 }
 
 /// Resolves when it is time to stop.
@@ -131,9 +125,10 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Waits for connections to finish what they are doing; then ends those that do not, so that the outcomes of their
 /// calls are recorded before the log closes.
-async fn finish(graceful: GracefulShutdown, mut connections: JoinSet<()>, drain: Duration) {
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+async fn finish(graceful: GracefulShutdown, mut connections: JoinSet<()>, state: &State) {
+    if tokio::time::timeout(state.config.listen.drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were still busy after listen.drain_seconds; they are cut");
+        state.broker.stopping();
     }
     connections.shutdown().await;
 }
@@ -189,7 +184,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = TowerToHyperService::new(router);
-    let stream = TokioIo::new(stream);
+    // A client that does not read holds a call, a connection and the upstream's: not for longer than a body may pause.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(manner.write_timeout));
+    let stream = TokioIo::new(Box::pin(stream));
     let served = if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -214,13 +212,7 @@ where
     served.map_err(io::Error::other)
 }
 
-async fn unix(
-    listener: UnixListener,
-    router: Router,
-    manner: Manner,
-    mut stop: watch::Receiver<bool>,
-    drain: Duration,
-) {
+async fn unix(listener: UnixListener, router: Router, mut manner: Manner) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -232,7 +224,7 @@ async fn unix(
                     continue;
                 }
             },
-            () = stopped(&mut stop) => break,
+            () = stopped(&mut manner.stop) => break,
         };
         let Some(peer) = admin_peer(&stream) else { continue };
         let router = router.clone().layer(axum::Extension(peer));
@@ -244,7 +236,7 @@ async fn unix(
             }
         });
     }
-    finish(graceful, connections, drain).await;
+    finish(graceful, connections, &manner.state).await;
 }
 
 /// Root and the server's own user, by what the kernel says of the other end (SO_PEERCRED); nobody else is heard.

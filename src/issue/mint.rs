@@ -77,6 +77,12 @@ impl Issuer {
         event.request = Some(request_id.clone());
         let changes = if is_new { vec![Change::PutSession(session.clone())] } else { Vec::new() };
         self.ledger.commit(vec![event], changes).await?;
+        // Stopped while the record was on its way to disk? The token's `iat` may then be past the cut, so that the
+        // revocation list would not catch it: it is not handed out (P3).
+        let now_cut = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
+        if now_cut != cut || self.registry.agent(&agent.id).is_none_or(|agent| agent.status != AgentStatus::Active) {
+            return Err(TokenError::InvalidClient);
+        }
 
         metrics::counter!("hallpass_tokens_issued_total").increment(1);
         Ok(IssuedToken {

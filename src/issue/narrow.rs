@@ -84,6 +84,14 @@ impl Issuer {
             reaches.push(reach.ok_or_else(unknown)?);
             audience.push(resource.clone());
         }
+        // Whoever gets a token can send it on to its other audiences. So a token for somebody else's API is for that API
+        // alone: it must not work at the exchange endpoint, nor at a third party's.
+        let foreign = audience.iter().filter(|one| !one.starts_with(&exchange)).count();
+        if foreign > 1 || (foreign == 1 && audience.len() > 1) {
+            return Err(TokenError::InvalidTarget(
+                "a token for an API behind a gateway is for that API alone; ask for a token for each".into(),
+            ));
+        }
         Ok((Audience(audience), reaches))
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 
@@ -118,6 +118,13 @@ impl Store {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| StoreError::Open("database.url is no PostgreSQL URL; write postgres://user@host/name".into()))?
             .application_name("hallpass");
+        let local =
+            matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1") || options.get_host().starts_with('/');
+        if !local && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull | PgSslMode::VerifyCa) {
+            tracing::warn!(
+                "the connection to PostgreSQL is not authenticated by TLS; add sslmode=verify-full to database.url"
+            );
+        }
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(PATIENCE)

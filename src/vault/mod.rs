@@ -40,10 +40,16 @@ impl Vault {
         Self { current: Arc::new(current), previous: previous.into_iter().map(Arc::new).collect() }
     }
 
-    /// Seals under `new` from now on, and still opens what `old` opened: a rewrap begins.
-    pub fn with_new(old: &Self, new: MasterKey) -> Self {
+    /// Seals under `new`, and still opens what `old` opened: what a rewrap makes the vault.
+    pub fn sealing_with(old: &Self, new: Arc<MasterKey>) -> Self {
         let previous = std::iter::once(&old.current).chain(&old.previous).cloned().collect();
-        Self { current: Arc::new(new), previous }
+        Self { current: new, previous }
+    }
+
+    /// Seals as `old` does, and also opens what is under `new`: while a rewrap is under way.
+    pub fn also_opening(old: &Self, new: Arc<MasterKey>) -> Self {
+        let previous = old.previous.iter().cloned().chain([new]).collect();
+        Self { current: old.current.clone(), previous }
     }
 
     /// The master key that new values are sealed under.

@@ -90,11 +90,11 @@ fn inline_files(manifest: &mut Manifest, files: &BTreeMap<String, String>) -> Ve
         }
         if let Some(name) = &upstream.ca_file {
             upstream.ca_pem = files.get(name).cloned();
-            let usable = upstream.ca_pem.as_deref().is_some_and(|pem| pem.contains("-----BEGIN CERTIFICATE-----"));
+            let usable = upstream.ca_pem.as_deref().is_some_and(|pem| crate::broker::check_ca(pem).is_ok());
             if !usable {
                 missing.push(mistake(
                     "ca_file",
-                    "it could not be read, or holds no PEM certificate",
+                    "it could not be read, or is no PEM file of certificates",
                     "name a PEM file beside the document",
                 ));
             }

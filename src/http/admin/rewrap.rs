@@ -79,13 +79,16 @@ async fn do_rewrap(state: &State, event: Event, given: Option<Zeroizing<String>>
     if new.id() == old.current_id() {
         return Err(Error::conflict("same_master_key", "this is the master key already"));
     }
-    let text = new.to_text();
-    state.vault.store(Arc::new(Vault::with_new(&old, new)));
-    let count = rewrap_everything(state, event).await?;
+    let new = Arc::new(new);
+    // Until everything is under the new key, new values are sealed under the old one: a rewrap that fails has changed
+    // nothing, and a commit that went through although its answer was lost opens all the same.
+    state.vault.store(Arc::new(Vault::also_opening(&old, new.clone())));
+    let vault = Arc::new(Vault::sealing_with(&old, new));
+    let count = rewrap_everything(state, &vault, event).await?;
+    state.vault.store(vault);
     if let Some(path) = &file {
         swap_files(path, &old.current_id().to_string())?;
     }
-    drop(text);
     Ok(reply(&json!({
         "master_key": state.vault.load().current_id().to_string(),
         "old_master_key": old.current_id().to_string(),
@@ -142,13 +145,13 @@ fn swap_files(path: &Path, old_id: &str) -> Result<()> {
 pub async fn finish_rewrap(state: &State, path: &Path, old_id: &str) -> Result<u64> {
     let mut event = Event::new(crate::model::EventKind::Broker);
     event.action = Some("finished an interrupted rewrap".into());
-    let count = rewrap_everything(state, event).await?;
+    let vault = state.vault.load_full();
+    let count = rewrap_everything(state, &vault, event).await?;
     swap_files(path, old_id)?;
     Ok(count)
 }
 
-async fn rewrap_everything(state: &State, event: Event) -> Result<u64> {
-    let vault = state.vault.load_full();
+async fn rewrap_everything(state: &State, vault: &Vault, event: Event) -> Result<u64> {
     let entropy = state.world.entropy.as_ref();
     let again = |purpose, id: &str, version, sealed: &SealedColumns| {
         let sealed = Sealed { wrapped_key: sealed.wrapped_key.clone(), ciphertext: sealed.ciphertext.clone() };
