@@ -489,9 +489,9 @@ async fn rfc8707_s2_resource_narrows_audience_and_scope() {
         (vec![ORDERS.to_owned()], json!(ORDERS), "orders:orders.read"),
         (vec![ORDERS.to_owned(), ORDERS.to_owned()], json!(ORDERS), "orders:orders.read"),
         (
-            vec![scene.exchange("/wiki"), ORDERS.to_owned()],
-            json!([scene.exchange("/wiki"), ORDERS]),
-            "orders:orders.read wiki:pages.read",
+            vec![scene.exchange("/wiki"), scene.exchange("/crm")],
+            json!([scene.exchange("/wiki"), scene.exchange("/crm")]),
+            "crm:contacts.read crm:contacts.write wiki:pages.read",
         ),
     ] {
         let form: Vec<_> = resources.iter().map(|resource| ("resource", resource.as_str())).collect();
@@ -501,6 +501,11 @@ async fn rfc8707_s2_resource_narrows_audience_and_scope() {
         assert_eq!(text(&answer, "scope"), scope, "{resources:?}");
         assert_eq!(claims(&answer)["scope"], scope, "{resources:?}");
     }
+    // The API behind the gateway could send such a token on to the exchange endpoint.
+    let (wiki, orders) = (scene.exchange("/wiki"), ORDERS.to_owned());
+    let (status, answer) =
+        scene.broker.token_request(&scene.agent, &[("resource", &wiki), ("resource", &orders)]).await;
+    assert_eq!((status, text(&answer, "error")), (400, "invalid_target"));
     // A scope of another audience does not go into the token.
     let wiki = scene.exchange("/wiki");
     for (resource, scope) in
