@@ -136,7 +136,7 @@ struct Seen {
 impl Seen {
     fn line(&self) -> String {
         let mut line = format!("{} {:>6}  {:13}", rfc3339(self.at), self.seq, self.kind);
-        let who = self.agent_name.as_deref().or(self.admin.as_deref());
+        let who = self.admin.as_deref().or(self.agent_name.as_deref());
         let what = [
             who,
             self.decision.as_deref(),
