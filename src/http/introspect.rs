@@ -29,11 +29,7 @@ pub(super) async fn introspect(
         }
         _ => {
             let presented = client_authentication(&headers, &form).map_err(refuse)?;
-            let agent = state.issuer.authenticate(&presented, state.world.now());
-            let agent = agent.map_err(|reason| {
-                tracing::debug!(reason, "introspection refused");
-                refuse(TokenError::InvalidClient)
-            })?;
+            let agent = state.issuer.client(&presented, Some("introspect"), &id.0).await.map_err(refuse)?;
             state.issuer.may_introspect(&agent)
         }
     };
