@@ -21,7 +21,7 @@ use crate::world::{Millis, World};
 pub use authenticate::{Authenticated, Presented};
 pub use keys::{KeyKeeper, first_keys, open_keys};
 pub use mint::IssuedToken;
-pub use withdraw::{Actor, MAX_TOKEN_MILLIS};
+pub use withdraw::{Actor, MAX_OWN_REVOCATIONS, MAX_TOKEN_MILLIS};
 
 /// Sessions of one agent that are kept, at most: each is held in memory until it ends, and a token request without
 /// `session_id` makes one. Requests under way at the same moment may go a little beyond.
@@ -132,6 +132,7 @@ pub struct Issuer {
     secret_key: SecretBytes,
     verifier: Arc<TokenVerifier>,
     failures: Mutex<HashMap<String, Failures>>,
+    own_revocations: Mutex<HashMap<Arc<str>, Vec<Millis>>>,
 }
 
 /// What was recorded of one sort of failure within a minute.
@@ -162,6 +163,7 @@ impl Issuer {
             secret_key,
             verifier,
             failures: Mutex::default(),
+            own_revocations: Mutex::default(),
         }
     }
 
