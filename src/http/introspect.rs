@@ -17,7 +17,7 @@ pub(super) async fn introspect(
     request: Request,
 ) -> Result<Response, OAuthError> {
     let refuse = |error| OAuthError::new(error, &id.0);
-    let (headers, form) = Form::read(request).await.map_err(refuse)?;
+    let (headers, form) = Form::read(request, state.config.listen.header_timeout).await.map_err(refuse)?;
     // §2.1: the endpoint must not be a place to try stolen tokens out.
     let allowed = match bearer(&headers) {
         Some(token) if form.get("client_secret").is_none() => {
