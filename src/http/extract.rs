@@ -1,6 +1,7 @@
 //! Reading requests: strictly, once, here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{MatchedPath, Request, State as AxumState};
@@ -120,8 +121,9 @@ pub(super) struct Form {
 
 impl Form {
     /// Reads `application/x-www-form-urlencoded` (RFC 6749 §3.2): an empty value counts as left out; a repeated
-    /// parameter is an error, except `resource` (RFC 8707 §2).
-    pub(super) async fn read(request: Request) -> Result<(HeaderMap, Self), TokenError> {
+    /// parameter is an error, except `resource` (RFC 8707 §2). The whole body must be there within `patience`: nobody
+    /// holds a connection by sending a byte now and then.
+    pub(super) async fn read(request: Request, patience: Duration) -> Result<(HeaderMap, Self), TokenError> {
         let (parts, body) = request.into_parts();
         let content_type =
             parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -134,7 +136,8 @@ impl Form {
             return Err(invalid("send the parameters in the body, not in the URL"));
         }
         let too_large = |_| invalid("the request body could not be read, or is larger than 64 KiB");
-        let body = Limited::new(body, MAX_FORM).collect().await.map_err(too_large)?.to_bytes();
+        let body = tokio::time::timeout(patience, Limited::new(body, MAX_FORM).collect()).await;
+        let body = body.map_err(|_| invalid("the request body did not come in time"))?.map_err(too_large)?.to_bytes();
         Ok((parts.headers, Self { pairs: parse_form(&body)? }))
     }
 

@@ -17,7 +17,7 @@ pub(super) async fn introspect(
     request: Request,
 ) -> Result<Response, OAuthError> {
     let refuse = |error| OAuthError::new(error, &id.0);
-    let (headers, form) = Form::read(request).await.map_err(refuse)?;
+    let (headers, form) = Form::read(request, state.config.listen.header_timeout).await.map_err(refuse)?;
     // §2.1: the endpoint must not be a place to try stolen tokens out.
     let allowed = match bearer(&headers) {
         Some(token) if form.get("client_secret").is_none() => {
@@ -29,11 +29,7 @@ pub(super) async fn introspect(
         }
         _ => {
             let presented = client_authentication(&headers, &form).map_err(refuse)?;
-            let agent = state.issuer.authenticate(&presented, state.world.now());
-            let agent = agent.map_err(|reason| {
-                tracing::debug!(reason, "introspection refused");
-                refuse(TokenError::InvalidClient)
-            })?;
+            let agent = state.issuer.client(&presented, Some("introspect"), &id.0).await.map_err(refuse)?;
             state.issuer.may_introspect(&agent)
         }
     };

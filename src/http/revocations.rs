@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -15,15 +15,24 @@ use hallpass_verify::{REVOCATIONS_TYP, RevocationClaims};
 use http::StatusCode;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::http::State;
 use crate::http::discovery::is_current;
 use crate::http::extract::RequestId;
 use crate::http::reply::Problem;
+use crate::world::monotonic;
 
 /// Nobody waits longer than this.
 const MAX_WAIT: u64 = 60;
+
+/// Event streams and waiting long polls, at most. The list is open to anybody; more than this are not gateways.
+const MAX_SUBSCRIBERS: usize = 1000;
+
+/// Those who wait are told of changes at most once in this time: an agent that revokes in a loop must not have the list
+/// signed, and sent to every gateway, once per revocation.
+const PACE: Duration = Duration::from_millis(200);
 
 /// A list as it was signed.
 #[derive(Debug)]
@@ -33,27 +42,43 @@ struct SignedList {
     version: u64,
     iat: i64,
     kid: String,
+    made: Instant,
 }
 
-/// The last signed list.
-#[derive(Debug, Default)]
-pub struct SignedLists(Mutex<Option<Arc<SignedList>>>);
+/// The last signed list, and those who wait for the next.
+#[derive(Debug)]
+pub struct SignedLists {
+    last: Mutex<Option<Arc<SignedList>>>,
+    /// One signs; the others wait for what it made.
+    making: tokio::sync::Mutex<()>,
+    subscribers: Arc<Semaphore>,
+}
+
+impl Default for SignedLists {
+    fn default() -> Self {
+        Self {
+            last: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+            subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
+        }
+    }
+}
 
 impl SignedLists {
     /// The list of now: signed anew if something was revoked, if it is getting old, or if the key has changed.
     async fn current(&self, state: &State) -> Result<Arc<SignedList>> {
-        let now = state.world.now() / 1000;
-        let sign_every = state.config.revocations.sign_every.as_secs();
-        let version = state.registry.revoked().version();
-        let keys = state.registry.keys();
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(held) = held
-            && held.version == version
-            && held.kid == keys.active_kid()
-            && u64::try_from(now - held.iat).is_ok_and(|age| age < sign_every)
-        {
+        // All that was revoked until now must be on it. A list that was made while this caller waited for its turn is
+        // good enough, also if more was revoked meanwhile: else a thousand who wait would sign a thousand times.
+        let asked = state.registry.revoked().version();
+        if let Some(held) = self.good(state, asked) {
             return Ok(held);
         }
+        let _turn = self.making.lock().await;
+        if let Some(held) = self.good(state, asked) {
+            return Ok(held);
+        }
+        let now = state.world.now() / 1000;
+        let keys = state.registry.keys();
         let (version, revoked) = state.registry.revoked().entries();
         let claims = RevocationClaims {
             iss: state.issuer_url.to_string(),
@@ -66,10 +91,42 @@ impl SignedLists {
         // A long list, or RSA, is too slow for this thread.
         let signed = tokio::task::spawn_blocking(move || keys.sign(REVOCATIONS_TYP, &claims)).await;
         let jwt = signed.map_err(Error::internal)??;
-        let list =
-            Arc::new(SignedList { jwt: jwt.into(), etag: format!("\"{version}-{now}\""), version, iat: now, kid });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(list.clone());
+        let list = Arc::new(SignedList {
+            jwt: jwt.into(),
+            etag: format!("\"{version}-{now}\""),
+            version,
+            iat: now,
+            kid,
+            made: monotonic(),
+        });
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(list.clone());
+        metrics::counter!("hallpass_revocation_lists_signed_total").increment(1);
         Ok(list)
+    }
+
+    /// The held list, if all changes up to `version` are on it, it is young enough, and the key of now signed it.
+    fn good(&self, state: &State, version: u64) -> Option<Arc<SignedList>> {
+        let now = state.world.now() / 1000;
+        let sign_every = state.config.revocations.sign_every.as_secs();
+        let held = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let is_young = u64::try_from(now - held.iat).is_ok_and(|age| age < sign_every);
+        (held.version >= version && held.kid == state.registry.keys().active_kid() && is_young).then_some(held)
+    }
+
+    /// Waits until the last list is [`PACE`] old: the first change after a quiet time is told at once.
+    async fn pace(&self) {
+        let made = self.last.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|list| list.made);
+        if let Some(rest) = made.and_then(|made| PACE.checked_sub(made.elapsed())) {
+            tokio::time::sleep(rest).await;
+        }
+    }
+
+    /// A place among those who wait.
+    fn subscribe(&self) -> Result<OwnedSemaphorePermit> {
+        self.subscribers.clone().try_acquire_owned().map_err(|_| {
+            let text = "too many wait for revocations already; fetch the list without waiting, or try again later";
+            Error::unavailable("too_many_subscribers", text)
+        })
     }
 }
 
@@ -92,14 +149,17 @@ pub(super) async fn revocations(
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("text/event-stream"))
     {
-        return Ok(events(state));
+        let place = state.revocation_list.subscribe().map_err(problem)?;
+        return Ok(events(state, place));
     }
     let mut changes = state.registry.revoked().subscribe();
     let mut list = state.revocation_list.current(&state).await.map_err(problem)?;
     if wait > 0 && is_current(&headers, &list.etag) {
+        let _place = state.revocation_list.subscribe().map_err(problem)?;
         let patience = Duration::from_secs(wait).min(refresh(&state));
         // Changed or not: afterwards the list of that moment is given.
         _ = tokio::time::timeout(patience, changes.changed()).await;
+        state.revocation_list.pace().await;
         list = state.revocation_list.current(&state).await.map_err(problem)?;
     }
     let mut response = if is_current(&headers, &list.etag) {
@@ -120,26 +180,28 @@ fn refresh(state: &State) -> Duration {
 }
 
 /// The list, pushed: at once, on every change, and often enough never to grow old.
-fn events(state: State) -> Response {
+fn events(state: State, place: OwnedSemaphorePermit) -> Response {
     let changes = state.registry.revoked().subscribe();
-    let stream = futures_util::stream::unfold((state, changes, true), |(state, mut changes, first)| async move {
-        if !first {
-            _ = tokio::time::timeout(refresh(&state), changes.changed()).await;
-        }
-        changes.mark_unchanged();
-        let piece = match state.revocation_list.current(&state).await {
-            Ok(list) => format!(
-                "event: revocations\nid: {}\ndata: {}\n\n",
-                list.etag.trim_matches('"'),
-                String::from_utf8_lossy(&list.jwt)
-            ),
-            Err(error) => {
-                tracing::error!(%error, "the revocation list cannot be signed");
-                return None;
+    let stream =
+        futures_util::stream::unfold((state, changes, place, true), |(state, mut changes, place, first)| async move {
+            if !first {
+                _ = tokio::time::timeout(refresh(&state), changes.changed()).await;
+                state.revocation_list.pace().await;
             }
-        };
-        Some((Ok::<_, Infallible>(Bytes::from(piece)), (state, changes, false)))
-    });
+            changes.mark_unchanged();
+            let piece = match state.revocation_list.current(&state).await {
+                Ok(list) => format!(
+                    "event: revocations\nid: {}\ndata: {}\n\n",
+                    list.etag.trim_matches('"'),
+                    String::from_utf8_lossy(&list.jwt)
+                ),
+                Err(error) => {
+                    tracing::error!(%error, "the revocation list cannot be signed");
+                    return None;
+                }
+            };
+            Some((Ok::<_, Infallible>(Bytes::from(piece)), (state, changes, place, false)))
+        });
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
     (headers, Body::from_stream(stream)).into_response()
 }

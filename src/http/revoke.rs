@@ -19,12 +19,9 @@ pub(super) async fn revoke(
 }
 
 async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
-    let (headers, form) = Form::read(request).await?;
+    let (headers, form) = Form::read(request, state.config.listen.header_timeout).await?;
     let presented = client_authentication(&headers, &form)?;
-    let agent = state.issuer.authenticate(&presented, state.world.now()).map_err(|reason| {
-        tracing::debug!(reason, "revocation refused");
-        TokenError::InvalidClient
-    })?;
+    let agent = state.issuer.client(&presented, Some("revoke"), &id.0).await?;
     // §2.1: `token_type_hint` is a hint; there is one place to look.
     let token = form.get("token").ok_or_else(|| TokenError::InvalidRequest("token is missing".into()))?;
     state.issuer.revoke_own(&agent, token, &id.0).await?;

@@ -28,7 +28,7 @@ const MAX_HEADERS: usize = 128;
 const OPS_CONNECTIONS: usize = 64;
 
 /// Streams on one HTTP/2 connection, at most.
-const MAX_STREAMS: u32 = 256;
+const MAX_STREAMS: u32 = 100;
 
 /// The sockets, bound.
 #[derive(Debug)]
@@ -166,6 +166,7 @@ async fn connection(
 /// Whether the client begins with HTTP/2's preface, `PRI * HTTP/2.0` (RFC 9113 §3.4). No HTTP/1.1 method begins so.
 async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0; 3];
+    let mut pause = Duration::from_millis(5);
     loop {
         let seen = stream.peek(&mut first).await?;
         let seen = first.get(..seen).unwrap_or_default();
@@ -175,7 +176,10 @@ async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
         if seen.len() == 3 {
             return Ok(true);
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // What was peeked at stays readable, so readiness tells nothing: ask again, ever more seldom. Whoever sends one
+        // byte `P` and then nothing must not keep us asking.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
     }
 }
 

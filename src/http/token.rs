@@ -19,7 +19,7 @@ pub(super) async fn token(
 }
 
 async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
-    let (headers, form) = Form::read(request).await?;
+    let (headers, form) = Form::read(request, state.config.listen.header_timeout).await?;
     let presented = client_authentication(&headers, &form)?;
     match form.get("grant_type") {
         Some("client_credentials") => {}

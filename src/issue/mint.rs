@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hallpass_verify::{AccessToken, ScopeSet};
 
 use crate::issue::narrow::Grant;
-use crate::issue::{Authenticated, Issuer, TokenError, TokenRequest};
+use crate::issue::{Authenticated, Issuer, MAX_SESSIONS_OF_AN_AGENT, TokenError, TokenRequest};
 use crate::model::{AgentStatus, Change, Event, EventKind, Session, check_label};
 use crate::secret::random_id;
 use crate::world::Millis;
@@ -133,6 +133,11 @@ impl Issuer {
                 return Err(TokenError::InvalidRequest(format!("session_expires_in is 1 to {most} seconds")));
             }
         };
+        if self.registry.sessions_of(&agent.id) >= MAX_SESSIONS_OF_AN_AGENT {
+            return Err(TokenError::InvalidRequest(format!(
+                "this agent has {MAX_SESSIONS_OF_AN_AGENT} sessions already; pass session_id to continue one of them"
+            )));
+        }
         let session = Session {
             id: random_id("se_", self.world.entropy.as_ref()).into(),
             agent_id: agent.id.clone(),

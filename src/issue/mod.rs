@@ -6,7 +6,8 @@ mod mint;
 mod narrow;
 mod withdraw;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hallpass_verify::{Claims, Refusal, ScopeSet, TokenVerifier};
 
@@ -20,7 +21,17 @@ use crate::world::{Millis, World};
 pub use authenticate::{Authenticated, Presented};
 pub use keys::{KeyKeeper, first_keys, open_keys};
 pub use mint::IssuedToken;
-pub use withdraw::{Actor, MAX_TOKEN_MILLIS};
+pub use withdraw::{Actor, MAX_OWN_REVOCATIONS, MAX_TOKEN_MILLIS};
+
+/// Sessions of one agent that are kept, at most: each is held in memory until it ends, and a token request without
+/// `session_id` makes one. Requests under way at the same moment may go a little beyond.
+pub const MAX_SESSIONS_OF_AN_AGENT: usize = 10_000;
+
+/// Failed client authentications that are recorded per minute: of strangers for each reason, and of each agent.
+pub const RECORDED_FAILURES: u32 = 60;
+
+/// Agents whose failures are counted one by one at the same time; those beyond share a count.
+const MAX_WATCHED: usize = 4096;
 
 /// The id of the broker secret under which client secrets are kept.
 pub const CLIENT_SECRET_KEY: &str = "client-secret-hmac";
@@ -120,6 +131,16 @@ pub struct Issuer {
     ledger: Ledger,
     secret_key: SecretBytes,
     verifier: Arc<TokenVerifier>,
+    failures: Mutex<HashMap<String, Failures>>,
+    own_revocations: Mutex<HashMap<Arc<str>, Vec<Millis>>>,
+}
+
+/// What was recorded of one sort of failure within a minute.
+#[derive(Debug)]
+struct Failures {
+    since: Millis,
+    recorded: u32,
+    left_out: u64,
 }
 
 impl Issuer {
@@ -133,7 +154,17 @@ impl Issuer {
         secret_key: SecretBytes,
         verifier: Arc<TokenVerifier>,
     ) -> Self {
-        Self { issuer, settings, world, registry, ledger, secret_key, verifier }
+        Self {
+            issuer,
+            settings,
+            world,
+            registry,
+            ledger,
+            secret_key,
+            verifier,
+            failures: Mutex::default(),
+            own_revocations: Mutex::default(),
+        }
     }
 
     /// `iss`.
@@ -149,13 +180,7 @@ impl Issuer {
         request_id: &Arc<str>,
     ) -> Result<IssuedToken, TokenError> {
         let now = self.world.now();
-        let agent = match self.authenticate(presented, now) {
-            Ok(agent) => agent,
-            Err(reason) => {
-                self.refused(None, presented.client_id(), reason, request_id).await;
-                return Err(TokenError::InvalidClient);
-            }
-        };
+        let agent = self.client(presented, None, request_id).await?;
         let outcome = match self.narrow(&agent, request) {
             Ok(grant) => self.mint(&agent, grant, request, request_id, now).await,
             Err(error) => Err(error),
@@ -163,9 +188,76 @@ impl Issuer {
         if let Err(error) = &outcome
             && !matches!(error, TokenError::Unavailable)
         {
-            self.refused(Some(&agent), None, error.code(), request_id).await;
+            self.refused(&agent, error.code(), request_id).await;
         }
         outcome
+    }
+
+    /// Who asks, at the token endpoint or (`action`) at another one.
+    ///
+    /// Every failure is counted in the metrics, but not every one is recorded: anybody can cause them, and each record
+    /// is a row that is kept for ever and waits in the queue in which agents wait for their tokens. So at most
+    /// [`RECORDED_FAILURES`] a minute are recorded, of strangers (nothing presented, a malformed secret, an unknown
+    /// client) for each reason, of wrong secrets and stopped agents for each agent. The next record says how many were
+    /// left out. What is refused to an agent that proved who it is, is always recorded.
+    pub async fn client(
+        &self,
+        presented: &Presented,
+        action: Option<&'static str>,
+        request_id: &Arc<str>,
+    ) -> Result<Authenticated, TokenError> {
+        let now = self.world.now();
+        let reason = match self.authenticate(presented, now) {
+            Ok(agent) => return Ok(agent),
+            Err(reason) => reason,
+        };
+        let endpoint = action.unwrap_or("token");
+        metrics::counter!("hallpass_client_authentication_failures_total", "reason" => reason, "endpoint" => endpoint)
+            .increment(1);
+        if action.is_none() {
+            metrics::counter!("hallpass_tokens_refused_total", "reason" => reason).increment(1);
+        }
+        let known = presented.client_id().filter(|id| !is_of_strangers(reason) && self.registry.agent(id).is_some());
+        if let Some(left_out) = self.may_record(known.unwrap_or(reason), now) {
+            let mut event = Event::new(EventKind::TokenRefused);
+            event.decision = Some("deny");
+            event.reason = Some(reason.into());
+            event.action = action.map(Arc::from);
+            event.request = Some(request_id.clone());
+            // What somebody claims to be is theirs to choose: kept short and marked as a claim.
+            let claimed = presented.client_id().map(|id| format!("claimed:{}", printable(id)));
+            let more = (left_out > 0).then(|| format!("(+{left_out} more)"));
+            event.object = match (claimed, more) {
+                (Some(claimed), Some(more)) => Some(format!("{claimed} {more}").into()),
+                (claimed, more) => claimed.or(more).map(Arc::from),
+            };
+            self.record_refusal(event, reason).await;
+        }
+        Err(TokenError::InvalidClient)
+    }
+
+    /// Whether this failure is recorded, and how many of its sort were not since the last one that was.
+    fn may_record(&self, sort: &str, now: Millis) -> Option<u64> {
+        const MINUTE: Millis = 60_000;
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sort = sort;
+        if !failures.contains_key(sort) && failures.len() >= MAX_WATCHED {
+            failures.retain(|_, one| now - one.since < MINUTE);
+            if failures.len() >= MAX_WATCHED {
+                sort = "others";
+            }
+        }
+        let fresh = || Failures { since: now, recorded: 0, left_out: 0 };
+        let one = failures.entry(sort.to_owned()).or_insert_with(fresh);
+        if now - one.since >= MINUTE {
+            (one.since, one.recorded) = (now, 0);
+        }
+        if one.recorded >= RECORDED_FAILURES {
+            one.left_out += 1;
+            return None;
+        }
+        one.recorded += 1;
+        Some(std::mem::take(&mut one.left_out))
     }
 
     /// Introspection (RFC 7662): the claims, if the token is good here and now for an audience that this issuer serves.
@@ -224,24 +316,27 @@ impl Issuer {
         self.registry.definitions().scopes_of(agent.agent())
     }
 
-    async fn refused(&self, agent: Option<&Authenticated>, claimed: Option<&str>, reason: &str, request_id: &Arc<str>) {
+    async fn refused(&self, agent: &Authenticated, reason: &str, request_id: &Arc<str>) {
         metrics::counter!("hallpass_tokens_refused_total", "reason" => reason.to_owned()).increment(1);
         let mut event = Event::new(EventKind::TokenRefused);
         event.decision = Some("deny");
         event.reason = Some(reason.into());
         event.request = Some(request_id.clone());
-        match agent {
-            Some(agent) => {
-                event.agent = Some(agent.agent().id.clone());
-                event.agent_name = Some(agent.agent().name.clone());
-            }
-            // What somebody claims to be is theirs to choose: kept short and marked as a claim.
-            None => event.object = claimed.map(|id| format!("claimed:{}", printable(id)).into()),
-        }
+        event.agent = Some(agent.agent().id.clone());
+        event.agent_name = Some(agent.agent().name.clone());
+        self.record_refusal(event, reason).await;
+    }
+
+    async fn record_refusal(&self, event: Event, reason: &str) {
         if let Err(error) = self.ledger.commit(vec![event], Vec::new()).await {
-            tracing::error!(%error, reason, "a refused token request could not be recorded; it is refused all the same");
+            tracing::error!(%error, reason, "a refused request could not be recorded; it is refused all the same");
         }
     }
+}
+
+/// Reasons that say nothing of an agent that there is: anybody can cause them without knowing anything.
+fn is_of_strangers(reason: &str) -> bool {
+    matches!(reason, "no_client_authentication" | "client_secret_malformed" | "unknown_client")
 }
 
 /// At most 64 printable ASCII characters of what a stranger sent.

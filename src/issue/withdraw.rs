@@ -1,6 +1,6 @@
 //! Taking back: tokens, sessions, agents. Effective in this node when the call returns (P3).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::audit::LedgerError;
 use crate::issue::{Authenticated, Issuer, TokenError};
@@ -12,6 +12,13 @@ pub const MAX_TOKEN_MILLIS: Millis = 15 * 60 * 1000;
 
 /// Clocks of gateways may be behind ours.
 const MARGIN: Millis = 60 * 1000;
+
+/// Tokens that one agent has taken back itself and that still stand on the list, at most. The list goes to every
+/// gateway, and gateways refuse one that is too long: an agent that issues and revokes in a loop would take them all
+/// down. Beyond this, all that the agent was issued before now is taken back in one line.
+///
+/// Counted in memory: a restart begins anew, which adds as many lines for the quarter of an hour that they last.
+pub const MAX_OWN_REVOCATIONS: usize = 1000;
 
 /// Who takes back, for the record.
 #[derive(Debug, Clone)]
@@ -25,7 +32,8 @@ pub struct Actor {
 }
 
 impl Issuer {
-    /// RFC 7009: an agent takes back a token of its own.
+    /// RFC 7009: an agent takes back a token of its own; beyond [`MAX_OWN_REVOCATIONS`] all its tokens. It stays active
+    /// and may ask for new ones at once.
     ///
     /// # Errors
     /// [`TokenError::UnauthorizedClient`] for somebody else's token (§2.1). An unknown or dead token is no error (§2.2).
@@ -40,7 +48,46 @@ impl Issuer {
         }
         let actor = Actor { admin: None, request: request.clone(), reason: "revoked by its agent".into() };
         let exp = claims.exp.saturating_mul(1000);
-        Ok(self.revoke_token(&claims.jti, exp, Some(agent.agent()), &actor).await?)
+        if self.has_line_left(&agent.agent().id, keep_of_token(exp, self.world.now())) {
+            return Ok(self.revoke_token(&claims.jti, exp, Some(agent.agent()), &actor).await?);
+        }
+        self.revoke_all_own(agent.agent(), claims.iat, &actor).await
+    }
+
+    /// Takes one of the agent's lines on the list, until `keep`.
+    fn has_line_left(&self, agent_id: &Arc<str>, keep: Millis) -> bool {
+        let mut all = self.own_revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = all.entry(agent_id.clone()).or_default();
+        if lines.len() >= MAX_OWN_REVOCATIONS {
+            let now = self.world.now();
+            lines.retain(|keep| *keep >= now);
+        }
+        let has = lines.len() < MAX_OWN_REVOCATIONS;
+        if has {
+            lines.push(keep);
+        }
+        has
+    }
+
+    /// Takes back all that the agent was issued before now, among it a token of `iat`. The agent stays as it is.
+    async fn revoke_all_own(&self, agent: &Arc<Agent>, iat: i64, actor: &Actor) -> Result<(), TokenError> {
+        let now = self.world.now();
+        let last = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
+        if iat < last {
+            return Ok(());
+        }
+        // Dated after a cut of this very second. Cutting beyond it would move the agent's time ahead of everybody's,
+        // second by second: it tries again in a moment (§2.2.1).
+        if iat > now / 1000 {
+            return Err(TokenError::Unavailable);
+        }
+        let cut = last.max(now / 1000 + 1);
+        let keep = now + MAX_TOKEN_MILLIS + MARGIN;
+        let revocation = self.revocation(RevocationKind::Agent, agent.id.clone(), cut, keep, actor);
+        let mut event = self.event(actor, "all_tokens", &agent.name);
+        event.agent = Some(agent.id.clone());
+        event.agent_name = Some(agent.name.clone());
+        Ok(self.ledger.commit(vec![event], vec![Change::PutRevocation(revocation)]).await?)
     }
 
     /// Takes back one token. `exp` is its end, or the latest that it could be, unix milliseconds.
@@ -51,7 +98,7 @@ impl Issuer {
         agent: Option<&Arc<Agent>>,
         actor: &Actor,
     ) -> Result<(), LedgerError> {
-        let keep = exp.min(self.world.now() + MAX_TOKEN_MILLIS) + MARGIN;
+        let keep = keep_of_token(exp, self.world.now());
         let revocation = self.revocation(RevocationKind::Token, jti.into(), 0, keep, actor);
         let mut event = self.event(actor, "token", jti);
         event.token = Some(jti.into());
@@ -118,4 +165,9 @@ impl Issuer {
         event.request = Some(actor.request.clone());
         event
     }
+}
+
+/// Until when the revocation of a token that ends at `exp` must be remembered.
+fn keep_of_token(exp: Millis, now: Millis) -> Millis {
+    exp.min(now + MAX_TOKEN_MILLIS) + MARGIN
 }

@@ -25,6 +25,8 @@ pub struct Registry {
     agent_names: DashMap<Arc<str>, Arc<str>>,
     credentials: DashMap<Arc<str>, Arc<Credential>>,
     sessions: DashMap<Arc<str>, Arc<Session>>,
+    /// How many of `sessions` are whose, so that no token request has to count them.
+    sessions_of: DashMap<Arc<str>, usize>,
     definitions: ArcSwap<Definitions>,
     keys: ArcSwap<Keys>,
     revoked: Revoked,
@@ -39,6 +41,7 @@ impl Registry {
             agent_names: DashMap::new(),
             credentials: DashMap::new(),
             sessions: DashMap::new(),
+            sessions_of: DashMap::new(),
             definitions: ArcSwap::from_pointee(definitions),
             keys: ArcSwap::from_pointee(keys),
             revoked: Revoked::new(everything.revocations),
@@ -50,7 +53,7 @@ impl Registry {
             registry.credentials.insert(credential.name.clone(), Arc::new(credential));
         }
         for session in everything.sessions {
-            registry.sessions.insert(session.id.clone(), Arc::new(session));
+            registry.put_session(Arc::new(session));
         }
         Ok(registry)
     }
@@ -101,6 +104,12 @@ impl Registry {
     /// How many sessions have not ended.
     pub fn session_count(&self, now: Millis) -> usize {
         self.sessions.iter().filter(|entry| entry.expires_at > now).count()
+    }
+
+    /// How many sessions of this agent are kept: those that were taken back, or have just ended, count until they are
+    /// pruned.
+    pub fn sessions_of(&self, agent_id: &str) -> usize {
+        self.sessions_of.get(agent_id).map_or(0, |count| *count)
     }
 
     /// How many agents there are.
@@ -182,7 +191,7 @@ impl Registry {
                     });
                 }
             }
-            Change::PutSession(session) => _ = self.sessions.insert(session.id.clone(), session.clone()),
+            Change::PutSession(session) => self.put_session(session.clone()),
             Change::EndSession { id, at } => {
                 if let Some(mut entry) = self.sessions.get_mut(id) {
                     let ended = Session { revoked_at: Some(*at), ..Session::clone(entry.value()) };
@@ -191,7 +200,14 @@ impl Registry {
             }
             Change::PutRevocation(revocation) => self.revoked.insert(revocation.clone()),
             Change::Prune { before } => {
-                self.sessions.retain(|_, session| session.expires_at >= *before);
+                self.sessions.retain(|_, session| {
+                    let stays = session.expires_at >= *before;
+                    if !stays && let Some(mut count) = self.sessions_of.get_mut(&session.agent_id) {
+                        *count = count.saturating_sub(1);
+                    }
+                    stays
+                });
+                self.sessions_of.retain(|_, count| *count > 0);
                 self.revoked.prune(*before);
             }
             Change::PutKey(_) | Change::PutBrokerSecret { .. } => {}
@@ -201,6 +217,13 @@ impl Registry {
     fn put_agent(&self, agent: Arc<Agent>) {
         self.agent_names.insert(agent.name.clone(), agent.id.clone());
         self.agents.insert(agent.id.clone(), agent);
+    }
+
+    fn put_session(&self, session: Arc<Session>) {
+        let agent_id = session.agent_id.clone();
+        if self.sessions.insert(session.id.clone(), session).is_none() {
+            *self.sessions_of.entry(agent_id).or_insert(0) += 1;
+        }
     }
 
     fn edit_credential(&self, id: &str, edit: impl FnOnce(&mut Credential)) {

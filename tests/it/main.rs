@@ -10,6 +10,7 @@ mod denials;
 mod exchange;
 mod floors;
 mod forge;
+mod limits;
 mod quickstart;
 mod readme;
 mod smoke;

@@ -96,10 +96,12 @@ pub(super) struct Input<T>(pub(super) T);
 impl<T: DeserializeOwned> FromRequest<State> for Input<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request<Body>, _: &State) -> Result<Self, Problem> {
+    async fn from_request(request: Request<Body>, state: &State) -> Result<Self, Problem> {
         let id = request.extensions().get::<RequestId>().map_or_else(|| Arc::from("?"), |id| id.0.clone());
         let refuse = |text: String| Problem::new(Error::invalid("bad_body", text), &id);
-        let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
+        let body = Limited::new(request.into_body(), MAX_BODY).collect();
+        let body = tokio::time::timeout(state.config.listen.header_timeout, body).await;
+        let body = body.map_err(|_| refuse("the body did not come in time".into()))?;
         let body =
             body.map_err(|_| refuse(format!("the body could not be read, or is larger than {MAX_BODY} bytes")))?;
         let bytes = match body.to_bytes() {

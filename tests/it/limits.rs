@@ -1,0 +1,159 @@
+//! What one agent, or a stranger, may use up: never so much that others go without.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hallpass::app::Surroundings;
+use hallpass::model::{Change, Session};
+use hallpass_verify::RevocationEntry;
+use http::header::ACCEPT;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::forge;
+use crate::support::{Engine, TestBroker, TestClock};
+
+/// As in `issue`.
+const MAX_OWN_REVOCATIONS: usize = 1000;
+const MAX_SESSIONS: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_revokes_in_a_loop_gets_one_cut_instead_of_a_line_for_each_token() {
+    let broker = Arc::new(TestBroker::start().await);
+    let (agent, live) = broker.with_crm("http://127.0.0.1:9", "a-secret-of-the-crm").await;
+    let claims = forge::claims(&broker, &agent.client_id, "crm:contacts.read");
+    let mut tasks = tokio::task::JoinSet::new();
+    for lane in 0..10 {
+        let (broker, agent, claims) = (broker.clone(), agent.clone(), claims.clone());
+        tasks.spawn(async move {
+            for one in 0..=MAX_OWN_REVOCATIONS / 10 {
+                let claims = forge::with(claims.clone(), "jti", format!("tk_{lane}_{one}"));
+                let token = forge::by_broker(&broker, "at+jwt", &claims);
+                let request = broker.http.post(broker.url("/oauth2/revoke"));
+                let request = request.basic_auth(&agent.client_id, Some(&agent.client_secret));
+                assert_eq!(request.form(&[("token", token)]).send().await.unwrap().status(), 200);
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let (_, entries) = broker.running.state.registry.revoked().entries();
+    let tokens = entries.iter().filter(|entry| matches!(entry, RevocationEntry::Token { .. })).count();
+    assert_eq!(tokens, MAX_OWN_REVOCATIONS);
+    assert_eq!(entries.len(), MAX_OWN_REVOCATIONS + 1, "and one cut");
+    // A token that was not even named is cut off, and the agent goes on with a new one.
+    assert!(broker.running.state.issuer.introspect(&live).is_err());
+    let new = broker.token(&agent).await;
+    assert!(
+        broker.running.state.registry.revoked().find(&broker.running.state.issuer.identify(&new).unwrap()).is_none()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_cannot_fill_the_audit_log() {
+    let clock = TestClock::new();
+    let surroundings = Surroundings { world: Some(clock.world()), ..Surroundings::default() };
+    let broker = TestBroker::start_with(Engine::Sqlite, surroundings, &[]).await.unwrap();
+    let (agent, _) = broker.with_crm("http://127.0.0.1:9", "a-secret-of-the-crm").await;
+    let fail = async |path: &str, id: &str| {
+        let form = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", "nonsense")];
+        let answer = broker.http.post(broker.url(path)).form(&form).send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+    };
+    for _ in 0..40 {
+        for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
+            fail(path, &agent.client_id).await;
+        }
+    }
+    let refused = async || {
+        let all = broker.records().await;
+        all.into_iter().filter(|one| one["reason"] == "client_secret_malformed").collect::<Vec<Value>>()
+    };
+    // 60 a minute; a slow machine may have needed more than one.
+    let before = refused().await;
+    assert!((60..120).contains(&before.len()), "{}", before.len());
+    assert!(before.iter().any(|one| one["action"] == "introspect"));
+    assert!(before.iter().any(|one| one["action"] == "revoke"));
+    clock.add_seconds(61);
+    fail("/oauth2/token", "hp_stranger").await;
+    let after = refused().await;
+    let object = after.last().unwrap()["object"].as_str().unwrap();
+    assert!(object.starts_with("claimed:hp_stranger (+") && object.ends_with(" more)"), "{object}");
+    // What is refused to an agent that proved who it is, is recorded each time.
+    for _ in 0..70 {
+        assert_eq!(broker.token_request(&agent, &[("scope", "crm:nothing")]).await.0, 400);
+    }
+    let all = broker.records().await;
+    assert_eq!(all.iter().filter(|one| one["reason"] == "invalid_scope").count(), 70);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_has_so_many_sessions_and_no_more_until_they_are_pruned() {
+    let broker = TestBroker::start().await;
+    let (agent, _) = broker.with_crm("http://127.0.0.1:9", "a-secret-of-the-crm").await;
+    let state = &broker.running.state;
+    let now = state.world.now();
+    let id: Arc<str> = agent.client_id.as_str().into();
+    let session = |number: usize| {
+        Change::PutSession(Arc::new(Session {
+            id: format!("se_{number}").into(),
+            agent_id: id.clone(),
+            created_at: now,
+            expires_at: now + 600_000,
+            task: None,
+            purpose: None,
+            revoked_at: None,
+        }))
+    };
+    // `with_crm` made one already.
+    state.ledger.commit(Vec::new(), (1..MAX_SESSIONS).map(session).collect()).await.unwrap();
+    assert_eq!(state.registry.sessions_of(&id), MAX_SESSIONS);
+    let (status, answer) = broker.token_request(&agent, &[]).await;
+    assert_eq!((status, &answer["error"]), (400, &Value::from("invalid_request")));
+    assert!(answer["error_description"].as_str().unwrap().contains("session_id"), "{answer}");
+    assert_eq!(broker.token_request(&agent, &[("session_id", "se_1")]).await.0, 200);
+    let other = broker.register("other", &["support"]).await;
+    broker.token(&other).await;
+    state.ledger.commit(Vec::new(), vec![Change::Prune { before: now + 700_000 }]).await.unwrap();
+    assert!(state.registry.sessions_of(&id) <= 1);
+    broker.token(&agent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_never_ends_is_refused_in_time() {
+    let settings = [("HALLPASS_LISTEN__HEADER_TIMEOUT_SECONDS", "1")];
+    let broker = TestBroker::start_with(Engine::Sqlite, Surroundings::default(), &settings).await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(broker.running.public).await.unwrap();
+    let head = "POST /oauth2/token HTTP/1.1\r\nHost: hallpass\r\nContent-Length: 100\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\n\r\ngrant_type=";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_beyond_the_limit_are_sent_away_and_the_list_stays_open() {
+    let broker = TestBroker::start().await;
+    let mut streams = Vec::new();
+    let mut full = None;
+    // One connection carries at most 100 streams.
+    'all: for _ in 0..12 {
+        let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+        for _ in 0..90 {
+            let answer =
+                client.get(broker.url("/revocations")).header(ACCEPT, "text/event-stream").send().await.unwrap();
+            if answer.status() != 200 {
+                full = Some(answer);
+                break 'all;
+            }
+            streams.push(answer);
+        }
+    }
+    let full = full.expect("a subscriber was sent away");
+    assert_eq!((streams.len(), full.status().as_u16()), (1000, 503));
+    assert_eq!(full.json::<Value>().await.unwrap()["code"], "too_many_subscribers");
+    assert_eq!(broker.http.get(broker.url("/revocations")).send().await.unwrap().status(), 200);
+}
