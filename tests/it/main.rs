@@ -9,6 +9,7 @@ mod denials;
 mod exchange;
 mod floors;
 mod forge;
+mod ledger;
 mod quickstart;
 mod readme;
 mod smoke;
