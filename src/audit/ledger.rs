@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audit::{CHECKPOINT_TYP, Checkpoint, chain, head_mac};
+use crate::audit::in_doubt::{Attempt, InDoubt};
+use crate::audit::{CHECKPOINT_TYP, Checkpoint, chain, head_is_authentic, head_mac};
 use crate::model::{AuditRow, Change, Event, Head};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
@@ -18,6 +19,12 @@ use crate::world::{Millis, World};
 
 /// How often a broken database is tried again while outcomes wait.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How long the database may take to say where the chain ends.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often in a row another writer may be ahead of us before we give up for now.
+const MAX_OVERTAKEN: usize = 3;
 
 /// Outcomes kept in memory while the database is away. Calls need an intent, so no more calls end than had begun.
 const MAX_PENDING: usize = 100_000;
@@ -76,6 +83,16 @@ struct Entry {
     changes: Vec<Change>,
     /// Nobody waits for an outcome: it is written as soon as that can be done.
     reply: Option<Reply>,
+    /// In the order in which the writer took them, from 1.
+    number: u64,
+}
+
+/// Why the database refused a batch.
+enum Refusal {
+    /// The chain had moved on: on its new end, the batch may fit.
+    Overtaken,
+    /// A row of it contradicts what is there.
+    Row,
 }
 
 enum Message {
@@ -118,8 +135,10 @@ impl Ledger {
             mac_key,
             healthy: healthy.clone(),
             head: Some(head),
-            in_doubt: None,
+            last: head,
+            in_doubt: InDoubt::default(),
             pending: VecDeque::new(),
+            taken: 0,
             last_checkpoint,
         };
         tokio::spawn(writer.run(waiting));
@@ -134,7 +153,7 @@ impl Ledger {
     /// Commits changes and the events that tell of them. When it returns, both are durable and the registry shows them.
     pub async fn commit(&self, events: Vec<Event>, changes: Vec<Change>) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        let entry = Entry { events, changes, reply: Some(reply) };
+        let entry = Entry { events, changes, reply: Some(reply), number: 0 };
         self.entries.try_send(Message::Entry(entry)).map_err(|_| LedgerError::Busy)?;
         answer.await.map_err(|_| LedgerError::Unavailable("the writer has stopped".into()))?
     }
@@ -147,7 +166,7 @@ impl Ledger {
 
     /// Records how it ended. Nobody waits; while the database is away it is kept and tried again.
     pub fn outcome(&self, event: Event) {
-        let message = Message::Entry(Entry { events: vec![event], changes: Vec::new(), reply: None });
+        let message = Message::Entry(Entry { events: vec![event], changes: Vec::new(), reply: None, number: 0 });
         match self.entries.try_send(message) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Closed(_)) => {
@@ -188,48 +207,44 @@ struct Writer {
     world: World,
     mac_key: SecretBytes,
     healthy: Arc<AtomicBool>,
-    /// `None` after a failure: whether the commit went through is then asked of the database.
+    /// `None` after a failure: where the chain ends is then asked of the database.
     head: Option<Head>,
-    /// What a failed commit would have made of the chain, and its changes: it may have gone through all the same.
-    in_doubt: Option<(Head, Vec<Change>)>,
+    /// The end that was last known for certain. Commits in doubt were to begin behind it.
+    last: Head,
+    in_doubt: InDoubt,
+    /// What is still to be written, in order. Between two rounds only outcomes wait here.
     pending: VecDeque<Entry>,
+    /// How many entries were ever taken from the queue.
+    taken: u64,
     last_checkpoint: (i64, Millis),
 }
 
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::Receiver<Message>) {
         loop {
-            let first = if self.pending.is_empty() {
-                let idle = Duration::from_millis(u64::try_from(self.settings.checkpoint_after_ms).unwrap_or(60_000));
-                match tokio::time::timeout(idle, waiting.recv()).await {
-                    Ok(Some(message)) => Some(message),
-                    Ok(None) => return,
-                    Err(_) => None,
-                }
+            let wait = if self.pending.is_empty() {
+                Duration::from_millis(u64::try_from(self.settings.checkpoint_after_ms).unwrap_or(60_000))
             } else {
-                match tokio::time::timeout(RETRY, waiting.recv()).await {
-                    Ok(Some(message)) => Some(message),
-                    Ok(None) => return,
-                    Err(_) => None,
-                }
+                RETRY
             };
-            // Before anything is written again: did the commit that was given up go through after all?
-            if let Err(error) = self.known_head().await {
-                tracing::debug!(%error, "the end of the chain cannot be read yet");
-            }
-            let mut batch: Vec<Entry> = self.pending.drain(..).collect();
+            let mut next = match tokio::time::timeout(wait, waiting.recv()).await {
+                Ok(Some(message)) => Some(message),
+                Ok(None) => return,
+                Err(_) => None,
+            };
             let mut special = None;
-            let mut next = first;
+            let mut took = 0;
             while let Some(message) = next.take() {
                 match message {
-                    Message::Entry(entry) => batch.push(entry),
+                    Message::Entry(entry) => self.take(entry),
                     other => special = Some(other),
                 }
-                if batch.len() < self.settings.max_batch && special.is_none() {
+                took += 1;
+                if took < self.settings.max_batch && special.is_none() {
                     next = waiting.try_recv().ok();
                 }
             }
-            self.write(batch).await;
+            self.write_pending().await;
             match special {
                 Some(Message::Checkpoint(reply)) => {
                     let outcome = self.checkpoint().await;
@@ -249,22 +264,22 @@ impl Writer {
         }
     }
 
-    /// Writes what is still in the queue; for one that will be refused, three tries are enough.
+    fn take(&mut self, mut entry: Entry) {
+        self.taken += 1;
+        entry.number = self.taken;
+        self.pending.push_back(entry);
+    }
+
+    /// Writes what is still in the queue; for a database that does not take it, four tries are enough.
     async fn flush(&mut self, waiting: &mut mpsc::Receiver<Message>) {
         waiting.close();
-        let mut rest: Vec<Entry> = self.pending.drain(..).collect();
         while let Ok(message) = waiting.try_recv() {
             if let Message::Entry(entry) = message {
-                rest.push(entry);
+                self.take(entry);
             }
         }
-        self.write(rest).await;
-        for _ in 0..3 {
-            if self.pending.is_empty() {
-                break;
-            }
-            let again: Vec<Entry> = self.pending.drain(..).collect();
-            self.write(again).await;
+        for _ in 0..4 {
+            self.write_pending().await;
         }
         if !self.pending.is_empty() {
             tracing::error!(
@@ -277,51 +292,71 @@ impl Writer {
         }
     }
 
-    /// Writes a batch and answers everybody in it.
-    async fn write(&mut self, batch: Vec<Entry>) {
-        if batch.is_empty() {
-            return;
-        }
-        match self.try_commit(&batch).await {
-            Ok(()) => Self::answer(batch, &Ok(())),
-            // One bad row must not take the others down: each for itself.
-            Err(StoreError::Constraint(error)) if batch.len() == 1 => {
-                tracing::error!(%error, "the database refused a change");
-                Self::answer(batch, &Err(LedgerError::Refused("it contradicts what is there".into())));
+    /// Writes what waits, in batches, and answers everybody in it. Where the chain ends is known before a batch is
+    /// taken, so that what a commit in doubt has written after all is not written again.
+    async fn write_pending(&mut self) {
+        // One bad row must not take the others down: so many of the next are written each for itself.
+        let mut alone = 0_usize;
+        let mut overtaken = 0;
+        while !self.pending.is_empty() {
+            let head = match self.known_head().await {
+                Ok(head) => head,
+                Err(error) => return self.give_up(&error),
+            };
+            let count = if alone > 0 { 1 } else { self.settings.max_batch.max(1) }.min(self.pending.len());
+            if count == 0 {
+                return;
             }
-            Err(StoreError::Constraint(_)) => {
-                for entry in batch {
-                    Box::pin(self.write(vec![entry])).await;
+            match self.try_commit(head, count).await {
+                Ok(()) => {
+                    alone = alone.saturating_sub(1);
+                    overtaken = 0;
+                    for entry in self.pending.drain(..count) {
+                        entry.answer(Ok(()));
+                    }
                 }
-            }
-            Err(error) => {
-                self.healthy.store(false, Ordering::Relaxed);
-                metrics::counter!("hallpass_audit_write_failures_total").increment(1);
-                tracing::error!(%error, waiting = batch.len(), "the audit log cannot be written; refusing");
-                let (wait, keep): (Vec<_>, Vec<_>) = batch.into_iter().partition(|entry| entry.reply.is_some());
-                Self::answer(wait, &Err(LedgerError::Unavailable("the database is not available".into())));
-                self.pending.extend(keep);
-                while self.pending.len() > MAX_PENDING {
-                    self.pending.pop_front();
-                    tracing::error!("an outcome is lost: too many wait for the database");
-                }
+                Err(StoreError::Constraint(error)) => match self.why_refused(head).await {
+                    Ok(Refusal::Overtaken) if overtaken < MAX_OVERTAKEN => overtaken += 1,
+                    Ok(Refusal::Overtaken) => return self.give_up(&StoreError::Constraint(error)),
+                    Ok(Refusal::Row) if count == 1 => {
+                        alone = alone.saturating_sub(1);
+                        if let Some(entry) = self.pending.pop_front() {
+                            let lost = entry.reply.is_none();
+                            tracing::error!(%error, outcome_lost = lost, "the database refused a change");
+                            entry.answer(Err(LedgerError::Refused("it contradicts what is there".into())));
+                        }
+                    }
+                    Ok(Refusal::Row) => alone = count,
+                    Err(error) => return self.give_up(&error),
+                },
+                Err(error) => return self.give_up(&error),
             }
         }
     }
 
-    fn answer(batch: Vec<Entry>, outcome: &Result<(), LedgerError>) {
-        for reply in batch.into_iter().filter_map(|entry| entry.reply) {
-            // A caller that went away needs no answer; what it asked for stands in the log.
-            _ = reply.send(outcome.clone());
+    /// For now nothing can be written: who waits is told so, and outcomes wait on.
+    fn give_up(&mut self, error: &StoreError) {
+        self.healthy.store(false, Ordering::Relaxed);
+        metrics::counter!("hallpass_audit_write_failures_total").increment(1);
+        tracing::error!(%error, waiting = self.pending.len(), "the audit log cannot be written; refusing");
+        let (wait, keep): (VecDeque<_>, VecDeque<_>) = self.pending.drain(..).partition(|entry| entry.reply.is_some());
+        for entry in wait {
+            entry.answer(Err(LedgerError::Unavailable("the database is not available".into())));
+        }
+        self.pending = keep;
+        while self.pending.len() > MAX_PENDING {
+            self.pending.pop_front();
+            tracing::error!("an outcome is lost: too many wait for the database");
         }
     }
 
-    async fn try_commit(&mut self, batch: &[Entry]) -> Result<(), StoreError> {
-        let mut head = self.known_head().await?;
+    /// Commits the first `count` of what waits, behind `head`.
+    async fn try_commit(&mut self, mut head: Head, count: usize) -> Result<(), StoreError> {
         let now = self.world.now();
-        let mut rows: Vec<AuditRow> = Vec::with_capacity(batch.len());
+        let mut rows: Vec<AuditRow> = Vec::with_capacity(count);
         let mut changes = Vec::new();
-        for entry in batch {
+        let mut outcomes_to = 0;
+        for entry in self.pending.iter().take(count) {
             for event in &entry.events {
                 let row = chain::append(&head, &self.settings.node, now, event)
                     .map_err(|error| StoreError::Corrupt(error.to_string()))?;
@@ -329,6 +364,9 @@ impl Writer {
                 rows.push(row);
             }
             changes.extend(entry.changes.iter().cloned());
+            if entry.reply.is_none() {
+                outcomes_to = entry.number;
+            }
         }
         let mac = head_mac(&self.mac_key, &self.settings.node, &head);
         let batch = Batch { node: &self.settings.node, now, changes: &changes, rows: &rows, head, mac };
@@ -336,7 +374,11 @@ impl Writer {
         match &outcome {
             Ok(()) => {
                 self.apply(&changes);
-                self.head = Some(head);
+                self.is_at(head);
+                if !rows.is_empty() {
+                    // Ours now has the place in the chain that they would have taken.
+                    self.in_doubt.clear();
+                }
                 self.healthy.store(true, Ordering::Relaxed);
                 metrics::counter!("hallpass_audit_records_total").increment(rows.len() as u64);
                 metrics::counter!("hallpass_audit_commits_total").increment(1);
@@ -344,10 +386,26 @@ impl Writer {
             Err(StoreError::Constraint(_)) => {}
             Err(_) => {
                 self.head = None;
-                self.in_doubt = Some((head, changes));
+                self.in_doubt.add(Attempt { would_be: head, changes, outcomes_to });
             }
         }
         outcome
+    }
+
+    /// Whether the chain was at fault or a row. A COMMIT that we had given up may land late, and take our place.
+    async fn why_refused(&mut self, head: Head) -> Result<Refusal, StoreError> {
+        self.head = None;
+        let beyond = in_time(self.store.audit_page(&self.settings.node, head.seq, 1)).await?;
+        if self.known_head().await? != head {
+            return Ok(Refusal::Overtaken);
+        }
+        match beyond.first() {
+            None => Ok(Refusal::Row),
+            Some(row) => Err(StoreError::Corrupt(format!(
+                "audit record {} lies behind the chain's end, {}: somebody other than Hallpass put it there",
+                row.seq, head.seq
+            ))),
+        }
     }
 
     /// The chain's end. After a failure it is read again: a commit whose answer was lost may have gone through, and
@@ -356,18 +414,58 @@ impl Writer {
         if let Some(head) = self.head {
             return Ok(head);
         }
-        let stored = self.store.audit_head(&self.settings.node).await?;
-        let head = stored.map_or(Head::EMPTY, |signed| signed.head);
-        if let Some((would_be, changes)) = self.in_doubt.take()
-            && would_be == head
-        {
-            tracing::warn!(seq = head.seq, "a commit that was given up had gone through");
-            // Every outcome that waits was in it.
-            self.pending.clear();
-            self.apply(&changes);
+        let node = &self.settings.node;
+        let head = match in_time(self.store.audit_head(node)).await? {
+            None => Head::EMPTY,
+            Some(signed) if head_is_authentic(&self.mac_key, node, &signed.head, &signed.mac) => signed.head,
+            Some(signed) => {
+                return Err(StoreError::Corrupt(format!(
+                    "the MAC of the audit chain's end, {}, does not fit: somebody altered it",
+                    signed.head.seq
+                )));
+            }
+        };
+        let last = self.last;
+        if head.seq < last.seq || (head.seq == last.seq && head.hash != last.hash) {
+            return Err(StoreError::Corrupt(format!(
+                "the audit chain ends at {} but was at {} before: records are gone (if that is a backup you restored, \
+                 restart Hallpass)",
+                head.seq, last.seq
+            )));
         }
-        self.head = Some(head);
+        // While it has not moved, a commit in doubt may still land: it stays in doubt.
+        if head != last {
+            self.settle(&head).await?;
+        }
+        self.is_at(head);
         Ok(head)
+    }
+
+    /// The chain has moved without our knowing: by a commit of ours, or by another writer?
+    async fn settle(&mut self, head: &Head) -> Result<(), StoreError> {
+        let mut landed = None;
+        for seq in self.in_doubt.places(head) {
+            let rows = in_time(self.store.audit_page(&self.settings.node, seq - 1, 1)).await?;
+            let end = rows.first().map(|row| Head { seq: row.seq, hash: row.hash });
+            landed = end.filter(|end| self.in_doubt.ends_with(end));
+            if landed.is_some() {
+                break;
+            }
+        }
+        let Some(attempt) = self.in_doubt.settle(landed.as_ref()) else {
+            tracing::error!(seq = head.seq, was = self.last.seq, "another process writes this node's audit chain");
+            return Ok(());
+        };
+        tracing::warn!(seq = attempt.would_be.seq, "a commit that was given up had gone through");
+        // Only the outcomes that were in it: later ones wait on.
+        self.pending.retain(|entry| entry.reply.is_some() || entry.number > attempt.outcomes_to);
+        self.apply(&attempt.changes);
+        Ok(())
+    }
+
+    fn is_at(&mut self, head: Head) {
+        self.head = Some(head);
+        self.last = head;
     }
 
     fn apply(&self, changes: &[Change]) {
@@ -400,4 +498,18 @@ impl Writer {
         self.last_checkpoint = (head.seq, now);
         Ok(jws)
     }
+}
+
+impl Entry {
+    fn answer(self, outcome: Result<(), LedgerError>) {
+        if let Some(reply) = self.reply {
+            // A caller that went away needs no answer; what it asked for stands in the log.
+            _ = reply.send(outcome);
+        }
+    }
+}
+
+/// A reading that is given up after a while.
+async fn in_time<T>(reading: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(READ_PATIENCE, reading).await.unwrap_or(Err(StoreError::Timeout))
 }

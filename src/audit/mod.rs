@@ -4,6 +4,7 @@
 
 mod chain;
 mod checkpoint;
+mod in_doubt;
 mod ledger;
 mod verify;
 

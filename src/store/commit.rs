@@ -4,7 +4,7 @@ use sqlx::Connection as _;
 
 use crate::model::{AuditRow, Change, Head};
 use crate::store::statement::{self, Statement, Value, insert_many, run, session_row};
-use crate::store::{Result, Store, StoreError, on_db};
+use crate::store::{COMMIT_PATIENCE, Result, Store, StoreError, on_db};
 use crate::world::Millis;
 
 /// What is committed at once, for many callers.
@@ -37,10 +37,13 @@ impl Store {
                 }
                 tx.commit().await
             };
-            let outcome = outcome.await.map_err(StoreError::from);
-            if matches!(outcome, Err(StoreError::Unavailable(_))) {
+            let outcome = match tokio::time::timeout(COMMIT_PATIENCE, outcome).await {
+                Ok(outcome) => outcome.map_err(StoreError::from),
+                Err(_) => Err(StoreError::Timeout),
+            };
+            if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Timeout)) {
                 // A COMMIT that fails on a full disk may leave its transaction open, and so the database locked for
-                // every other connection: this one is not used again.
+                // every other connection; and after a timeout an answer may still be under way. Never used again.
                 connection.close_on_drop();
             }
             outcome

@@ -37,6 +37,9 @@ pub(crate) use on_db;
 /// How long a statement waits for a lock or a connection before it is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a whole commit may take. A connection whose other end is gone without a word would keep it for ever.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -46,6 +49,9 @@ pub enum StoreError {
     /// Locked, full, gone: it may be back.
     #[error("the database is not available: {0}")]
     Unavailable(sqlx::Error),
+    /// No answer came in time; a commit may have gone through, or may yet.
+    #[error("the database does not answer")]
+    Timeout,
     /// What lies in the database is not what was put there.
     #[error("the database holds what Hallpass did not write: {0}")]
     Corrupt(String),
@@ -72,13 +78,22 @@ pub enum StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Database(db) if db.is_unique_violation() || db.is_foreign_key_violation() => {
-                Self::Constraint(error)
-            }
+            sqlx::Error::Database(db) if is_about_the_row(db.as_ref()) => Self::Constraint(error),
+            sqlx::Error::Encode(_) => Self::Constraint(error),
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error.to_string()),
             _ => Self::Unavailable(error),
         }
     }
+}
+
+/// Whether the values are at fault: then they will be the next time too.
+fn is_about_the_row(error: &dyn sqlx::error::DatabaseError) -> bool {
+    if !matches!(error.kind(), sqlx::error::ErrorKind::Other) {
+        return true;
+    }
+    // PostgreSQL: class 22, data exception, such as NUL in a text; class 54, such as a key too long for its index.
+    // SQLSTATEs have five characters; SQLite's codes are shorter numbers.
+    error.code().is_some_and(|code| code.len() == 5 && (code.starts_with("22") || code.starts_with("54")))
 }
 
 /// Shorthand.

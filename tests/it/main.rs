@@ -10,6 +10,7 @@ mod denials;
 mod exchange;
 mod floors;
 mod forge;
+mod ledger;
 mod limits;
 mod quickstart;
 mod readme;
