@@ -138,7 +138,7 @@ pub(super) const KEYS: &[Key] = &[
     text("listen.admin_socket", "data/admin.sock",
         "Unix socket of the admin interface; like every path here relative to this file's directory"),
     integer("listen.max_connections", 10_000, 1, 1_000_000, "Connections open at once; further ones are closed"),
-    integer("listen.header_timeout_seconds", 10, 1, 120, "Seconds in which a request's head must have arrived"),
+    integer("listen.header_timeout_seconds", 10, 1, 120, "Seconds in which a request's head, and a form, must have arrived"),
     integer("listen.max_header_bytes", 32_768, 8_192, 1_048_576, "Bytes that a request's head may have"),
     integer("listen.drain_seconds", 20, 0, 3_600, "Seconds that calls in flight get to finish when the broker stops"),
     boolean("listen.http2", true, "Speak HTTP/2 beside HTTP/1.1"),
