@@ -49,7 +49,7 @@ fn once_tells_every_step_and_leaves_nothing_behind() {
         "milliseconds",
         "call.intent   helpdesk allow crm GET /v1/contacts",
         "call.outcome  helpdesk crm GET /v1/contacts 200",
-        "revocation    helpdesk",
+        "revoked helpdesk",
         "each with the hash of the one before: whole",
     ] {
         assert!(told.contains(part), "'{part}' is missing in:\n{told}");
