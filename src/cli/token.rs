@@ -13,10 +13,13 @@ use crate::cli::{Context, Failure, Outcome};
 pub(super) enum Token {
     /// What a token says, and whether it is good; the token comes from standard input
     Inspect,
-    /// Refuse one token from now on; the token comes from standard input, or name it by --jti
+    /// Refuse one token from now on: by its id, or the token itself from standard input
     Revoke {
-        /// Its id (`jti`, from the audit log)
-        #[arg(long)]
+        /// Its id (`jti`, tk_…); never the token, which others could read from the command line
+        #[arg(value_name = "JTI", conflicts_with = "jti")]
+        id: Option<String>,
+        /// The same as JTI
+        #[arg(long, value_name = "JTI")]
         jti: Option<String>,
         /// For the audit log
         #[arg(long)]
@@ -38,7 +41,8 @@ impl Token {
                     }
                 });
             }
-            Self::Revoke { jti, reason } => {
+            Self::Revoke { id, jti, reason } => {
+                let jti = jti.or(id);
                 let body = match &jti {
                     Some(jti) => json!({ "jti": jti, "reason": reason }),
                     None => json!({ "token": read()?.as_str(), "reason": reason }),
