@@ -17,6 +17,8 @@ pub(super) enum Key {
     /// Emergency: a key goes at once, and every token that it signed is refused
     Retire {
         /// Which, from 'hallpass key list'
+        // A kid is base64url, so one in 64 begins with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         /// For the audit log
         #[arg(long)]

@@ -193,3 +193,16 @@ async fn run(command: Command, context: &Context) -> Outcome {
         Command::Audit(audit) => audit.run(context).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kid_may_begin_with_a_hyphen() {
+        let line = ["hallpass", "key", "retire", "-K3y", "--reason", "leaked", "--json"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        assert!(cli.json);
+        assert!(matches!(cli.command, Command::Key(key::Key::Retire { kid, reason: Some(_) }) if kid == "-K3y"));
+    }
+}
