@@ -107,10 +107,25 @@ fn next_master_key(path: &Path, state: &State) -> Result<MasterKey> {
     let key = MasterKey::generate(state.world.entropy.as_ref()).map_err(Error::internal)?;
     let mut text = key.to_text();
     text.push('\n');
-    write_private(&next, &text).map_err(|error| {
+    write_whole(&next, &text).map_err(|error| {
         Error::unavailable("master_key_file", "the new master key cannot be written beside the old one").because(error)
     })?;
     Ok(key)
+}
+
+/// Writes a file under another name and then gives it its own: a kill midway leaves no half of a key, at which the next
+/// start would stop (P9).
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut half = path.as_os_str().to_owned();
+    half.push(".half");
+    let half = PathBuf::from(half);
+    if half.exists() {
+        // From a kill at that moment; nothing was ever sealed with it.
+        std::fs::remove_file(&half)?;
+    }
+    write_private(&half, text)?;
+    std::fs::rename(&half, path)?;
+    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
 /// Writes a file that only we may read, and makes sure that it is on disk.
