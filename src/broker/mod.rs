@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
-use hallpass_verify::{Claims, Refusal, TokenVerifier};
+use hallpass_verify::{Claims, Possession, Refusal, TokenVerifier};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::Semaphore;
 
@@ -170,7 +170,12 @@ impl Broker {
 
     /// Verifies an agent's token for one upstream (or, without one, for any). Every check but the signature is made
     /// anew each time.
-    pub fn authenticate(&self, token: &str, upstream: Option<&str>) -> Result<Claims, Refusal> {
+    pub fn authenticate(
+        &self,
+        token: &str,
+        upstream: Option<&str>,
+        possession: &Possession,
+    ) -> Result<Claims, Refusal> {
         let keys = self.registry.keys();
         let now = self.world.now() / 1000;
         let audience = |aud: &str| {
@@ -180,7 +185,9 @@ impl Broker {
                     || rest.strip_prefix('/').is_some_and(|name| Some(name) == upstream)
             })
         };
-        self.registry.revoked().with_set(|set| self.verifier.verify(token, keys.verifying(), set, audience, now))
+        self.registry
+            .revoked()
+            .with_set(|set| self.verifier.verify(token, keys.verifying(), set, audience, possession, now))
     }
 
     /// Records that a token was refused at the door, if it can be told whose it was (revoked, expired …). Tokens that
@@ -386,7 +393,7 @@ impl Broker {
         event.agent = Some(claims.client_id.as_str().into());
         event.agent_name = self.registry.agent(&claims.client_id).map(|agent| agent.name.clone());
         event.session = Some(claims.sid.as_str().into());
-        event.subject = Some(claims.sub.as_str().into());
+        event.about(claims);
         event.token = Some(claims.jti.as_str().into());
         if let Some(session) = self.registry.session(&claims.sid) {
             event.task.clone_from(&session.task);

@@ -48,7 +48,7 @@ impl Apply {
             std::fs::read_to_string(&self.file)
                 .map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", self.file.display())))?
         };
-        let files = ca_files(&document, self.file.parent().unwrap_or(Path::new(".")))?;
+        let files = files_beside(&document, self.file.parent().unwrap_or(Path::new(".")))?;
         let body = json!({ "document": document, "files": files, "dry_run": self.dry_run });
         let answer = client.post("/admin/v1/apply", &body).await?;
         context.output.show(&answer, |output, answer| {
@@ -70,16 +70,19 @@ impl Apply {
     }
 }
 
-/// The CA files that the document names, read beside it. What is malformed in it is for the broker to say.
-fn ca_files(document: &str, folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
+/// The files that the document names, read beside it. What is malformed in it is for the broker to say.
+fn files_beside(document: &str, folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
     let Ok(manifest) = crate::policy::parse_manifest(document) else { return Ok(BTreeMap::new()) };
     let names = manifest.upstreams.into_iter().filter_map(|upstream| upstream.ca_file);
+    let names = names.chain(manifest.issuers.into_iter().filter_map(|issuer| issuer.ca_file));
+    let names = names
+        .chain(manifest.trust_domains.into_iter().flat_map(|domain| [domain.ca_file, domain.bundle_file]).flatten());
     names
         .map(|name| {
             let path = folder.join(&name);
             match std::fs::read_to_string(&path) {
                 Ok(pem) => Ok((name, pem)),
-                Err(error) => Err(Failure::Failed(format!("ca_file {} cannot be read: {error}", path.display()))),
+                Err(error) => Err(Failure::Failed(format!("{} cannot be read: {error}", path.display()))),
             }
         })
         .collect()

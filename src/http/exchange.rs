@@ -4,11 +4,13 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State as AxumState};
 use axum::response::{IntoResponse, Response};
+use hallpass_verify::Possession;
 use http_body_util::BodyExt as _;
 
 use crate::broker::{BodyError, Call};
 use crate::error::Error;
 use crate::http::State;
+use crate::http::connection::Connection;
 use crate::http::extract::{RequestId, agent_token, token_stays_here};
 use crate::http::reply::Problem;
 use crate::model::Target;
@@ -32,7 +34,9 @@ pub(super) async fn exchange(
     let mut target = Target::parse(path, parts.uri.query());
     let token = agent_token(&parts.headers, target.as_mut().ok(), injection).map_err(problem)?;
     let token = token.ok_or_else(|| Problem::no_token(&id))?;
-    let claims = match state.broker.authenticate(&token, upstream.as_ref().map(|_| name)) {
+    let connection = parts.extensions.get::<Connection>();
+    let possession = Possession { certificate: connection.and_then(Connection::thumbprint), proof: None };
+    let claims = match state.broker.authenticate(&token, upstream.as_ref().map(|_| name), &possession) {
         Ok(claims) => claims,
         Err(refusal) => {
             state.broker.token_refused(&token, refusal, name, &id).await;

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts as RequestParts;
 use http::uri::Authority;
 use http::{Method, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
@@ -18,8 +19,9 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::http::State;
+use crate::http::connection::Connection;
 use crate::http::reply::Problem;
-use crate::issue::{Presented, TokenError};
+use crate::issue::{Caller, Presented, TokenError};
 use crate::model::{Injection, Target};
 use crate::secret::random_id;
 
@@ -123,7 +125,7 @@ impl Form {
     /// Reads `application/x-www-form-urlencoded` (RFC 6749 §3.2): an empty value counts as left out; a repeated
     /// parameter is an error, except `resource` (RFC 8707 §2). The whole body must be there within `patience`: nobody
     /// holds a connection by sending a byte now and then.
-    pub(super) async fn read(request: Request, patience: Duration) -> Result<(HeaderMap, Self), TokenError> {
+    pub(super) async fn read(request: Request, patience: Duration) -> Result<(RequestParts, Self), TokenError> {
         let (parts, body) = request.into_parts();
         let content_type =
             parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -138,7 +140,7 @@ impl Form {
         let too_large = |_| invalid("the request body could not be read, or is larger than 64 KiB");
         let body = tokio::time::timeout(patience, Limited::new(body, MAX_FORM).collect()).await;
         let body = body.map_err(|_| invalid("the request body did not come in time"))?.map_err(too_large)?.to_bytes();
-        Ok((parts.headers, Self { pairs: parse_form(&body)? }))
+        Ok((parts, Self { pairs: parse_form(&body)? }))
     }
 
     /// A parameter's value.
@@ -195,20 +197,39 @@ fn invalid(message: &str) -> TokenError {
     TokenError::InvalidRequest(message.to_owned())
 }
 
-/// Client authentication (RFC 6749 §2.3): Basic, or `client_id` and `client_secret` in the body; never both.
-pub(super) fn client_authentication(headers: &HeaderMap, form: &Form) -> Result<Presented, TokenError> {
-    let in_body = form.get("client_secret");
-    let Some(authorization) = headers.get(header::AUTHORIZATION) else {
-        return Ok(match (form.get("client_id"), in_body) {
-            (Some(id), Some(secret)) => {
-                Presented::Secret { id: id.to_owned(), secret: Zeroizing::new(secret.to_owned()) }
-            }
+/// Who knocks at the token, introspection or revocation endpoint.
+pub(super) fn caller(parts: &RequestParts, form: &Form) -> Result<Caller, TokenError> {
+    let Connection { address, certificates } = parts.extensions.get::<Connection>().cloned().unwrap_or_default();
+    let presented = presented(&parts.headers, form, certificates.is_some())?;
+    Ok(Caller { presented, address, certificates, proof: None })
+}
+
+/// Client authentication (RFC 6749 §2.3): Basic, or `client_id` and `client_secret` in the body, or an assertion
+/// (RFC 7521 §4.2), or the certificate of the connection (RFC 8705 §2); never two.
+fn presented(headers: &HeaderMap, form: &Form, has_certificate: bool) -> Result<Presented, TokenError> {
+    let (in_body, assertion) = (form.get("client_secret"), form.get("client_assertion"));
+    let authorization = headers.get(header::AUTHORIZATION);
+    let count = [authorization.is_some(), in_body.is_some(), assertion.is_some()].into_iter().filter(|is| *is).count();
+    if count > 1 {
+        let text = "authenticate by one method: Authorization, or client_secret in the body, or client_assertion";
+        return Err(invalid(text));
+    }
+    if assertion.is_some() != form.get("client_assertion_type").is_some() {
+        return Err(invalid("client_assertion and client_assertion_type go together"));
+    }
+    let Some(authorization) = authorization else {
+        let id = form.take("client_id");
+        return Ok(match (id, in_body, assertion) {
+            (id, _, Some(assertion)) => Presented::Assertion {
+                id,
+                kind: form.take("client_assertion_type").unwrap_or_default(),
+                assertion: Zeroizing::new(assertion.to_owned()),
+            },
+            (Some(id), Some(secret), None) => Presented::Secret { id, secret: Zeroizing::new(secret.to_owned()) },
+            (Some(id), None, None) if has_certificate => Presented::Certificate { id },
             _ => Presented::Nothing,
         });
     };
-    if in_body.is_some() {
-        return Err(invalid("authenticate by one method: either Authorization or client_secret in the body"));
-    }
     let Some((id, secret)) = basic(authorization) else { return Ok(Presented::Nothing) };
     // §2.3.1: both halves are form-urlencoded inside.
     let (Some(id), Some(secret)) = (form_decode(id.as_bytes()), form_decode(secret.as_bytes())) else {

@@ -1,6 +1,7 @@
 //! The doors: axum lives here and nowhere else.
 
 mod admin;
+mod connection;
 mod discovery;
 mod exchange;
 mod extract;

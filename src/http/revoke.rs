@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use crate::http::State;
-use crate::http::extract::{Form, RequestId, client_authentication};
+use crate::http::extract::{Form, RequestId, caller};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::TokenError;
 
@@ -19,9 +19,9 @@ pub(super) async fn revoke(
 }
 
 async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
-    let (headers, form) = Form::read(request, state.config.listen.header_timeout).await?;
-    let presented = client_authentication(&headers, &form)?;
-    let agent = state.issuer.client(&presented, Some("revoke"), &id.0).await?;
+    let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
+    let caller = caller(&parts, &form)?;
+    let agent = state.issuer.client(&caller, Some("revoke"), &id.0).await?;
     // §2.1: `token_type_hint` is a hint; there is one place to look.
     let token = form.get("token").ok_or_else(|| TokenError::InvalidRequest("token is missing".into()))?;
     state.issuer.revoke_own(&agent, token, &id.0).await?;

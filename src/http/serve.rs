@@ -1,6 +1,7 @@
 //! Listening: TCP, TLS, unix socket; limits on connections; an end that lets calls under way finish.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +17,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
 
 use crate::http::State;
 use crate::http::admin::Peer;
+use crate::http::connection::Connection;
 use crate::http::routes::{Listener, router};
 
 /// Headers of one request, at most.
@@ -89,9 +92,9 @@ async fn tcp(
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     pause(&error).await;
                     continue;
@@ -107,7 +110,7 @@ async fn tcp(
         let (tls, router, manner, watcher) = (tls.clone(), router.clone(), manner.clone(), graceful.watcher());
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            if let Err(error) = connection(stream, tls, router, &manner, watcher).await {
+            if let Err(error) = connection(stream, peer, tls, router, &manner, watcher).await {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
@@ -141,6 +144,7 @@ async fn pause(error: &io::Error) {
 
 async fn connection(
     stream: TcpStream,
+    peer: SocketAddr,
     tls: Option<TlsAcceptor>,
     router: Router,
     manner: &Manner,
@@ -152,13 +156,18 @@ async fn connection(
         Some(tls) => {
             let stream =
                 tokio::time::timeout(manner.header_timeout, tls.accept(stream)).await.map_err(|_| timed_out())??;
-            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(stream, is_http2 && manner.http2, router, manner, watcher).await
+            let (_, session) = stream.get_ref();
+            let is_http2 = session.alpn_protocol() == Some(b"h2");
+            let certificates =
+                session.peer_certificates().map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
+            let connection = Connection { address: Some(peer.ip()), certificates };
+            speak(stream, is_http2 && manner.http2, connection, router, manner, watcher).await
         }
         None => {
             let is_http2 =
                 tokio::time::timeout(manner.header_timeout, begins_http2(&stream)).await.map_err(|_| timed_out())??;
-            speak(stream, is_http2 && manner.http2, router, manner, watcher).await
+            let connection = Connection { address: Some(peer.ip()), certificates: None };
+            speak(stream, is_http2 && manner.http2, connection, router, manner, watcher).await
         }
     }
 }
@@ -183,11 +192,22 @@ async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn speak<S>(stream: S, is_http2: bool, router: Router, manner: &Manner, watcher: Watcher) -> io::Result<()>
+async fn speak<S>(
+    stream: S,
+    is_http2: bool,
+    connection: Connection,
+    router: Router,
+    manner: &Manner,
+    watcher: Watcher,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router);
+    let service =
+        TowerToHyperService::new(router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(connection.clone());
+            request
+        }));
     // A client that does not read holds a call, a connection and the upstream's: not for longer than a body may pause.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(manner.write_timeout));
@@ -235,7 +255,7 @@ async fn unix(listener: UnixListener, router: Router, mut manner: Manner) {
         let (manner, watcher) = (manner.clone(), graceful.watcher());
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            if let Err(error) = speak(stream, false, router, &manner, watcher).await {
+            if let Err(error) = speak(stream, false, Connection::default(), router, &manner, watcher).await {
                 tracing::debug!(%error, "an admin connection ended early");
             }
         });

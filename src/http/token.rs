@@ -6,7 +6,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 
 use crate::http::State;
-use crate::http::extract::{Form, RequestId, client_authentication};
+use crate::http::extract::{Form, RequestId, caller};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::{IssuedToken, TokenError, TokenRequest};
 
@@ -19,8 +19,8 @@ pub(super) async fn token(
 }
 
 async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
-    let (headers, form) = Form::read(request, state.config.listen.header_timeout).await?;
-    let presented = client_authentication(&headers, &form)?;
+    let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
+    let caller = caller(&parts, &form)?;
     match form.get("grant_type") {
         Some("client_credentials") => {}
         Some(_) => return Err(TokenError::UnsupportedGrantType),
@@ -40,7 +40,7 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
         task: form.take("task"),
         purpose: form.take("purpose"),
     };
-    let issued = state.issuer.token(&presented, &request, &id.0).await?;
+    let issued = state.issuer.token(&caller, &request, &id.0).await?;
     Ok(render(&issued))
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use hallpass_verify::{AccessToken, ScopeSet};
+use hallpass_verify::{AccessToken, Confirmation, ScopeSet};
 
 use crate::issue::narrow::Grant;
 use crate::issue::{Authenticated, Issuer, MAX_SESSIONS_OF_AN_AGENT, TokenError, TokenRequest};
-use crate::model::{AgentStatus, Change, Event, EventKind, Session, check_label};
+use crate::model::{AgentStatus, Change, Delegation, Event, EventKind, Session, check_label};
 use crate::secret::random_id;
 use crate::world::Millis;
 
@@ -22,6 +22,21 @@ pub struct IssuedToken {
     pub session: Arc<str>,
     /// Seconds that the session has to live.
     pub session_expires_in: i64,
+    /// The keys that it is bound to.
+    pub cnf: Option<Confirmation>,
+}
+
+/// The session that a token will be in.
+pub(super) struct Plan {
+    pub(super) session: Arc<Session>,
+    pub(super) is_new: bool,
+}
+
+impl Plan {
+    /// On whose behalf it acts, and how far at most.
+    pub(super) fn ceiling(&self) -> Option<&Delegation> {
+        self.session.delegation.as_deref()
+    }
 }
 
 impl std::fmt::Debug for IssuedToken {
@@ -35,11 +50,13 @@ impl Issuer {
         &self,
         agent: &Authenticated,
         grant: Grant,
+        plan: Plan,
         request: &TokenRequest,
         request_id: &Arc<str>,
         now: Millis,
     ) -> Result<IssuedToken, TokenError> {
-        let (session, is_new) = self.session(agent, request, now)?;
+        let Plan { session, is_new } = plan;
+        let method = agent.method();
         let agent = agent.agent();
         // An agent that was cut off and resumed within one second gets tokens from after the cut, not from before it.
         let cut = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
@@ -51,7 +68,7 @@ impl Issuer {
         let exp = now.saturating_add(self.settings.token_life).min(session.expires_at) / 1000;
         let token = AccessToken {
             iss: self.issuer.to_string(),
-            sub: agent.id.to_string(),
+            sub: session.delegation.as_ref().map_or(&agent.id, |delegation| &delegation.subject).to_string(),
             client_id: agent.id.to_string(),
             aud: grant.audience,
             exp,
@@ -59,7 +76,8 @@ impl Issuer {
             jti: random_id("tk_", self.world.entropy.as_ref()),
             scope: grant.scope,
             sid: session.id.to_string(),
-            cnf: None,
+            cnf: session.cnf.clone(),
+            act: session.delegation.as_ref().and_then(|delegation| delegation.act()),
         };
         let text = self.sign(&token).await?;
 
@@ -68,7 +86,8 @@ impl Issuer {
         event.agent = Some(agent.id.clone());
         event.agent_name = Some(agent.name.clone());
         event.session = Some(session.id.clone());
-        event.subject = Some(agent.id.clone());
+        event.method_of_client = Some(method);
+        event.about(&token);
         event.token = Some(token.jti.as_str().into());
         event.scope = Some(token.scope.to_string());
         event.audience = Some(token.aud.0.clone());
@@ -83,6 +102,10 @@ impl Issuer {
         if now_cut != cut || self.registry.agent(&agent.id).is_none_or(|agent| agent.status != AgentStatus::Active) {
             return Err(TokenError::InvalidClient);
         }
+        // So may a session above have been: whoever revoked it listed those below it that there were then.
+        if self.registry.lineage(&session).iter().any(|one| one.revoked_at.is_some()) {
+            return Err(TokenError::InvalidGrant("this session was just revoked".into()));
+        }
 
         metrics::counter!("hallpass_tokens_issued_total").increment(1);
         Ok(IssuedToken {
@@ -91,22 +114,29 @@ impl Issuer {
             scope: token.scope,
             session: session.id.clone(),
             session_expires_in: (session.expires_at - now) / 1000,
+            cnf: token.cnf,
         })
     }
 
     /// The session to continue, or a new one.
-    fn session(
+    pub(super) fn session(
         &self,
         agent: &Authenticated,
+        cnf: Option<Confirmation>,
         request: &TokenRequest,
         now: Millis,
-    ) -> Result<(Arc<Session>, bool), TokenError> {
+    ) -> Result<Plan, TokenError> {
         for (what, label) in [("task", &request.task), ("purpose", &request.purpose)] {
             if let Some(label) = label {
                 check_label(what, label).map_err(TokenError::InvalidRequest)?;
             }
         }
         let agent = agent.agent();
+        if agent.identity.require_bound && cnf.is_none() {
+            return Err(TokenError::InvalidRequest(
+                "this agent's tokens are bound to a key: send a DPoP proof, or use a client certificate".into(),
+            ));
+        }
         if let Some(id) = &request.session_id {
             if request.session_expires_in.is_some() {
                 return Err(TokenError::InvalidRequest(
@@ -116,9 +146,13 @@ impl Issuer {
             // Another agent's session is as unknown as none: its existence is not told.
             let session = self.registry.session(id).filter(|session| session.agent_id == agent.id);
             return match session {
+                // Whoever has the agent's secret but not the key that opened the session gets nothing of it (P5).
+                Some(session) if session.cnf != cnf => {
+                    Err(TokenError::InvalidGrant("this session is bound to a key; prove the key that opened it".into()))
+                }
                 // A token that would die within the second it is made in is no token.
                 Some(session) if session.revoked_at.is_none() && session.expires_at / 1000 > now / 1000 => {
-                    Ok((session, false))
+                    Ok(Plan { session, is_new: false })
                 }
                 _ => Err(TokenError::InvalidGrant(
                     "this session is not one that can be continued; leave session_id out to begin a new one".into(),
@@ -146,8 +180,11 @@ impl Issuer {
             task: request.task.as_deref().map(Arc::from),
             purpose: request.purpose.as_deref().map(Arc::from),
             revoked_at: None,
+            parent: None,
+            cnf,
+            delegation: None,
         };
-        Ok((Arc::new(session), true))
+        Ok(Plan { session: Arc::new(session), is_new: true })
     }
 
     async fn sign(&self, token: &AccessToken) -> Result<String, TokenError> {

@@ -9,7 +9,7 @@ mod withdraw;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hallpass_verify::{Claims, Refusal, ScopeSet, TokenVerifier};
+use hallpass_verify::{Claims, Possession, Refusal, ScopeSet, TokenVerifier};
 
 use crate::audit::{Ledger, LedgerError};
 use crate::model::{Event, EventKind, INTROSPECT_SCOPE};
@@ -18,7 +18,7 @@ use crate::secret::SecretBytes;
 use crate::vault::Purpose;
 use crate::world::{Millis, World};
 
-pub use authenticate::{Authenticated, Presented};
+pub use authenticate::{Authenticated, Caller, Presented};
 pub use keys::{KeyKeeper, first_keys, open_keys};
 pub use mint::IssuedToken;
 pub use withdraw::{Actor, MAX_OWN_REVOCATIONS, MAX_TOKEN_MILLIS};
@@ -175,14 +175,16 @@ impl Issuer {
     /// The whole request (RFC 6749 §4.4). Issued or refused, it is in the audit log before it is answered.
     pub async fn token(
         &self,
-        presented: &Presented,
+        caller: &Caller,
         request: &TokenRequest,
         request_id: &Arc<str>,
     ) -> Result<IssuedToken, TokenError> {
         let now = self.world.now();
-        let agent = self.client(presented, None, request_id).await?;
-        let outcome = match self.narrow(&agent, request) {
-            Ok(grant) => self.mint(&agent, grant, request, request_id, now).await,
+        let agent = self.client(caller, None, request_id).await?;
+        let granted = self.session(&agent, caller.confirmation(), request, now);
+        let granted = granted.and_then(|plan| Ok((self.narrow(&agent, request, plan.ceiling())?, plan)));
+        let outcome = match granted {
+            Ok((grant, plan)) => self.mint(&agent, grant, plan, request, request_id, now).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &outcome
@@ -202,12 +204,12 @@ impl Issuer {
     /// left out. What is refused to an agent that proved who it is, is always recorded.
     pub async fn client(
         &self,
-        presented: &Presented,
+        caller: &Caller,
         action: Option<&'static str>,
         request_id: &Arc<str>,
     ) -> Result<Authenticated, TokenError> {
-        let now = self.world.now();
-        let reason = match self.authenticate(presented, now) {
+        let (now, presented) = (self.world.now(), &caller.presented);
+        let reason = match self.authenticate(caller, now).await {
             Ok(agent) => return Ok(agent),
             Err(reason) => reason,
         };
@@ -272,9 +274,14 @@ impl Issuer {
 
     /// The claims of a token that somebody introspects with. It must be meant for us: an API that got a token for
     /// itself must not come back with it (RFC 9068 §4).
-    pub fn introspector(&self, token: &str) -> Result<Claims, Refusal> {
+    pub fn introspector(&self, token: &str, possession: &Possession) -> Result<Claims, Refusal> {
         let exchange = self.exchange_audience();
-        self.good_for(token, |aud| aud == exchange)
+        let now = self.world.now() / 1000;
+        let keys = self.registry.keys();
+        let claims = self.registry.revoked().with_set(|set| {
+            self.verifier.verify(token, keys.verifying(), set, |aud| aud == exchange, possession, now)
+        })?;
+        self.of_active_agent(claims)
     }
 
     fn good_for(&self, token: &str, audience: impl Fn(&str) -> bool) -> Result<Claims, Refusal> {
@@ -283,7 +290,11 @@ impl Issuer {
         let claims = self
             .registry
             .revoked()
-            .with_set(|set| self.verifier.verify(token, keys.verifying(), set, audience, now))?;
+            .with_set(|set| self.verifier.inspect(token, keys.verifying(), set, audience, now))?;
+        self.of_active_agent(claims)
+    }
+
+    fn of_active_agent(&self, claims: Claims) -> Result<Claims, Refusal> {
         let active = self.registry.agent(&claims.client_id).is_some_and(|agent| agent.status.as_str() == "active");
         if active { Ok(claims) } else { Err(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)) }
     }

@@ -3,6 +3,7 @@
 use hallpass_verify::{Audience, ScopeSet};
 
 use crate::issue::{Authenticated, Issuer, TokenError, TokenRequest};
+use crate::model::Delegation;
 
 /// More audiences than this in one token are a mistake.
 const MAX_RESOURCES: usize = 8;
@@ -23,7 +24,13 @@ enum Reach {
 }
 
 impl Issuer {
-    pub(super) fn narrow(&self, agent: &Authenticated, request: &TokenRequest) -> Result<Grant, TokenError> {
+    /// `ceiling`: on whose behalf the session acts, and so how far at most.
+    pub(super) fn narrow(
+        &self,
+        agent: &Authenticated,
+        request: &TokenRequest,
+        ceiling: Option<&Delegation>,
+    ) -> Result<Grant, TokenError> {
         let (audience, reaches) = self.audience(&request.resources)?;
         let definitions = self.registry.definitions();
         let reachable = self.scopes_of(agent).filter(|scope| {
@@ -33,6 +40,10 @@ impl Issuer {
                 Reach::Api(name) => api == name,
             })
         });
+        let reachable = match ceiling {
+            None => reachable,
+            Some(ceiling) => reachable.filter(|scope| ceiling.scope.contains(scope)),
+        };
         let scope = match &request.scope {
             None => reachable,
             Some(text) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::model::Identity;
 use crate::world::Millis;
 
 /// Whether an agent may act.
@@ -64,6 +65,8 @@ pub struct Agent {
     pub roles: Vec<String>,
     /// Its client secrets, newest last.
     pub secrets: Vec<StoredSecret>,
+    /// What else it may prove itself with.
+    pub identity: Identity,
     /// When it was registered.
     pub created_at: Millis,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hallpass_verify::AccessToken;
 use serde::Serialize;
 
 /// What happened.
@@ -57,6 +58,15 @@ pub struct Event {
     /// On whose behalf: the token's `sub`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Arc<str>>,
+    /// Through whom: the client ids of those who acted before the agent (`act`), the newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<Vec<Arc<str>>>,
+    /// The thumbprint of the key that the token is bound to: `jkt:…` or `x5t#S256:…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound_to: Option<Arc<str>>,
+    /// How the agent proved who it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method_of_client: Option<&'static str>,
     /// The token's `jti`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Arc<str>>,
@@ -131,6 +141,18 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Event {
+    /// Fills in whose token it is about: on whose behalf, through whom, bound to what.
+    pub fn about(&mut self, token: &AccessToken) {
+        self.subject = Some(token.sub.as_str().into());
+        // The outermost actor is the agent itself.
+        let through = token.act.as_ref().map(|act| act.ids().skip(1).map(Arc::from).collect::<Vec<_>>());
+        self.through = through.filter(|ids| !ids.is_empty());
+        let cnf = token.cnf.as_ref();
+        let key = cnf.and_then(|cnf| cnf.jkt.as_ref()).map(|jkt| format!("jkt:{}", jkt.as_str()));
+        let certificate = || cnf.and_then(|cnf| cnf.x5t_s256.as_ref()).map(|x5t| format!("x5t#S256:{}", x5t.as_str()));
+        self.bound_to = key.or_else(certificate).map(Arc::from);
+    }
+
     /// An event with nothing but its kind.
     pub fn new(kind: EventKind) -> Self {
         Self {
@@ -141,6 +163,9 @@ impl Event {
             agent_name: None,
             session: None,
             subject: None,
+            through: None,
+            bound_to: None,
+            method_of_client: None,
             token: None,
             scope: None,
             audience: None,

@@ -15,15 +15,24 @@ pub enum DefinitionKind {
     Role,
     /// A resource.
     Resource,
+    /// An issuer of foreign tokens.
+    Issuer,
+    /// A SPIFFE trust domain.
+    TrustDomain,
 }
 
 impl DefinitionKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Upstream, Self::Role, Self::Resource, Self::Issuer, Self::TrustDomain];
+
     /// As it is stored.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Upstream => "upstream",
             Self::Role => "role",
             Self::Resource => "resource",
+            Self::Issuer => "issuer",
+            Self::TrustDomain => "trust_domain",
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use hallpass_verify::Confirmation;
 use serde::Serialize;
 
+use crate::model::Delegation;
 use crate::world::Millis;
 
 /// One bounded run of an agent. Its end caps every token in it.
@@ -23,4 +25,10 @@ pub struct Session {
     pub purpose: Option<Arc<str>>,
     /// When it was revoked.
     pub revoked_at: Option<Millis>,
+    /// The session that it hangs under: it ends with that one.
+    pub parent: Option<Arc<str>>,
+    /// The keys that opened it: every token in it is bound to them, and only who holds them continues it (P5).
+    pub cnf: Option<Confirmation>,
+    /// On whose behalf it acts; none: on its agent's own.
+    pub delegation: Option<Arc<Delegation>>,
 }

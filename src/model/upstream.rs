@@ -37,6 +37,9 @@ pub struct Upstream {
     /// each too short to be recognised.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_range: bool,
+    /// Take only tokens that are bound to a key (mTLS or DPoP): a stolen one is no use here.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub require_bound: bool,
 }
 
 /// How an upstream's secret is put into a call.

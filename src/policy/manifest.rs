@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{INTROSPECT_SCOPE, Resource, Role, Upstream, check_name};
+use crate::model::{INTROSPECT_SCOPE, Identity, Resource, Role, TrustDomain, TrustedIssuer, Upstream, check_name};
 use crate::policy::CompiledUpstream;
+use crate::policy::identity;
 
 /// A larger document is refused unread.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -19,6 +20,9 @@ pub struct AgentSpec {
     pub name: String,
     /// Its roles.
     pub roles: Vec<String>,
+    /// What it may prove itself with, besides a client secret.
+    #[serde(default, skip_serializing_if = "Identity::is_empty")]
+    pub identity: Identity,
 }
 
 /// The whole document.
@@ -34,6 +38,12 @@ pub struct Manifest {
     /// Named sets of scopes.
     #[serde(default)]
     pub roles: Vec<Role>,
+    /// Issuers of foreign tokens: workload identities, people.
+    #[serde(default)]
+    pub issuers: Vec<TrustedIssuer>,
+    /// SPIFFE trust domains.
+    #[serde(default)]
+    pub trust_domains: Vec<TrustDomain>,
     /// Agents.
     #[serde(default)]
     pub agents: Vec<AgentSpec>,
@@ -65,6 +75,10 @@ pub struct Known {
     pub apis: BTreeMap<String, bool>,
     /// Role names.
     pub roles: BTreeSet<String>,
+    /// Names of registered issuers.
+    pub issuers: BTreeSet<String>,
+    /// Registered SPIFFE trust domains.
+    pub trust_domains: BTreeSet<String>,
     /// Audiences of resources, by resource.
     pub audiences: BTreeMap<String, String>,
 }
@@ -161,6 +175,7 @@ pub fn validate_manifest(manifest: &Manifest, known: &Known) -> Result<Vec<Compi
             }
         }
     }
+    let trusted = identity::check_trust(manifest, known, &mut mistakes);
     let mut seen_agents = BTreeSet::new();
     for (n, agent) in manifest.agents.iter().enumerate() {
         let at = format!("agents[{n}]");
@@ -175,6 +190,7 @@ pub fn validate_manifest(manifest: &Manifest, known: &Known) -> Result<Vec<Compi
                 fix: "declare it under roles".into(),
             });
         }
+        identity::check_identity(&format!("{at}.identity"), &agent.identity, &trusted, &mut mistakes);
     }
     if mistakes.is_empty() { Ok(compiled) } else { Err(mistakes) }
 }
@@ -204,13 +220,13 @@ fn check_resource(at: &str, resource: &Resource, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn name_mistake(at: &str, what: &str, name: &str, mistakes: &mut Vec<Mistake>) {
+pub(super) fn name_mistake(at: &str, what: &str, name: &str, mistakes: &mut Vec<Mistake>) {
     if let Err(problem) = check_name(what, name) {
         mistakes.push(Mistake { at: format!("{at}.name"), problem, fix: "rename it".into() });
     }
 }
 
-fn twice(at: &str, name: &str) -> Mistake {
+pub(super) fn twice(at: &str, name: &str) -> Mistake {
     Mistake {
         at: format!("{at}.name"),
         problem: format!("'{}' is there twice", name.escape_debug()),

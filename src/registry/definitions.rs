@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hallpass_verify::ScopeSet;
 
 use crate::error::{Error, Result};
-use crate::model::{Agent, Change, DefinitionKind, Resource, Role, Upstream};
+use crate::model::{Agent, Change, DefinitionKind, Resource, Role, TrustDomain, TrustedIssuer, Upstream};
 use crate::policy::{CompiledUpstream, Known};
 use crate::store::StoredDefinition;
 
@@ -16,6 +16,8 @@ pub struct Definitions {
     upstreams: BTreeMap<String, Arc<CompiledUpstream>>,
     roles: BTreeMap<String, Arc<Role>>,
     resources: BTreeMap<String, Arc<Resource>>,
+    issuers: BTreeMap<String, Arc<TrustedIssuer>>,
+    trust_domains: BTreeMap<String, Arc<TrustDomain>>,
 }
 
 impl Definitions {
@@ -61,6 +63,14 @@ impl Definitions {
                 let resource: Resource = serde_json::from_str(body).map_err(|error| error.to_string())?;
                 self.resources.insert(name.to_owned(), Arc::new(resource));
             }
+            DefinitionKind::Issuer => {
+                let issuer: TrustedIssuer = serde_json::from_str(body).map_err(|error| error.to_string())?;
+                self.issuers.insert(name.to_owned(), Arc::new(issuer));
+            }
+            DefinitionKind::TrustDomain => {
+                let domain: TrustDomain = serde_json::from_str(body).map_err(|error| error.to_string())?;
+                self.trust_domains.insert(name.to_owned(), Arc::new(domain));
+            }
         }
         Ok(())
     }
@@ -70,6 +80,8 @@ impl Definitions {
             DefinitionKind::Upstream => _ = self.upstreams.remove(name),
             DefinitionKind::Role => _ = self.roles.remove(name),
             DefinitionKind::Resource => _ = self.resources.remove(name),
+            DefinitionKind::Issuer => _ = self.issuers.remove(name),
+            DefinitionKind::TrustDomain => _ = self.trust_domains.remove(name),
         }
     }
 
@@ -103,6 +115,26 @@ impl Definitions {
         self.resources.values()
     }
 
+    /// A registered issuer of foreign tokens by its name.
+    pub fn issuer(&self, name: &str) -> Option<&Arc<TrustedIssuer>> {
+        self.issuers.get(name)
+    }
+
+    /// All registered issuers, by name.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<TrustedIssuer>> {
+        self.issuers.values()
+    }
+
+    /// A registered SPIFFE trust domain.
+    pub fn trust_domain(&self, name: &str) -> Option<&Arc<TrustDomain>> {
+        self.trust_domains.get(name)
+    }
+
+    /// All registered SPIFFE trust domains, by name.
+    pub fn trust_domains(&self) -> impl Iterator<Item = &Arc<TrustDomain>> {
+        self.trust_domains.values()
+    }
+
     /// The scopes that an agent's roles give it now.
     pub fn scopes_of(&self, agent: &Agent) -> ScopeSet {
         let roles = agent.roles.iter().filter_map(|name| self.roles.get(name));
@@ -129,6 +161,8 @@ impl Definitions {
             known.audiences.insert(name.clone(), resource.audience.clone());
         }
         known.roles.extend(self.roles.keys().cloned());
+        known.issuers.extend(self.issuers.keys().cloned());
+        known.trust_domains.extend(self.trust_domains.keys().cloned());
         known
     }
 }

@@ -27,6 +27,8 @@ pub struct Registry {
     sessions: DashMap<Arc<str>, Arc<Session>>,
     /// How many of `sessions` are whose, so that no token request has to count them.
     sessions_of: DashMap<Arc<str>, usize>,
+    /// Which of `sessions` hang under which.
+    children: DashMap<Arc<str>, Vec<Arc<str>>>,
     definitions: ArcSwap<Definitions>,
     keys: ArcSwap<Keys>,
     revoked: Revoked,
@@ -42,6 +44,7 @@ impl Registry {
             credentials: DashMap::new(),
             sessions: DashMap::new(),
             sessions_of: DashMap::new(),
+            children: DashMap::new(),
             definitions: ArcSwap::from_pointee(definitions),
             keys: ArcSwap::from_pointee(keys),
             revoked: Revoked::new(everything.revocations),
@@ -99,6 +102,31 @@ impl Registry {
         let mut all: Vec<_> = alive.map(|entry| entry.value().clone()).collect();
         all.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         all
+    }
+
+    /// The sessions that hang under this one, at any depth.
+    pub fn descendants(&self, id: &str) -> Vec<Arc<Session>> {
+        let mut found: Vec<Arc<Session>> = Vec::new();
+        let mut open: Vec<Arc<str>> = self.children_of(id);
+        while let Some(id) = open.pop() {
+            open.extend(self.children_of(&id));
+            found.extend(self.session(&id));
+        }
+        found
+    }
+
+    fn children_of(&self, id: &str) -> Vec<Arc<str>> {
+        self.children.get(id).map(|entry| entry.value().clone()).unwrap_or_default()
+    }
+
+    /// The session and those that it hangs under, itself first. A parent lives at least as long as its children, so
+    /// one that is missing from the way up is an end without a root: its child is treated as over.
+    pub fn lineage(&self, session: &Arc<Session>) -> Vec<Arc<Session>> {
+        let mut line = vec![session.clone()];
+        while let Some(parent) = line.last().and_then(|last| last.parent.clone()).and_then(|id| self.session(&id)) {
+            line.push(parent);
+        }
+        line
     }
 
     /// How many sessions have not ended.
@@ -205,6 +233,12 @@ impl Registry {
                     if !stays && let Some(mut count) = self.sessions_of.get_mut(&session.agent_id) {
                         *count = count.saturating_sub(1);
                     }
+                    if !stays {
+                        self.children.remove(&session.id);
+                        if let Some(mut siblings) = session.parent.as_ref().and_then(|id| self.children.get_mut(id)) {
+                            siblings.retain(|id| *id != session.id);
+                        }
+                    }
                     stays
                 });
                 self.sessions_of.retain(|_, count| *count > 0);
@@ -220,9 +254,12 @@ impl Registry {
     }
 
     fn put_session(&self, session: Arc<Session>) {
-        let agent_id = session.agent_id.clone();
-        if self.sessions.insert(session.id.clone(), session).is_none() {
+        let (agent_id, id, parent) = (session.agent_id.clone(), session.id.clone(), session.parent.clone());
+        if self.sessions.insert(id.clone(), session).is_none() {
             *self.sessions_of.entry(agent_id).or_insert(0) += 1;
+            if let Some(parent) = parent {
+                self.children.entry(parent).or_default().push(id);
+            }
         }
     }
 

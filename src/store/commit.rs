@@ -59,8 +59,8 @@ fn plan(batch: &Batch<'_>) -> Vec<Statement> {
         _ => None,
     });
     all.extend(insert_many(
-        "INSERT INTO sessions (id, agent_id, created_at, expires_at, task, purpose, revoked_at)",
-        7,
+        "INSERT INTO sessions (id, agent_id, created_at, expires_at, task, purpose, revoked_at, parent, cnf, delegation)",
+        10,
         sessions.collect(),
     ));
     let rows = batch.rows.iter().map(|row| {

@@ -47,6 +47,7 @@ struct AgentRow {
     status: String,
     roles: String,
     created_at: Millis,
+    identity: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -100,6 +101,9 @@ struct SessionRow {
     task: Option<String>,
     purpose: Option<String>,
     revoked_at: Option<Millis>,
+    parent: Option<String>,
+    cnf: Option<String>,
+    delegation: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -135,13 +139,14 @@ impl Store {
             let secret = StoredSecret { digest, created_at: row.created_at, expires_at: row.expires_at };
             by_agent.entry(row.agent_id).or_default().push(secret);
         }
-        let sql = "SELECT id, name, status, roles, created_at FROM agents ORDER BY name";
+        let sql = "SELECT id, name, status, roles, created_at, identity FROM agents ORDER BY name";
         let rows: Vec<AgentRow> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
         let agent = |row: AgentRow| {
             Ok(Agent {
                 status: AgentStatus::parse(&row.status).ok_or_else(|| corrupt("agent", &row.id))?,
                 roles: serde_json::from_str(&row.roles).map_err(|_| corrupt("agent", &row.id))?,
                 secrets: by_agent.remove(&row.id).unwrap_or_default(),
+                identity: serde_json::from_str(&row.identity).map_err(|_| corrupt("agent", &row.id))?,
                 created_at: row.created_at,
                 name: row.name.into(),
                 id: row.id.into(),
@@ -153,10 +158,9 @@ impl Store {
     async fn definitions(&self) -> Result<Vec<StoredDefinition>> {
         let sql = "SELECT kind, name, body FROM definitions ORDER BY kind, name";
         let rows: Vec<(String, String, String)> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
-        let kinds = [DefinitionKind::Upstream, DefinitionKind::Role, DefinitionKind::Resource];
         rows.into_iter()
             .map(|(kind, name, body)| {
-                let kind = kinds.into_iter().find(|one| one.as_str() == kind);
+                let kind = DefinitionKind::ALL.into_iter().find(|one| one.as_str() == kind);
                 Ok(StoredDefinition { kind: kind.ok_or_else(|| corrupt("definition", &name))?, name, body })
             })
             .collect()
@@ -221,19 +225,26 @@ impl Store {
     }
 
     async fn sessions(&self, now: Millis) -> Result<Vec<Session>> {
-        let sql = "SELECT id, agent_id, created_at, expires_at, task, purpose, revoked_at FROM sessions \
-                   WHERE expires_at > $1";
+        let sql = "SELECT id, agent_id, created_at, expires_at, task, purpose, revoked_at, parent, cnf, delegation \
+                   FROM sessions WHERE expires_at > $1";
         let rows: Vec<SessionRow> = on_db!(self, pool => sqlx::query_as(sql).bind(now).fetch_all(pool).await)?;
-        let session = |row: SessionRow| Session {
-            id: row.id.into(),
-            agent_id: row.agent_id.into(),
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-            task: row.task.map(Arc::from),
-            purpose: row.purpose.map(Arc::from),
-            revoked_at: row.revoked_at,
+        let session = |row: SessionRow| {
+            Ok(Session {
+                cnf: read_json(row.cnf.as_deref()).map_err(|_| corrupt("session", &row.id))?,
+                delegation: read_json(row.delegation.as_deref())
+                    .map_err(|_| corrupt("session", &row.id))?
+                    .map(Arc::new),
+                parent: row.parent.map(Arc::from),
+                id: row.id.into(),
+                agent_id: row.agent_id.into(),
+                created_at: row.created_at,
+                expires_at: row.expires_at,
+                task: row.task.map(Arc::from),
+                purpose: row.purpose.map(Arc::from),
+                revoked_at: row.revoked_at,
+            })
         };
-        Ok(rows.into_iter().map(session).collect())
+        rows.into_iter().map(session).collect()
     }
 
     async fn revocations(&self, now: Millis) -> Result<Vec<Revocation>> {
@@ -251,6 +262,11 @@ impl Store {
         };
         rows.into_iter().map(revocation).collect()
     }
+}
+
+/// What is NULL stays away; what is there must be whole: a session must not lose the key that it is bound to.
+fn read_json<T: serde::de::DeserializeOwned>(text: Option<&str>) -> serde_json::Result<Option<T>> {
+    text.map(serde_json::from_str).transpose()
 }
 
 fn corrupt(what: &str, id: &str) -> StoreError {

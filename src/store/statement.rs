@@ -57,6 +57,15 @@ fn text(value: impl AsRef<str>) -> Value {
     Value::Text(value.as_ref().to_owned())
 }
 
+/// Plain types of ours always serialise.
+fn json(value: &impl serde::Serialize) -> Value {
+    Value::Text(serde_json::to_string(value).unwrap_or_default())
+}
+
+fn maybe_json(value: Option<&impl serde::Serialize>) -> Value {
+    Value::MaybeText(value.and_then(|value| serde_json::to_string(value).ok()))
+}
+
 fn maybe_text(value: Option<&str>) -> Value {
     Value::MaybeText(value.map(str::to_owned))
 }
@@ -67,14 +76,16 @@ pub(super) fn statements(change: &Change, now: Millis) -> Vec<Statement> {
         Change::PutAgent(agent) => {
             let roles = serde_json::Value::from(agent.roles.clone()).to_string();
             let mut all = vec![Statement::new(
-                "INSERT INTO agents (id, name, status, roles, created_at) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (id) DO UPDATE SET status = excluded.status, roles = excluded.roles",
+                "INSERT INTO agents (id, name, status, roles, created_at, identity) VALUES ($1, $2, $3, $4, $5, $6) \
+                 ON CONFLICT (id) DO UPDATE SET status = excluded.status, roles = excluded.roles, \
+                 identity = excluded.identity",
                 vec![
                     text(&agent.id),
                     text(&agent.name),
                     text(agent.status.as_str()),
                     text(roles),
                     Value::Int(agent.created_at),
+                    json(&agent.identity),
                 ],
             )];
             all.extend(agent.secrets.iter().map(|secret| add_secret(&agent.id, secret)));
@@ -272,5 +283,8 @@ pub(super) fn session_row(session: &crate::model::Session) -> Vec<Value> {
         maybe_text(session.task.as_deref()),
         maybe_text(session.purpose.as_deref()),
         Value::MaybeInt(session.revoked_at),
+        maybe_text(session.parent.as_deref()),
+        maybe_json(session.cnf.as_ref()),
+        maybe_json(session.delegation.as_deref()),
     ]
 }

@@ -80,6 +80,9 @@ fn session(id: &str) -> Change {
         task: None,
         purpose: None,
         revoked_at: None,
+        parent: None,
+        cnf: None,
+        delegation: None,
     }))
 }
 
@@ -166,6 +169,7 @@ async fn one_bad_row_fails_alone(engine: Engine) {
         status: AgentStatus::Active,
         roles: Vec::new(),
         secrets: Vec::new(),
+        identity: Default::default(),
         created_at: 1,
     };
     let sealed = SealedColumns { wrapped_key: vec![1], ciphertext: vec![2] };

@@ -104,6 +104,9 @@ async fn an_agent_has_so_many_sessions_and_no_more_until_they_are_pruned() {
             task: None,
             purpose: None,
             revoked_at: None,
+            parent: None,
+            cnf: None,
+            delegation: None,
         }))
     };
     // `with_crm` made one already.

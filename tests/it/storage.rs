@@ -111,6 +111,7 @@ fn agent(id: &str, name: &str) -> Agent {
         status: AgentStatus::Active,
         roles: vec!["support".into(), "quote\"and'comma,".into()],
         secrets: vec![secret(1, None)],
+        identity: Default::default(),
         created_at: 11,
     }
 }
@@ -136,6 +137,9 @@ fn session(id: &str) -> Session {
         task: Some("täsk ' \" \u{1F511}".into()),
         purpose: None,
         revoked_at: None,
+        parent: None,
+        cnf: None,
+        delegation: None,
     }
 }
 

@@ -167,12 +167,14 @@ async fn a_forged_token_is_refused_whatever_its_trick() {
     let expired = forge::with(forge::with(claims.clone(), "exp", now - 1), "iat", now - 300);
     let future = forge::with(forge::with(claims.clone(), "iat", now + 120), "exp", now + 300);
     let bound = forge::with(claims.clone(), "cnf", json!({ "jkt": "x" }));
+    let unknown = forge::with(claims.clone(), "cnf", json!({ "kid": "x" }));
     let tampered = forge::tampered(&scene.token().await, |claims| claims["scope"] = "orders:orders.write".into());
     let by_broker = |typ: &str, claims: &Value| forge::by_broker(&scene.broker, typ, claims);
     for (what, token, refusal) in [
         ("expired", by_broker("at+jwt", &expired), Refusal::Expired),
         ("from the future", by_broker("at+jwt", &future), Refusal::NotYetValid),
         ("bound to a key", by_broker("at+jwt", &bound), Refusal::Bound),
+        ("bound by a method that is not known", by_broker("at+jwt", &unknown), Refusal::Malformed),
         ("typ JWT", by_broker("JWT", &claims), Refusal::WrongType),
         ("a list as a token", scene.list().await, Refusal::WrongType),
         ("tampered", tampered, Refusal::BadSignature),

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ScopeSet, Seconds};
+use crate::{Confirmation, ScopeSet, Seconds};
+
+/// Deeper chains of actors are refused unread. The broker's own cap (`delegation.max_depth`) is below this.
+pub const MAX_ACTORS: usize = 16;
 
 /// `aud`: one text or an array of them (RFC 7519 §4.1.3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,10 +74,35 @@ pub struct AccessToken {
     pub scope: ScopeSet,
     /// The session that it belongs to.
     pub sid: String,
-    /// A key that the bearer must prove to hold (RFC 7800). This version checks no such proof, so it refuses
-    /// a token that asks for one.
+    /// The keys that the bearer must prove to hold (RFC 7800).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cnf: Option<serde_json::Value>,
+    pub cnf: Option<Confirmation>,
+    /// Who acts for `sub` (RFC 8693 §4.1): the agent itself outermost, those through whom it came inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Actor>,
+}
+
+/// One actor, and the one before it (RFC 8693 §4.1). Only the outermost may be looked at to decide anything; the others
+/// say through whom it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The actor's client id.
+    pub sub: String,
+    /// Who acted before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Box<Actor>>,
+}
+
+impl Actor {
+    /// From client ids, the newest first; `None` of none.
+    pub fn chain<'a>(newest_first: impl DoubleEndedIterator<Item = &'a str>) -> Option<Self> {
+        newest_first.rev().fold(None, |inner, sub| Some(Self { sub: sub.to_owned(), act: inner.map(Box::new) }))
+    }
+
+    /// The client ids, the newest first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::successors(Some(self), |actor| actor.act.as_deref()).map(|actor| actor.sub.as_str())
+    }
 }
 
 /// A token's claims after its signature, type and issuer were verified. Only [`crate::TokenVerifier`] builds one.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::{Claims, KeySet, KeySetError, Refusal, RevocationList, Seconds, TokenVerifier};
+use crate::{Claims, KeySet, KeySetError, Possession, Refusal, RevocationList, Seconds, TokenVerifier};
 
 /// How a gateway verifies.
 #[derive(Debug, Clone)]
@@ -68,12 +68,17 @@ impl Gateway {
         Ok(())
     }
 
-    /// Verifies one token.
+    /// Verifies one token that came as a bearer token and nothing else; one that is bound to a key is refused.
     pub fn verify(&self, token: &str, now: Seconds) -> Result<Claims, Refusal> {
+        self.verify_with(token, &Possession::NONE, now)
+    }
+
+    /// Verifies one token, and that the caller proved to hold the key that it is bound to, if it is.
+    pub fn verify_with(&self, token: &str, possession: &Possession, now: Seconds) -> Result<Claims, Refusal> {
         let trust = self.trust();
         let list = trust.list.as_ref().ok_or(Refusal::ListStale)?;
         let revoked = list.fresh(self.settings.max_list_age, now)?;
-        self.verifier.verify(token, &trust.keys, revoked, |aud| aud == self.settings.audience, now)
+        self.verifier.verify(token, &trust.keys, revoked, |aud| aud == self.settings.audience, possession, now)
     }
 
     fn trust(&self) -> Trust {

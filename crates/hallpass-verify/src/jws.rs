@@ -5,7 +5,7 @@ use quick_cache::sync::Cache;
 use ring::digest::{SHA256, digest};
 use serde::de::DeserializeOwned;
 
-use crate::{AccessToken, Claims, KeySet, RevocationSet, RevokedBy, Seconds};
+use crate::{AccessToken, Claims, KeySet, MAX_ACTORS, Possession, RevocationSet, RevokedBy, Seconds, possession};
 
 /// Longer tokens are refused unread: parsing must cost the sender more than us.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -43,9 +43,12 @@ pub enum Refusal {
     /// Issued in the future: a clock is wrong.
     #[error("the token was issued in the future")]
     NotYetValid,
-    /// It asks for a proof of possession that this version cannot check.
-    #[error("the token is bound to a key, and no proof of that key can be checked here")]
+    /// It is bound to a key, and the caller did not prove to hold that key.
+    #[error("the token is bound to a key that the caller did not prove to hold")]
     Bound,
+    /// It came with a proof of possession, and is bound to no such key.
+    #[error("the token is not bound to the key of the proof that came with it")]
+    NotBound,
     /// Taken back.
     #[error("the token was revoked")]
     Revoked(RevokedBy),
@@ -68,6 +71,7 @@ impl Refusal {
             Self::Expired => "token_expired",
             Self::NotYetValid => "token_not_yet_valid",
             Self::Bound => "token_bound",
+            Self::NotBound => "token_not_bound",
             Self::Revoked(RevokedBy::Token) => "token_revoked",
             Self::Revoked(RevokedBy::Session) => "session_revoked",
             Self::Revoked(RevokedBy::Agent) => "agent_revoked",
@@ -155,11 +159,28 @@ impl TokenVerifier {
         Self { issuer: issuer.into(), leeway, seen: Cache::new(remembered) }
     }
 
-    /// The whole check (RFC 9068 §4): form, type, algorithm, key, signature, issuer, audience, times, revocation.
+    /// The whole check (RFC 9068 §4): form, type, algorithm, key, signature, issuer, audience, times, revocation, and
+    /// whether the caller proved to hold the key that the token is bound to (RFC 8705 §3, RFC 9449 §7.1).
     ///
     /// A token seen before skips the signature, and nothing else: whether its key is still trusted, whether it is
     /// still alive and whether it was revoked is asked every time.
     pub fn verify(
+        &self,
+        text: &str,
+        keys: &KeySet,
+        revoked: &RevocationSet,
+        audience: impl Fn(&str) -> bool,
+        possession: &Possession,
+        now: Seconds,
+    ) -> Result<Claims, Refusal> {
+        let claims = self.inspect(text, keys, revoked, audience, now)?;
+        possession::check(claims.cnf.as_ref(), possession)?;
+        Ok(claims)
+    }
+
+    /// As [`Self::verify`], but whether the caller holds the key that the token is bound to is not asked. For
+    /// introspection (RFC 7662), whose caller is not the holder and is told `cnf`; never to let anybody in.
+    pub fn inspect(
         &self,
         text: &str,
         keys: &KeySet,
@@ -208,8 +229,8 @@ impl TokenVerifier {
         if token.iss != self.issuer {
             return Err(Refusal::WrongIssuer);
         }
-        if token.cnf.is_some() {
-            return Err(Refusal::Bound);
+        if token.act.as_ref().is_some_and(|act| act.ids().count() > MAX_ACTORS) {
+            return Err(Refusal::Malformed);
         }
         let claims = Claims::verified(token, kid);
         self.seen.insert(name, claims.clone());

@@ -15,14 +15,16 @@ mod crypto;
 mod gateway;
 mod jwks;
 mod jws;
+mod possession;
 mod revocation;
 mod scope;
 
-pub use claims::{AccessToken, Audience, Claims};
+pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS};
 pub use crypto::install_crypto;
 pub use gateway::{Gateway, GatewaySettings};
 pub use jwks::{KeySet, KeySetError};
 pub use jws::{MAX_TOKEN_BYTES, Refusal, TokenVerifier, Unverified};
+pub use possession::{CertificateThumbprint, Confirmation, KeyThumbprint, Possession};
 pub use revocation::{
     AgentCut, REVOCATIONS_TYP, RevocationClaims, RevocationEntry, RevocationList, RevocationSet, RevokedBy,
 };

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::http::State;
 use crate::http::admin::{Admin, Input, Reason, json as reply, unrecorded};
 use crate::http::reply::Problem;
-use crate::model::{Agent, AgentStatus, Change, StoredSecret, check_name};
+use crate::model::{Agent, AgentStatus, Change, Identity, StoredSecret, check_name};
+use crate::policy::{self, Trusted};
 use crate::secret::{ClientSecret, client_secret_digest, random_id};
 
 #[derive(Debug, Deserialize)]
@@ -20,6 +21,8 @@ pub(in crate::http) struct Register {
     name: String,
     #[serde(default)]
     roles: Vec<String>,
+    #[serde(default)]
+    identity: Identity,
 }
 
 pub(in crate::http) async fn register(
@@ -40,6 +43,7 @@ async fn do_register(state: &State, admin: &Admin, input: Register) -> Result<Re
         ));
     }
     check_roles(state, &input.roles)?;
+    check_identity(state, &input.identity)?;
     let now = state.world.now();
     let (secret, stored) = new_secret(state);
     let agent = Agent {
@@ -48,6 +52,7 @@ async fn do_register(state: &State, admin: &Admin, input: Register) -> Result<Re
         status: AgentStatus::Active,
         roles: input.roles,
         secrets: vec![stored],
+        identity: input.identity,
         created_at: now,
     };
     let event = admin.event_of("agent register", &agent);
@@ -68,6 +73,17 @@ fn new_secret(state: &State) -> (ClientSecret, StoredSecret) {
     let secret = ClientSecret::generate(state.world.entropy.as_ref());
     let digest = client_secret_digest(&state.client_secret_key, secret.expose());
     (secret, StoredSecret { digest, created_at: state.world.now(), expires_at: None })
+}
+
+fn check_identity(state: &State, identity: &Identity) -> Result<()> {
+    let mut mistakes = Vec::new();
+    let trusted = Trusted::from(&state.registry.definitions().known());
+    policy::check_identity("identity", identity, &trusted, &mut mistakes);
+    if mistakes.is_empty() {
+        return Ok(());
+    }
+    let text = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    Err(Error::invalid("bad_identity", text))
 }
 
 pub(super) fn check_roles(state: &State, roles: &[String]) -> Result<()> {
@@ -213,6 +229,7 @@ fn view(agent: &Agent) -> Value {
         "name": &*agent.name,
         "status": agent.status,
         "roles": agent.roles,
+        "identity": agent.identity,
         "created_at": agent.created_at,
     })
 }

@@ -79,18 +79,37 @@ fn mistaken(admin: &Admin, mistakes: Vec<Mistake>) -> Response {
 
 fn inline_files(manifest: &mut Manifest, files: &BTreeMap<String, String>) -> Vec<Mistake> {
     let mut missing = Vec::new();
-    for (n, upstream) in manifest.upstreams.iter_mut().enumerate() {
+    let named = manifest
+        .upstreams
+        .iter_mut()
+        .enumerate()
+        .map(|(n, one)| (format!("upstreams[{n}]"), &one.ca_file, &mut one.ca_pem));
+    let named = named.chain(
+        manifest
+            .issuers
+            .iter_mut()
+            .enumerate()
+            .map(|(n, one)| (format!("issuers[{n}]"), &one.ca_file, &mut one.ca_pem)),
+    );
+    let named = named.chain(
+        manifest
+            .trust_domains
+            .iter_mut()
+            .enumerate()
+            .map(|(n, one)| (format!("trust_domains[{n}]"), &one.ca_file, &mut one.ca_pem)),
+    );
+    for (at, ca_file, ca_pem) in named {
         let mistake = |field: &str, problem: &str, fix: &str| Mistake {
-            at: format!("upstreams[{n}].{field}"),
+            at: format!("{at}.{field}"),
             problem: problem.to_owned(),
             fix: fix.to_owned(),
         };
-        if upstream.ca_pem.is_some() {
+        if ca_pem.is_some() {
             missing.push(mistake("ca_pem", "it is filled in by 'hallpass apply'", "write ca_file: PATH"));
         }
-        if let Some(name) = &upstream.ca_file {
-            upstream.ca_pem = files.get(name).cloned();
-            let usable = upstream.ca_pem.as_deref().is_some_and(|pem| crate::broker::check_ca(pem).is_ok());
+        if let Some(name) = ca_file {
+            *ca_pem = files.get(name).cloned();
+            let usable = ca_pem.as_deref().is_some_and(|pem| crate::broker::check_ca(pem).is_ok());
             if !usable {
                 missing.push(mistake(
                     "ca_file",
@@ -99,6 +118,16 @@ fn inline_files(manifest: &mut Manifest, files: &BTreeMap<String, String>) -> Ve
                 ));
             }
         }
+    }
+    for (n, domain) in manifest.trust_domains.iter_mut().enumerate() {
+        if domain.bundle.is_some() {
+            missing.push(Mistake {
+                at: format!("trust_domains[{n}].bundle"),
+                problem: "it is filled in by 'hallpass apply'".into(),
+                fix: "write bundle_file: PATH".into(),
+            });
+        }
+        domain.bundle = domain.bundle_file.as_ref().and_then(|name| files.get(name).cloned());
     }
     missing
 }
@@ -119,6 +148,14 @@ async fn do_apply(state: &State, admin: &Admin, manifest: &Manifest, dry_run: bo
     for role in &manifest.roles {
         let old = definitions.role(&role.name).map(AsRef::as_ref);
         define(DefinitionKind::Role, &role.name, old, role, &mut differences, &mut changes)?;
+    }
+    for issuer in &manifest.issuers {
+        let old = definitions.issuer(&issuer.name).map(AsRef::as_ref);
+        define(DefinitionKind::Issuer, &issuer.name, old, issuer, &mut differences, &mut changes)?;
+    }
+    for domain in &manifest.trust_domains {
+        let old = definitions.trust_domain(&domain.name).map(AsRef::as_ref);
+        define(DefinitionKind::TrustDomain, &domain.name, old, domain, &mut differences, &mut changes)?;
     }
     for spec in &manifest.agents {
         agent(state, spec, &mut differences, &mut changes)?;
@@ -154,7 +191,11 @@ fn define<T: Serialize + PartialEq>(
 
 fn agent(state: &State, spec: &AgentSpec, differences: &mut Vec<Difference>, changes: &mut Vec<Change>) -> Result<()> {
     let there = state.registry.find_agent(&spec.name);
-    let old = there.as_ref().map(|agent| AgentSpec { name: agent.name.to_string(), roles: agent.roles.clone() });
+    let old = there.as_ref().map(|agent| AgentSpec {
+        name: agent.name.to_string(),
+        roles: agent.roles.clone(),
+        identity: agent.identity.clone(),
+    });
     if old.as_ref() == Some(spec) {
         return Ok(());
     }
@@ -165,13 +206,14 @@ fn agent(state: &State, spec: &AgentSpec, differences: &mut Vec<Difference>, cha
                 format!("agent '{}' is revoked for good; pick another name", spec.name),
             ));
         }
-        Some(agent) => Agent { roles: spec.roles.clone(), ..Agent::clone(agent) },
+        Some(agent) => Agent { roles: spec.roles.clone(), identity: spec.identity.clone(), ..Agent::clone(agent) },
         None => Agent {
             id: random_id("ag_", state.world.entropy.as_ref()).into(),
             name: spec.name.as_str().into(),
             status: AgentStatus::Active,
             roles: spec.roles.clone(),
             secrets: Vec::new(),
+            identity: spec.identity.clone(),
             created_at: state.world.now(),
         },
     };

@@ -78,5 +78,8 @@ fn view(state: &State, session: &Session) -> Value {
         "task": session.task.as_deref(),
         "purpose": session.purpose.as_deref(),
         "revoked_at": session.revoked_at,
+        "parent": session.parent.as_deref(),
+        "cnf": session.cnf,
+        "delegation": session.delegation.as_deref(),
     })
 }

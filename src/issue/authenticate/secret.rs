@@ -1,0 +1,29 @@
+//! `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1).
+
+use std::sync::Arc;
+
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::issue::Issuer;
+use crate::model::Agent;
+use crate::secret::{ClientSecret, client_secret_digest};
+use crate::world::Millis;
+
+impl Issuer {
+    pub(super) fn by_secret(&self, id: &str, secret: &str, now: Millis) -> Result<Arc<Agent>, &'static str> {
+        // A typing error is told by the checksum, which is public: nonsense costs no HMAC.
+        if !ClientSecret::is_well_formed(secret) {
+            return Err("client_secret_malformed");
+        }
+        // The same work for an unknown client, so that the time taken does not tell.
+        let digest = client_secret_digest(&self.secret_key, secret);
+        let agent = self.registry.agent(id);
+        let stored = agent.as_deref().map(|agent| agent.secrets.as_slice()).unwrap_or_default();
+        let mut good = Choice::from(0);
+        for one in stored.iter().filter(|one| one.expires_at.is_none_or(|end| now < end)) {
+            good |= one.digest.ct_eq(&digest);
+        }
+        let agent = agent.ok_or("unknown_client")?;
+        if bool::from(good) { Ok(agent) } else { Err("wrong_client_secret") }
+    }
+}
