@@ -98,11 +98,13 @@ impl Lock {
 /// Status, stable code and `Retry-After` of a token request, of a call and of `/readyz`, all at once; how long they took.
 async fn all_refused(real: &Real, agent: &Client, token: &str) -> Duration {
     let start = Instant::now();
-    let (issued, called, ready) = futures_util::join!(
+    let all = futures_util::future::join3(
         real.token_request(agent, &[("task", "while the database is away")]),
         real.call("/crm/any/away", token),
         real.http.get(format!("{}/readyz", real.binary.ops)).send(),
     );
+    let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+    let (issued, called, ready) = all.expect("nobody is left to wait");
     let (status, answer) = issued.unwrap();
     assert_eq!((status, &answer["error"]), (503, &"temporarily_unavailable".into()), "{answer}");
     let called = called.unwrap();
@@ -132,7 +134,7 @@ async fn a_locked_database_refuses_and_recovers(engine: Engine) {
     // SQLite gives a lock up after 5 s. PostgreSQL would wait for ever: there a commit is given up after 10 s, and who
     // came while it was waiting is in the next one.
     let least = if engine == Engine::Sqlite { 4 } else { 9 };
-    assert!(took > Duration::from_secs(least) && took < Duration::from_secs(60), "{took:?}");
+    assert!(took > Duration::from_secs(least), "{took:?}");
     // What cannot be recorded is not done, and is not done later.
     let (code, said) = crate::support::real::said(&real.binary.run(&["agent", "revoke", "helpdesk"], ""));
     assert!(code == 1 && said.contains("cannot be recorded"), "{said}");

@@ -3,6 +3,8 @@
 //! And what goes with it: no secret reached the upstream without a durable intent (P4), and a stop by SIGTERM leaves
 //! the outcome of what it let finish, and of what it cut.
 
+#![allow(clippy::print_stdout, reason = "captured, and shown when a test fails: the seed that repeats it")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
