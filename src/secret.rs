@@ -95,12 +95,17 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// HMAC-SHA-256(key, client secret): what the database keeps of a client secret.
-pub fn client_secret_digest(key: &SecretBytes, secret: &str) -> [u8; 32] {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
-    let tag = hmac::sign(&key, secret.as_bytes());
+/// HMAC-SHA-256(key, client id ‖ 0 ‖ client secret), RFC 2104: what the database keeps of a client secret.
+///
+/// Bound to its row: a writer of the database who copies an agent's digest to another agent cannot then come as that
+/// one. No well-formed secret has a NUL in it, so no two pairs read alike.
+pub fn client_secret_digest(key: &SecretBytes, client_id: &str, secret: &str) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key.expose()));
+    context.update(client_id.as_bytes());
+    context.update(&[0]);
+    context.update(secret.as_bytes());
     let mut out = [0; 32];
-    out.copy_from_slice(tag.as_ref());
+    out.copy_from_slice(context.sign().as_ref());
     out
 }
 
@@ -150,6 +155,16 @@ mod tests {
         assert!(!ClientSecret::is_well_formed(&wrong));
         assert!(!ClientSecret::is_well_formed("hp_cs_"));
         assert!(!ClientSecret::is_well_formed("hp_cs_ü"));
+    }
+
+    #[test]
+    fn a_digest_is_bound_to_its_agent_and_its_key() {
+        let digest = |key: u8, id, secret| client_secret_digest(&SecretBytes::new(vec![key; 32]), id, secret);
+        assert_eq!(digest(1, "ag_a", "hp_cs_x"), digest(1, "ag_a", "hp_cs_x"));
+        for other in [digest(1, "ag_b", "hp_cs_x"), digest(2, "ag_a", "hp_cs_x"), digest(1, "ag_a", "hp_cs_y")] {
+            assert_ne!(digest(1, "ag_a", "hp_cs_x"), other);
+        }
+        assert_ne!(digest(1, "ag_a", "b"), digest(1, "ag_", "ab"), "where the id ends counts");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::json;
 
 use crate::http::State;
+use crate::model::{Event, EventKind};
 
 /// The process runs.
 pub(super) async fn healthz() -> Response {
@@ -18,13 +19,21 @@ pub(super) async fn healthz() -> Response {
 
 /// The process can do its work: the audit log can be written, now.
 pub(super) async fn readyz(AxumState(state): AxumState<State>) -> Response {
-    // An empty commit goes the way of every record, and also heals a ledger that had failed.
-    let probe = tokio::time::timeout(Duration::from_secs(6), state.ledger.commit(Vec::new(), Vec::new())).await;
+    // An empty commit goes the way of every record. Where one has failed, only a record can tell whether records go
+    // through again: on a full disk there is often room for less.
+    let events = if state.ledger.is_healthy() { Vec::new() } else { vec![recovered()] };
+    let probe = tokio::time::timeout(Duration::from_secs(6), state.ledger.commit(events, Vec::new())).await;
     match probe {
         Ok(Ok(())) => Json(json!({ "status": "ready", "database": state.store.engine() })).into_response(),
         Ok(Err(error)) => not_ready(&error.to_string()),
         Err(_) => not_ready("the database does not answer"),
     }
+}
+
+fn recovered() -> Event {
+    let mut event = Event::new(EventKind::Broker);
+    event.action = Some("audit log writable again".into());
+    event
 }
 
 fn not_ready(reason: &str) -> Response {

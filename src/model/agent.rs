@@ -38,7 +38,7 @@ impl AgentStatus {
 /// HMAC of a client secret, and until when it is good.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredSecret {
-    /// HMAC-SHA-256 under the broker's key.
+    /// HMAC-SHA-256 of the client id and the secret, under the broker's key.
     pub digest: [u8; 32],
     /// When it was made.
     pub created_at: Millis,

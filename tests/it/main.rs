@@ -5,13 +5,14 @@
 mod attacks;
 mod audit_log;
 mod cli;
-mod crash;
 mod denials;
 mod exchange;
 mod floors;
 mod forge;
 mod ledger;
 mod limits;
+#[path = "../promises/mod.rs"]
+mod promises;
 mod quickstart;
 mod readme;
 mod smoke;

@@ -45,9 +45,10 @@ async fn do_register(state: &State, admin: &Admin, input: Register) -> Result<Re
     check_roles(state, &input.roles)?;
     check_identity(state, &input.identity)?;
     let now = state.world.now();
-    let (secret, stored) = new_secret(state);
+    let id = random_id("ag_", state.world.entropy.as_ref());
+    let (secret, stored) = new_secret(state, &id);
     let agent = Agent {
-        id: random_id("ag_", state.world.entropy.as_ref()).into(),
+        id: id.into(),
         name: input.name.into(),
         status: AgentStatus::Active,
         roles: input.roles,
@@ -69,9 +70,9 @@ fn show_once(answer: &mut Value, secret: &ClientSecret) {
     }
 }
 
-fn new_secret(state: &State) -> (ClientSecret, StoredSecret) {
+fn new_secret(state: &State, client_id: &str) -> (ClientSecret, StoredSecret) {
     let secret = ClientSecret::generate(state.world.entropy.as_ref());
-    let digest = client_secret_digest(&state.client_secret_key, secret.expose());
+    let digest = client_secret_digest(&state.client_secret_key, client_id, secret.expose());
     (secret, StoredSecret { digest, created_at: state.world.now(), expires_at: None })
 }
 
@@ -201,7 +202,7 @@ async fn do_rotate(state: &State, admin: &Admin, name: &str, input: RotateSecret
     if agent.status == AgentStatus::Revoked {
         return Err(Error::conflict("agent_revoked", "a revoked agent gets no new secret; register a new one"));
     }
-    let (secret, stored) = new_secret(state);
+    let (secret, stored) = new_secret(state, &agent.id);
     let others_end = state.world.now() + grace * 1000;
     let event = admin.event_of("agent rotate-secret", &agent);
     let change = Change::AddSecret { agent_id: agent.id.clone(), secret: stored, others_end };

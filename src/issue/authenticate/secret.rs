@@ -16,7 +16,7 @@ impl Issuer {
             return Err("client_secret_malformed");
         }
         // The same work for an unknown client, so that the time taken does not tell.
-        let digest = client_secret_digest(&self.secret_key, secret);
+        let digest = client_secret_digest(&self.secret_key, id, secret);
         let agent = self.registry.agent(id);
         let stored = agent.as_deref().map(|agent| agent.secrets.as_slice()).unwrap_or_default();
         let mut good = Choice::from(0);

@@ -54,14 +54,7 @@ impl Binary {
 
     /// `hallpass serve`, on free ports unless `listen` says otherwise; returns once it is ready.
     pub(crate) fn serve(&mut self, listen: Option<&str>) {
-        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let mut child = self
-            .command()
-            .args(["serve", "--json", "--listen", listen.unwrap_or("127.0.0.1:0")])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::from(log))
-            .spawn()
-            .unwrap();
+        let mut child = self.spawn(listen);
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line)
@@ -69,6 +62,28 @@ impl Binary {
         self.public = ready["public"].as_str().unwrap().to_owned();
         self.ops = ready["ops"].as_str().unwrap().to_owned();
         self.server = Some(child);
+    }
+
+    /// `hallpass serve`, killed after so long, ready or not.
+    pub(crate) fn serve_for(&mut self, time: std::time::Duration) {
+        self.server = Some(self.spawn(None));
+        std::thread::sleep(time);
+        self.kill();
+    }
+
+    fn spawn(&self, listen: Option<&str>) -> Child {
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        self.command()
+            .args(["serve", "--json", "--listen", listen.unwrap_or("127.0.0.1:0")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::from(log))
+            .spawn()
+            .unwrap()
+    }
+
+    /// The admin socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("data/admin.sock")
     }
 
     /// What `serve` wrote to standard error so far.

@@ -3,14 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use hallpass::app::{self, Running, Surroundings};
 use hallpass::config::{self, Overrides};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::admin::admin;
 use super::postgres::postgres_url;
 
 /// On which database.
@@ -94,20 +92,7 @@ impl TestBroker {
 
     /// The admin API, over the unix socket: status and JSON.
     pub(crate) async fn admin(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let socket = self.dir.path().join("data/admin.sock");
-        let stream = tokio::net::UnixStream::connect(socket).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "hallpass")
-            .body(Full::new(if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) }))
-            .unwrap();
-        let answer = sender.send_request(request).await.unwrap();
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+        admin(&self.dir.path().join("data/admin.sock"), method, path, &body).await.unwrap()
     }
 
     /// The admin API; anything but success fails the test.

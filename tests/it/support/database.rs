@@ -53,6 +53,32 @@ pub(crate) async fn texts(url: &str, sql: &str) -> Vec<String> {
     })
 }
 
+/// The bytes in one column of one row.
+pub(crate) async fn bytes(url: &str, sql: &str) -> Vec<u8> {
+    on_either!(url, connection => {
+        let row = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap();
+        row.get::<Vec<u8>, _>(0)
+    })
+}
+
+/// Every row of every table of ours, as text, in order.
+pub(crate) async fn everything(url: &str) -> Vec<String> {
+    let tables = "agents client_secrets definitions credentials credential_versions signing_keys broker_secrets sessions \
+                  revocations audit_records audit_heads audit_checkpoints";
+    let mut all = Vec::new();
+    for table in tables.split_whitespace() {
+        let row = if url.starts_with("sqlite:") {
+            let columns = texts(url, &format!("SELECT name FROM pragma_table_info('{table}')")).await;
+            columns.iter().map(|name| format!("quote({name})")).collect::<Vec<_>>().join(" || '|' || ")
+        } else {
+            format!("{table}::text")
+        };
+        let rows = texts(url, &format!("SELECT {row} FROM {table} ORDER BY 1")).await;
+        all.extend(rows.into_iter().map(|row| format!("{table}: {row}")));
+    }
+    all
+}
+
 /// Bytes as each engine writes them.
 pub(crate) fn blob(url: &str, bytes: &[u8]) -> String {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -4,10 +4,12 @@
 //! program itself. [`Upstream`] is an HTTP server that does what a closure says and remembers what it saw.
 #![allow(dead_code, unused_imports, reason = "each module uses its part of the harness")]
 
+pub(crate) mod admin;
 pub(crate) mod binary;
 pub(crate) mod broker;
 pub(crate) mod clock;
 pub(crate) mod database;
+pub(crate) mod load;
 pub(crate) mod postgres;
 pub(crate) mod real;
 pub(crate) mod upstream;

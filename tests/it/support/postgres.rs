@@ -1,4 +1,5 @@
-//! A throw-away PostgreSQL for tests: one cluster per test process, one fresh database per caller.
+//! A throw-away PostgreSQL for tests: one cluster per test process, one fresh database per caller; and clusters for
+//! tests that stop and start theirs.
 //!
 //! The cluster lives in a temporary folder, listens on 127.0.0.1 only, keeps `fsync` on as in production, and is
 //! stopped and deleted by a watchdog once the test process is gone, however it went.
@@ -10,8 +11,8 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Once, OnceLock};
 
 /// When this is set, a missing PostgreSQL fails the tests that need it instead of skipping them.
 const REQUIRE: &str = "HALLPASS_TEST_REQUIRE_POSTGRES";
@@ -19,8 +20,11 @@ const REQUIRE: &str = "HALLPASS_TEST_REQUIRE_POSTGRES";
 /// The account that PostgreSQL runs under when the tests run as root: it refuses to be root.
 const UNPRIVILEGED: &str = "postgres";
 
-struct Cluster {
+/// A PostgreSQL server with a folder of its own.
+pub(crate) struct Cluster {
+    root: bool,
     bin: PathBuf,
+    dir: PathBuf,
     port: u16,
 }
 
@@ -32,61 +36,89 @@ pub(crate) fn postgres_url() -> Option<String> {
     static CLUSTER: OnceLock<Result<Option<Cluster>, String>> = OnceLock::new();
     static DATABASES: AtomicUsize = AtomicUsize::new(0);
 
-    let required = std::env::var_os(REQUIRE).is_some_and(|v| !v.is_empty() && v != "0");
-    let cluster = CLUSTER.get_or_init(|| {
-        let Some(bin) = find_binaries() else {
-            if !required {
-                say_loudly();
-            }
-            return Ok(None);
-        };
-        start(bin).map(Some)
-    });
-    match cluster {
+    match CLUSTER.get_or_init(|| installed().map(Cluster::new).transpose()) {
         Ok(Some(cluster)) => Some(cluster.create_database(DATABASES.fetch_add(1, Ordering::Relaxed))),
-        Ok(None) if required => panic!("{REQUIRE} is set, but no PostgreSQL server binaries were found"),
+        Ok(None) if is_required() => panic!("{REQUIRE} is set, but no PostgreSQL server binaries were found"),
         Ok(None) => None,
         Err(why) => panic!("PostgreSQL is installed, but a test cluster did not start: {why}"),
     }
 }
 
 impl Cluster {
-    fn create_database(&self, n: usize) -> String {
+    /// One that the caller may stop and start; the others do not notice. `None`, said loudly, where PostgreSQL is not
+    /// installed.
+    pub(crate) fn own() -> Option<Self> {
+        let bin = installed();
+        assert!(bin.is_some() || !is_required(), "{REQUIRE} is set, but no PostgreSQL server binaries were found");
+        Some(Self::new(bin?).unwrap_or_else(|why| panic!("a cluster of one's own did not start: {why}")))
+    }
+
+    pub(crate) fn create_database(&self, n: usize) -> String {
         let (port, name) = (self.port.to_string(), format!("t_{n}"));
         let mut createdb = Command::new(self.bin.join("createdb"));
         createdb.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-T", "template0", &name]);
         run(&mut createdb).expect("a fresh database");
         format!("postgres://postgres@127.0.0.1:{port}/{name}")
     }
+
+    /// Stops the server; `mode` is `fast`, or `immediate` for a crash.
+    pub(crate) fn stop(&self, mode: &str) {
+        run(self.pg_ctl("stop").args(["-w", "-m", mode])).expect("the server stops");
+    }
+
+    /// Starts it again, on the same port.
+    pub(crate) fn start(&self) -> Result<(), String> {
+        let log = self.dir.join(format!("log-{}", self.port));
+        let started = run(self.pg_ctl("start").arg("-w").arg("-l").arg(&log));
+        started.map(drop).map_err(|why| format!("{why}\n{}", fs::read_to_string(&log).unwrap_or_default()))
+    }
+
+    fn pg_ctl(&self, what: &str) -> Command {
+        let mut command = as_server(self.root, &self.bin.join("pg_ctl"));
+        command.arg(what).arg("-D").arg(self.dir.join("data"));
+        command
+    }
+
+    fn new(bin: PathBuf) -> Result<Self, String> {
+        let dir = tempfile::Builder::new().prefix("hallpass-pg-").tempdir().map_err(|e| e.to_string())?;
+        let root = run(Command::new("id").arg("-u"))?.trim() == "0";
+        if root {
+            run(Command::new("chown").arg(UNPRIVILEGED).arg(dir.path()))?;
+        }
+        let mut cluster = Self { root, bin, dir: dir.keep(), port: 0 };
+        watch(root, &cluster.bin, &cluster.dir)?;
+        let data = cluster.dir.join("data");
+        let mut initdb = as_server(root, &cluster.bin.join("initdb"));
+        initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
+        run(&mut initdb)?;
+
+        let mut last = String::new();
+        for _ in 0..5 {
+            // Between closing this socket and PostgreSQL's binding another process may take the port: then try the next.
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|s| s.local_addr());
+            cluster.port = free.map_err(|e| e.to_string())?.port();
+            configure(&data, &cluster.dir, cluster.port).map_err(|e| e.to_string())?;
+            match cluster.start() {
+                Ok(()) => return Ok(cluster),
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
+    }
 }
 
-fn start(bin: PathBuf) -> Result<Cluster, String> {
-    let dir = tempfile::Builder::new().prefix("hallpass-pg-").tempdir().map_err(|e| e.to_string())?;
-    let root = run(Command::new("id").arg("-u"))?.trim() == "0";
-    if root {
-        run(Command::new("chown").arg(UNPRIVILEGED).arg(dir.path()))?;
-    }
-    let dir = dir.keep();
-    watch(root, &bin, &dir)?;
-    let data = dir.join("data");
-    let mut initdb = as_server(root, &bin.join("initdb"));
-    initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
-    run(&mut initdb)?;
+fn is_required() -> bool {
+    std::env::var_os(REQUIRE).is_some_and(|v| !v.is_empty() && v != "0")
+}
 
-    let mut last = String::new();
-    for _ in 0..5 {
-        // Between closing this socket and PostgreSQL's binding another process may take the port: then try the next.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|s| s.local_addr()).map_err(|e| e.to_string())?.port();
-        configure(&data, &dir, port).map_err(|e| e.to_string())?;
-        let log = dir.join(format!("log-{port}"));
-        let mut pg_ctl = as_server(root, &bin.join("pg_ctl"));
-        pg_ctl.arg("start").arg("-w").arg("-D").arg(&data).arg("-l").arg(&log);
-        match run(&mut pg_ctl) {
-            Ok(_) => return Ok(Cluster { bin, port }),
-            Err(why) => last = format!("{why}\n{}", fs::read_to_string(&log).unwrap_or_default()),
-        }
+/// The server's programs; where there are none and none are required, that is said loudly, once.
+fn installed() -> Option<PathBuf> {
+    static SAID: Once = Once::new();
+    let found = find_binaries();
+    if found.is_none() && !is_required() {
+        SAID.call_once(say_loudly);
     }
-    Err(last)
+    found
 }
 
 /// Appends to `postgresql.conf`, where the last word counts, rather than quoting options through two shells.

@@ -33,12 +33,16 @@ impl Real {
             Engine::Sqlite => None,
             Engine::Postgres => Some(postgres_url()?),
         };
-        let mut binary = Binary::init(url.as_deref());
+        Some(Self::init_at(url.as_deref()))
+    }
+
+    /// On this PostgreSQL database, or on SQLite.
+    pub(crate) fn init_at(url: Option<&str>) -> Self {
+        let mut binary = Binary::init(url);
         binary.set("HALLPASS_ISSUER", ISSUER);
-        let database =
-            url.unwrap_or_else(|| format!("sqlite:{}", binary.dir.path().join("data/hallpass.db").display()));
-        let http = client();
-        Some(Self { binary, database, http })
+        let sqlite = || format!("sqlite:{}", binary.dir.path().join("data/hallpass.db").display());
+        let database = url.map_or_else(sqlite, str::to_owned);
+        Self { binary, database, http: client() }
     }
 
     /// Served, with the upstream `crm` at `base_url`, the credential `crm-key` and the agent `helpdesk`.
