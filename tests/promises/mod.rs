@@ -1,0 +1,4 @@
+//! The promises of the README, one module each, kept end to end: the program or its real listeners, real upstreams, real
+//! databases. What is said more finely of one part is beside it, in the other modules of this binary.
+
+mod p1_the_agent_never_sees_an_upstream_secret;
