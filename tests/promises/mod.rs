@@ -2,3 +2,4 @@
 //! databases. What is said more finely of one part is beside it, in the other modules of this binary.
 
 mod p1_the_agent_never_sees_an_upstream_secret;
+mod p7_the_broker_dials_only_what_a_definition_names;

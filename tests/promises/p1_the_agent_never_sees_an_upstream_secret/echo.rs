@@ -22,8 +22,19 @@ pub(super) const KINDS: &[(&str, &str)] = &[
 
 /// Places in a body: the agent gets all of it but the secret.
 pub(super) const BODIES: &[&str] = &[
-    "length", "close", "cuts", "bytes", "extension", "multipart", "error", "unauthorized", "gzip", "deflate", "br",
-    "zstd", "gzip, br",
+    "length",
+    "close",
+    "cuts",
+    "bytes",
+    "extension",
+    "multipart",
+    "error",
+    "unauthorized",
+    "gzip",
+    "deflate",
+    "br",
+    "zstd",
+    "gzip, br",
 ];
 
 /// Places around a body.
@@ -32,8 +43,18 @@ pub(super) const HEADS: &[&str] =
 
 /// Answers that are none: the agent, the log and the record get an error.
 pub(super) const BROKEN: &[&str] = &[
-    "status", "version", "header line", "huge head", "length line", "chunk size", "coding", "not gzip", "transfer",
-    "charset", "switch", "cut",
+    "status",
+    "version",
+    "header line",
+    "huge head",
+    "length line",
+    "chunk size",
+    "coding",
+    "not gzip",
+    "transfer",
+    "charset",
+    "switch",
+    "cut",
 ];
 
 /// The server, and the secrets that it received by the kind of injection.
@@ -160,7 +181,8 @@ pub(super) async fn answer(place: &str, echo: &[u8]) -> Vec<u8> {
             [&out[..], b"0;last=", echo, b"\r\n\r\n"].concat()
         }
         "multipart" => {
-            let part = [b"--b\r\nContent-Disposition: form-data; name=\"", echo, b"\"\r\n\r\n<<", echo, b">>\r\n--b--"].concat();
+            let part = [b"--b\r\nContent-Disposition: form-data; name=\"", echo, b"\"\r\n\r\n<<", echo, b">>\r\n--b--"]
+                .concat();
             whole("200 OK\r\nContent-Type: multipart/form-data; boundary=b", &part)
         }
         "gzip" | "deflate" | "br" | "zstd" | "gzip, br" => {
@@ -173,12 +195,25 @@ pub(super) async fn answer(place: &str, echo: &[u8]) -> Vec<u8> {
         "reason" => [b"HTTP/1.1 200 ", echo, b"\r\nContent-Length: 2\r\n\r\nok"].concat(),
         "values" => {
             let values = [
-                with("X-Echo: <<", ">>"), with("X-Echo: ", ""), with("ETag: \"", "\""), with("Set-Cookie: s=", ""),
-                with("WWW-Authenticate: Basic realm=\"", "\""), with("Content-Type: text/plain; x=", ""),
-                with("Link: <https://a/", ">"), with("Server: ", ""), with("Date: ", ""), with("Warning: 199 - ", ""),
-                with("Content-Disposition: attachment; filename=", ""), with("Connection: close, ", ""),
-                with("Keep-Alive: ", ""), with("Via: 1.1 ", ""), with("Alt-Svc: ", ""), with("Vary: ", ""),
-                b"Content-Length: 2".to_vec(), b"".to_vec(), b"ok".to_vec(),
+                with("X-Echo: <<", ">>"),
+                with("X-Echo: ", ""),
+                with("ETag: \"", "\""),
+                with("Set-Cookie: s=", ""),
+                with("WWW-Authenticate: Basic realm=\"", "\""),
+                with("Content-Type: text/plain; x=", ""),
+                with("Link: <https://a/", ">"),
+                with("Server: ", ""),
+                with("Date: ", ""),
+                with("Warning: 199 - ", ""),
+                with("Content-Disposition: attachment; filename=", ""),
+                with("Connection: close, ", ""),
+                with("Keep-Alive: ", ""),
+                with("Via: 1.1 ", ""),
+                with("Alt-Svc: ", ""),
+                with("Vary: ", ""),
+                b"Content-Length: 2".to_vec(),
+                b"".to_vec(),
+                b"ok".to_vec(),
             ];
             lines("200 OK", &values.iter().map(Vec::as_slice).collect::<Vec<_>>())
         }
@@ -198,7 +233,9 @@ pub(super) async fn answer(place: &str, echo: &[u8]) -> Vec<u8> {
         "early" => [lines("103 Early Hints", &[&with("Link: <", ">"), b""]), whole("200 OK", b"ok")].concat(),
         "no content" => lines("204 No Content", &[&with("X-Echo: <<", ">>"), b""]),
         "not modified" => lines("304 Not Modified", &[&with("X-Echo: <<", ">>"), b""]),
-        "redirect" => lines("307 Temporary Redirect", &[&with("Location: https://a/?key=", "&b"), b"Content-Length: 0", b""]),
+        "redirect" => {
+            lines("307 Temporary Redirect", &[&with("Location: https://a/?key=", "&b"), b"Content-Length: 0", b""])
+        }
         // Behind the first answer: another one, to nobody's request.
         "second" => [whole("200 OK", b"ok"), whole("200 OK", &marked)].concat(),
         "status" => [b"HTTP/1.1 ", echo, b"\r\n\r\n"].concat(),

@@ -35,12 +35,16 @@ pub(super) fn forms(secret: &str) -> Vec<(String, Vec<u8>)> {
         let padded = format!("{before}{secret}");
         let more = format!("{before}{secret}!~");
         forms.push((format!("base64, {} before", before.len()), STANDARD.encode(&padded).into_bytes()));
-        forms.push((format!("base64, {} before, more behind", before.len()), STANDARD_NO_PAD.encode(&more).into_bytes()));
+        forms.push((
+            format!("base64, {} before, more behind", before.len()),
+            STANDARD_NO_PAD.encode(&more).into_bytes(),
+        ));
         forms.push((format!("base64url, {} before", before.len()), URL_SAFE_NO_PAD.encode(&padded).into_bytes()));
         forms.push((format!("base64url, {} before, more behind", before.len()), URL_SAFE.encode(&more).into_bytes()));
     }
     let base64 = STANDARD.encode(format!("u{secret}"));
-    forms.push(("base64 in a URL".into(), percent_encode(base64.as_bytes(), NON_ALPHANUMERIC).to_string().into_bytes()));
+    forms
+        .push(("base64 in a URL".into(), percent_encode(base64.as_bytes(), NON_ALPHANUMERIC).to_string().into_bytes()));
     forms.push(("base64 in JSON".into(), base64.replace('/', "\\/").into_bytes()));
     forms
 }

@@ -18,9 +18,9 @@ use forms::forms;
 use searcher::Searcher;
 use wire::{Answer, MARK};
 
+use crate::support::Engine;
 use crate::support::database::on_both_engines;
 use crate::support::real::{Client, Real};
-use crate::support::Engine;
 
 /// Names the agent in every place where a canary could be, too: whoever does not find it looks in the wrong place.
 const AGENT: &str = "agent-0451-xyzzy";
@@ -137,7 +137,9 @@ impl Scene {
                     assert_eq!((answer.marks(), &answer.body[..]), (1, &b"ok"[..]), "{}", answer.text());
                 }
                 if *place == "names" && is_token(echo) {
-                    assert!(!answer.text().contains("\r\nx-") || !answer.text().contains("-y: b"), "{}", what());
+                    // Names come in lower case: a secret without its upper case is still most of a secret.
+                    let part = String::from_utf8_lossy(&echo[echo.len() / 3..echo.len() / 3 * 2]).to_lowercase();
+                    assert!(!answer.text().to_lowercase().contains(&part), "{}", what());
                 }
             }
         }

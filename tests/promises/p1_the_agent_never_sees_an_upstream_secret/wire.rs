@@ -37,8 +37,7 @@ impl Answer {
     pub(super) async fn get_http2(address: SocketAddr, path: &str, token: &str) -> Self {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let io = TokioIo::new(stream);
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);
         let request = http::Request::get(format!("http://b/exchange{path}"))
             .header("authorization", format!("Bearer {token}"))
