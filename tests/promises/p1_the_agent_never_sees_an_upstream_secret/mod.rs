@@ -151,9 +151,10 @@ impl Scene {
             for place in BROKEN {
                 for kind in ["header", "query"] {
                     let answer = self.get("GET", &format!("/{kind}/{}/{n}", place.replace(' ', "%20"))).await;
+                    // The head may be out before the body turns out to be none: then the connection is cut.
                     let begun = ["not gzip", "cut", "chunk size"].contains(place);
-                    let expected = if begun { 200 } else { 502 };
-                    assert_eq!(answer.status(), expected, "{kind}, {place}, {form}: {}", answer.text());
+                    let expected: &[u16] = if begun { &[0, 200] } else { &[502] };
+                    assert!(expected.contains(&answer.status()), "{kind}, {place}, {form}: {}", answer.text());
                 }
             }
         }
