@@ -125,8 +125,7 @@ pub(super) fn strip_answer(headers: HeaderMap, needles: Option<&Needles>, decode
     let mut kept = retain(headers, |name| !stripped(name.as_str()));
     let mut redactions = 0;
     if let Some(needles) = needles {
-        let named: Vec<_> =
-            kept.keys().filter(|name| needles.scrub_value(name.as_str().as_bytes()).is_some()).cloned().collect();
+        let named: Vec<_> = kept.keys().filter(|name| needles.in_name(name.as_str().as_bytes())).cloned().collect();
         for name in named {
             kept.remove(name);
             redactions += 1;
@@ -234,5 +233,25 @@ mod tests {
         let headers = map(&[("set-cookie", "s=1"), ("www-authenticate", "Bearer"), ("alt-svc", "h3"), ("etag", "x")]);
         let (kept, _) = strip_answer(headers, None, false);
         assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
+    }
+
+    #[test]
+    fn a_name_with_the_secret_goes_whatever_became_of_its_case() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let secret = "sk-Live-ABCdef~01 2";
+        let needles = Needles::new(&[secret.as_bytes()]);
+        let percent = percent_encoding::percent_encode(secret.as_bytes(), percent_encoding::NON_ALPHANUMERIC);
+        let mut names = vec![secret.replace(' ', "+"), secret.replace(' ', "%20"), percent.to_string()];
+        names.extend(["", "u", "us"].map(|before| URL_SAFE_NO_PAD.encode(format!("{before}{secret}"))));
+        names.extend(
+            ["", "u", "us"].map(|before| format!("x-{}", URL_SAFE_NO_PAD.encode(format!("{before}{secret}zz")))),
+        );
+        for name in names {
+            let (kept, redactions) =
+                strip_answer(map(&[(&name.to_lowercase(), "1"), ("etag", "x")]), Some(&needles), false);
+            assert_eq!((kept.len(), redactions), (1, 1), "{name}");
+        }
+        assert_eq!(strip_answer(map(&[("sk-live-abcdef", "1")]), Some(&needles), false).1, 0);
     }
 }

@@ -89,6 +89,20 @@ impl Needles {
         Some(out)
     }
 
+    /// Whether a header's name holds a secret. Names arrive in lower case whatever the upstream wrote, so the case of
+    /// letters does not count: what is left of a secret, or of its base64, without it is still most of it.
+    pub fn in_name(&self, name: &[u8]) -> bool {
+        if self.find(name, 0, name.len(), true) != Found::Nothing {
+            return true;
+        }
+        // Of JSON's escapes none can stand in a name (RFC 9110, § 5.6.2).
+        let name: Vec<u8> = percent_encoding::percent_decode(name).collect();
+        self.forms.iter().any(|form| {
+            let secret = self.secrets.get(form.start..form.start.saturating_add(form.len)).unwrap_or_default();
+            (0..name.len()).any(|start| form.begins_in_any_case(secret, name.get(start..).unwrap_or_default()))
+        })
+    }
+
     /// The leftmost match that begins in `from..until`; `last` says that nothing follows `data`.
     ///
     /// This is the loop that all bodies go through: one look-up per byte, one branch per 16.
@@ -236,6 +250,22 @@ impl Form {
             Kind::Hex => HEX,
             Kind::Text | Kind::Base64(_) => self.bucket() | PERCENT | ESCAPE,
         }
+    }
+
+    /// Whether it stands at the beginning of `data`, unescaped, if letters of either case are the same.
+    fn begins_in_any_case(self, secret: &[u8], data: &[u8]) -> bool {
+        let mut data = data.iter();
+        let mut index = 0_usize;
+        while let Some(element) = self.kind.element(secret, index) {
+            let Some(byte) = data.next() else { return false };
+            let mut fits = false;
+            element.each_raw(|one| fits |= one.eq_ignore_ascii_case(byte));
+            if !fits {
+                return false;
+            }
+            index = index.saturating_add(1);
+        }
+        true
     }
 
     /// Follows all readings of `data` in the order of their positions, so that what was decided on the data that was
