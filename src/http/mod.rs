@@ -11,6 +11,7 @@ mod revocations;
 mod revoke;
 pub mod routes;
 mod serve;
+mod streams;
 mod token;
 
 use std::sync::Arc;
