@@ -104,7 +104,11 @@ pub fn raise_descriptor_limit(needed: u64) {
     }
     let current = getrlimit(Resource::Nofile).current;
     if current.is_some_and(|current| current < needed) {
-        tracing::warn!(?current, needed, "listen.max_connections and exchange.max_calls are more than files may be open");
+        tracing::warn!(
+            ?current,
+            needed,
+            "listen.max_connections and exchange.max_calls are more than files may be open"
+        );
     }
 }
 

@@ -10,6 +10,8 @@ mod denials;
 mod exchange;
 mod floors;
 mod forge;
+#[path = "../hostile/mod.rs"]
+mod hostile;
 mod ledger;
 mod limits;
 mod quickstart;
