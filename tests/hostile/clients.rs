@@ -84,7 +84,13 @@ async fn slow_clients_and_half_open_connections() {
     });
     scene.under("half-open connections", 32, attack).await;
     let ended = scene.finish().await;
-    assert_eq!(ended[&("/any/sink".to_owned(), "agent_went_away".to_owned())], 100, "{ended:?}");
+    let sink: Vec<_> = ended.iter().filter(|((target, _), _)| target == "/any/sink").collect();
+    // Which side notices first that the agent left is a race.
+    assert!(
+        sink.iter().all(|((_, reason), _)| ["agent_went_away", "request_broken"].contains(&&**reason)),
+        "{ended:?}"
+    );
+    assert_eq!(sink.iter().map(|(_, count)| **count).sum::<usize>(), 100, "{ended:?}");
 }
 
 /// Closes with a reset.
@@ -175,7 +181,7 @@ async fn floods_of_headers_and_bodies() {
                 () = send => String::new(),
                 () = tokio::time::sleep(PATIENCE) => panic!("an endless body is taken"),
             };
-            let wanted = [&["413"][..], &["413", ""][..], &["400", ""][..]][n % 3];
+            let wanted = [&["413", ""][..], &["413", ""][..], &["400", ""][..]][n % 3];
             assert!(wanted.contains(&answer.get(9..12).unwrap_or("")), "{n}: {answer}");
         }
     });

@@ -25,7 +25,6 @@ pub(super) const END_HEADERS: u8 = 4;
 pub(super) struct Got {
     pub(super) kind: u8,
     pub(super) flags: u8,
-    pub(super) stream: u32,
     pub(super) payload: Vec<u8>,
 }
 
@@ -87,8 +86,7 @@ pub(super) async fn next<R: tokio::io::AsyncRead + Unpin>(stream: &mut R) -> Opt
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
     let mut payload = vec![0; length as usize];
     stream.read_exact(&mut payload).await.ok()?;
-    let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-    Some(Got { kind: head[3], flags: head[4], stream: id, payload })
+    Some(Got { kind: head[3], flags: head[4], payload })
 }
 
 /// Answers pings and settings until the other side closes, at most for `patience`; gives all other frames and whether it closed.
