@@ -93,6 +93,25 @@ pub fn seal_process() {
     }
 }
 
+/// Each connection is a descriptor, and so is each call to an upstream: take as many as the system lets us have. Many
+/// shells give 1,024, and a stranger would need no more to keep everybody else out.
+pub fn raise_descriptor_limit(needed: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+    }
+    let current = getrlimit(Resource::Nofile).current;
+    if current.is_some_and(|current| current < needed) {
+        tracing::warn!(
+            ?current,
+            needed,
+            "listen.max_connections and exchange.max_calls are more than files may be open"
+        );
+    }
+}
+
 /// Brings a broker to life. When it returns, it serves.
 pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running> {
     let listener = bind(config.listen.public, "listen.public").await?;

@@ -6,11 +6,13 @@ mod chain;
 mod checkpoint;
 mod in_doubt;
 mod ledger;
+mod throttle;
 mod verify;
 
 pub use chain::{Link, append};
 pub use checkpoint::{CHECKPOINT_TYP, Checkpoint, verify_checkpoint};
 pub use ledger::{Ledger, LedgerError, LedgerSettings, Recorded};
+pub use throttle::{RECORDED_A_MINUTE, Throttle, more};
 pub use verify::{Fault, Report, Verification, verify_node};
 
 use crate::model::Head;

@@ -18,7 +18,7 @@ use hallpass_verify::{Claims, Possession, Refusal, TokenVerifier};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::Semaphore;
 
-use crate::audit::{Ledger, Recorded};
+use crate::audit::{Ledger, Recorded, Throttle, more};
 use crate::error::Error;
 use crate::model::{AgentStatus, Event, EventKind, Target};
 use crate::policy::{self, CompiledUpstream, Denial, Permit};
@@ -113,6 +113,7 @@ pub struct Broker {
     places: Arc<Semaphore>,
     own_places: DashMap<Arc<str>, Arc<Semaphore>>,
     stopping: Arc<AtomicBool>,
+    refusals: Throttle,
 }
 
 impl std::fmt::Debug for Broker {
@@ -165,6 +166,7 @@ impl Broker {
             places,
             own_places: DashMap::new(),
             stopping,
+            refusals: Throttle::default(),
         }
     }
 
@@ -191,22 +193,33 @@ impl Broker {
     }
 
     /// Records that a token was refused at the door, if it can be told whose it was (revoked, expired …). Tokens that
-    /// nobody signed are counted only: a stranger must not be able to fill the log.
+    /// nobody signed are counted only: a stranger must not be able to fill the log. Nor must whoever kept a dead token:
+    /// of these refusals some are recorded and the rest counted.
     pub async fn token_refused(&self, token: &str, refusal: Refusal, upstream: &str, request_id: &Arc<str>) {
         let keys = self.registry.keys();
         let Ok(claims) = self.verifier.identify(token, keys.verifying()) else {
-            metrics::counter!("hallpass_calls_refused_total", "reason" => refusal.code()).increment(1);
+            count_refusal(refusal.code());
             return;
         };
         let mut event = self.event(EventKind::CallRefused, &claims, request_id);
         event.upstream = Some(upstream.into());
-        self.refused(event, refusal.code()).await;
+        self.often_refused(event, &claims, refusal.code()).await;
     }
 
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
     pub async fn call(&self, call: Call) -> Result<http::Response<Download>, CallError> {
         let Call { claims, upstream, method, target, headers, body, request_id } = call;
-        let place = self.place(&claims)?;
+        let place = match self.place(&claims) {
+            Ok(place) => place,
+            Err(error) => {
+                let mut event = self.event(EventKind::CallRefused, &claims, &request_id);
+                event.upstream = Some(upstream.name().clone());
+                event.method = Some(method.as_str().into());
+                event.target = Some(target.path_and_query().into());
+                self.often_refused(event, &claims, error.code).await;
+                return Err(error.into());
+            }
+        };
         let permit = self.permit(&claims, &upstream, &method, target, &request_id).await?;
         let credential = match self.credential(&permit) {
             Ok(credential) => credential,
@@ -297,6 +310,11 @@ impl Broker {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// Calls that have begun and not ended.
+    pub fn under_way(&self) -> usize {
+        self.settings.max_calls.saturating_sub(self.places.available_permits())
+    }
+
     /// Waits until the outcome of every call is on its way to the log; at most `patience`.
     pub async fn all_ended(&self, patience: Duration) {
         let all = u32::try_from(self.settings.max_calls).unwrap_or(u32::MAX);
@@ -378,9 +396,22 @@ impl Broker {
         })
     }
 
+    /// A refusal that costs an agent nothing and can be had as often as it likes: the metrics count each, the log gets
+    /// [`crate::audit::RECORDED_A_MINUTE`] of each agent and reason, and the next record says how many were left out.
+    async fn often_refused(&self, mut event: Event, claims: &Claims, reason: &str) {
+        let sort = format!("{} {reason}", claims.client_id);
+        match self.refusals.may_record(&sort, self.world.now()) {
+            Some(left_out) => {
+                event.object = more(left_out).map(Arc::from);
+                self.refused(event, reason).await;
+            }
+            None => count_refusal(reason),
+        }
+    }
+
     /// Records a refusal. If even that cannot be written the call is refused all the same.
     async fn refused(&self, mut event: Event, reason: &str) {
-        metrics::counter!("hallpass_calls_refused_total", "reason" => reason.to_owned()).increment(1);
+        count_refusal(reason);
         event.decision = Some("deny");
         event.reason = Some(reason.into());
         if let Err(error) = self.ledger.commit(vec![event], Vec::new()).await {
@@ -454,4 +485,8 @@ impl Broker {
         self.clients.insert(upstream.name().clone(), client.clone());
         Ok(client)
     }
+}
+
+fn count_refusal(reason: &str) {
+    metrics::counter!("hallpass_calls_refused_total", "reason" => reason.to_owned()).increment(1);
 }

@@ -9,9 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-use crate::app::{Surroundings, seal_process, start};
+use crate::app::{Surroundings, raise_descriptor_limit, seal_process, start};
 use crate::cli::{Context, Failure, Outcome};
 use crate::config::{Log, LogFormat, Overrides};
+
+/// Files that are neither a connection nor a call: database, log, listeners, admins.
+const SPARE_DESCRIPTORS: usize = 256;
 
 /// Serve, until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
@@ -26,6 +29,7 @@ impl Serve {
         let config = context.load(Overrides { listen: self.listen })?;
         log_to_stderr(&config.log)?;
         seal_process();
+        raise_descriptor_limit((config.listen.max_connections + config.exchange.max_calls + SPARE_DESCRIPTORS) as u64);
         let admin = config.listen.admin_socket.clone();
         // Before the listeners are open, so that no signal is missed.
         let mut term = signal(SignalKind::terminate())?;

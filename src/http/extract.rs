@@ -83,7 +83,9 @@ fn unambiguous(request: &Request) -> Result<(), Error> {
     let is_host = |value: &HeaderValue| {
         Authority::try_from(value.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
     };
-    if !request.headers().get_all(header::HOST).iter().all(is_host) {
+    // HTTP/2 says the host in `:authority`, where the same holds.
+    let has_userinfo = request.uri().authority().is_some_and(|authority| authority.as_str().contains('@'));
+    if has_userinfo || !request.headers().get_all(header::HOST).iter().all(is_host) {
         return Err(Error::invalid("host_invalid", "Host is no host name; send the broker's name in it"));
     }
     let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();

@@ -12,6 +12,7 @@ mod revocations;
 mod revoke;
 pub mod routes;
 mod serve;
+mod streams;
 mod token;
 
 use std::sync::Arc;

@@ -1,14 +1,18 @@
 //! Listening: TCP, TLS, unix socket; limits on connections; an end that lets calls under way finish.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +27,7 @@ use crate::http::State;
 use crate::http::admin::Peer;
 use crate::http::connection::Connection;
 use crate::http::routes::{Listener, router};
+use crate::http::streams::{Paced, Streams};
 
 /// Headers of one request, at most.
 const MAX_HEADERS: usize = 128;
@@ -110,7 +115,7 @@ async fn tcp(
         let (tls, router, manner, watcher) = (tls.clone(), router.clone(), manner.clone(), graceful.watcher());
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            if let Err(error) = connection(stream, peer, tls, router, &manner, watcher).await {
+            if let Err(error) = connection(stream, peer, tls, router, manner, watcher).await {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
@@ -147,7 +152,7 @@ async fn connection(
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
     router: Router,
-    manner: &Manner,
+    manner: Manner,
     watcher: Watcher,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -157,17 +162,18 @@ async fn connection(
             let stream =
                 tokio::time::timeout(manner.header_timeout, tls.accept(stream)).await.map_err(|_| timed_out())??;
             let (_, session) = stream.get_ref();
-            let is_http2 = session.alpn_protocol() == Some(b"h2");
+            let is_http2 = manner.http2 && session.alpn_protocol() == Some(b"h2");
             let certificates =
                 session.peer_certificates().map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
             let connection = Connection { address: Some(peer.ip()), certificates };
-            speak(stream, is_http2 && manner.http2, connection, router, manner, watcher).await
+            speak(stream, is_http2, connection, router, manner, watcher).await
         }
         None => {
             let is_http2 =
                 tokio::time::timeout(manner.header_timeout, begins_http2(&stream)).await.map_err(|_| timed_out())??;
+            let is_http2 = is_http2 && manner.http2;
             let connection = Connection { address: Some(peer.ip()), certificates: None };
-            speak(stream, is_http2 && manner.http2, connection, router, manner, watcher).await
+            speak(stream, is_http2, connection, router, manner, watcher).await
         }
     }
 }
@@ -197,23 +203,27 @@ async fn speak<S>(
     is_http2: bool,
     connection: Connection,
     router: Router,
-    manner: &Manner,
+    mut manner: Manner,
     watcher: Watcher,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service =
-        TowerToHyperService::new(router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(connection.clone());
-            request
-        }));
+    let router = TowerToHyperService::new(router.map_request(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(connection.clone());
+        request
+    }));
     // A client that does not read holds a call, a connection and the upstream's: not for longer than a body may pause.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(manner.write_timeout));
     let stream = TokioIo::new(Box::pin(stream));
     let served = if is_http2 {
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let streams = Streams::new(manner.write_timeout);
+        let service = service_fn(move |request| {
+            let answer = router.call(request);
+            async move { Ok::<_, Infallible>(answer.await?.map(Paced::new)) }
+        });
+        let connection = http2::Builder::new(streams.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(u32::try_from(manner.max_header_bytes).unwrap_or(u32::MAX))
@@ -222,7 +232,27 @@ where
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(20))
             .serve_connection(stream, service);
-        watcher.watch(connection).await
+        let mut connection = pin!(connection);
+        // As in HTTP/1.1, where the next head must come in time: whoever only answers pings, or floods us with frames
+        // that open no stream, does not keep a place among the connections.
+        let served = tokio::select! {
+            served = connection.as_mut() => Some(served),
+            () = streams.idle(manner.header_timeout) => None,
+            () = stopped(&mut manner.stop) => None,
+        };
+        let served = match served {
+            Some(served) => served,
+            None => {
+                // GOAWAY: what was sent before it came is still answered (RFC 9113 §6.8).
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    served = connection => served,
+                    () = streams.idle(manner.header_timeout) => Ok(()),
+                }
+            }
+        };
+        drop(watcher);
+        served
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -230,7 +260,7 @@ where
             .max_buf_size(manner.max_header_bytes.max(8192))
             .max_headers(MAX_HEADERS)
             .pipeline_flush(false)
-            .serve_connection(stream, service);
+            .serve_connection(stream, router);
         watcher.watch(connection).await
     };
     served.map_err(io::Error::other)
@@ -255,7 +285,7 @@ async fn unix(listener: UnixListener, router: Router, mut manner: Manner) {
         let (manner, watcher) = (manner.clone(), graceful.watcher());
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            if let Err(error) = speak(stream, false, Connection::default(), router, &manner, watcher).await {
+            if let Err(error) = speak(stream, false, Connection::default(), router, manner, watcher).await {
                 tracing::debug!(%error, "an admin connection ended early");
             }
         });

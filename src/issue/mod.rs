@@ -7,11 +7,11 @@ mod narrow;
 mod withdraw;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use hallpass_verify::{Claims, Possession, Refusal, ScopeSet, TokenVerifier};
 
-use crate::audit::{Ledger, LedgerError};
+use crate::audit::{Ledger, LedgerError, Throttle, more};
 use crate::model::{Event, EventKind, INTROSPECT_SCOPE};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
@@ -26,12 +26,6 @@ pub use withdraw::{Actor, MAX_OWN_REVOCATIONS, MAX_TOKEN_MILLIS};
 /// Sessions of one agent that are kept, at most: each is held in memory until it ends, and a token request without
 /// `session_id` makes one. Requests under way at the same moment may go a little beyond.
 pub const MAX_SESSIONS_OF_AN_AGENT: usize = 10_000;
-
-/// Failed client authentications that are recorded per minute: of strangers for each reason, and of each agent.
-pub const RECORDED_FAILURES: u32 = 60;
-
-/// Agents whose failures are counted one by one at the same time; those beyond share a count.
-const MAX_WATCHED: usize = 4096;
 
 /// The id of the broker secret under which client secrets are kept.
 pub const CLIENT_SECRET_KEY: &str = "client-secret-hmac";
@@ -131,16 +125,8 @@ pub struct Issuer {
     ledger: Ledger,
     secret_key: SecretBytes,
     verifier: Arc<TokenVerifier>,
-    failures: Mutex<HashMap<String, Failures>>,
+    failures: Throttle,
     own_revocations: Mutex<HashMap<Arc<str>, Vec<Millis>>>,
-}
-
-/// What was recorded of one sort of failure within a minute.
-#[derive(Debug)]
-struct Failures {
-    since: Millis,
-    recorded: u32,
-    left_out: u64,
 }
 
 impl Issuer {
@@ -162,7 +148,7 @@ impl Issuer {
             ledger,
             secret_key,
             verifier,
-            failures: Mutex::default(),
+            failures: Throttle::default(),
             own_revocations: Mutex::default(),
         }
     }
@@ -199,7 +185,7 @@ impl Issuer {
     ///
     /// Every failure is counted in the metrics, but not every one is recorded: anybody can cause them, and each record
     /// is a row that is kept for ever and waits in the queue in which agents wait for their tokens. So at most
-    /// [`RECORDED_FAILURES`] a minute are recorded, of strangers (nothing presented, a malformed secret, an unknown
+    /// [`crate::audit::RECORDED_A_MINUTE`] a minute are recorded, of strangers (nothing presented, a malformed secret, an unknown
     /// client) for each reason, of wrong secrets and stopped agents for each agent. The next record says how many were
     /// left out. What is refused to an agent that proved who it is, is always recorded.
     pub async fn client(
@@ -220,7 +206,7 @@ impl Issuer {
             metrics::counter!("hallpass_tokens_refused_total", "reason" => reason).increment(1);
         }
         let known = presented.client_id().filter(|id| !is_of_strangers(reason) && self.registry.agent(id).is_some());
-        if let Some(left_out) = self.may_record(known.unwrap_or(reason), now) {
+        if let Some(left_out) = self.failures.may_record(known.unwrap_or(reason), now) {
             let mut event = Event::new(EventKind::TokenRefused);
             event.decision = Some("deny");
             event.reason = Some(reason.into());
@@ -228,38 +214,13 @@ impl Issuer {
             event.request = Some(request_id.clone());
             // What somebody claims to be is theirs to choose: kept short and marked as a claim.
             let claimed = presented.client_id().map(|id| format!("claimed:{}", printable(id)));
-            let more = (left_out > 0).then(|| format!("(+{left_out} more)"));
-            event.object = match (claimed, more) {
+            event.object = match (claimed, more(left_out)) {
                 (Some(claimed), Some(more)) => Some(format!("{claimed} {more}").into()),
                 (claimed, more) => claimed.or(more).map(Arc::from),
             };
             self.record_refusal(event, reason).await;
         }
         Err(TokenError::InvalidClient)
-    }
-
-    /// Whether this failure is recorded, and how many of its sort were not since the last one that was.
-    fn may_record(&self, sort: &str, now: Millis) -> Option<u64> {
-        const MINUTE: Millis = 60_000;
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sort = sort;
-        if !failures.contains_key(sort) && failures.len() >= MAX_WATCHED {
-            failures.retain(|_, one| now - one.since < MINUTE);
-            if failures.len() >= MAX_WATCHED {
-                sort = "others";
-            }
-        }
-        let fresh = || Failures { since: now, recorded: 0, left_out: 0 };
-        let one = failures.entry(sort.to_owned()).or_insert_with(fresh);
-        if now - one.since >= MINUTE {
-            (one.since, one.recorded) = (now, 0);
-        }
-        if one.recorded >= RECORDED_FAILURES {
-            one.left_out += 1;
-            return None;
-        }
-        one.recorded += 1;
-        Some(std::mem::take(&mut one.left_out))
     }
 
     /// Introspection (RFC 7662): the claims, if the token is good here and now for an audience that this issuer serves.

@@ -9,6 +9,8 @@ mod denials;
 mod exchange;
 mod floors;
 mod forge;
+#[path = "../hostile/mod.rs"]
+mod hostile;
 mod ledger;
 mod limits;
 #[path = "../promises/mod.rs"]

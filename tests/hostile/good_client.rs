@@ -1,0 +1,202 @@
+//! The program itself under attack, and a client that only wants to work meanwhile.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::support::real::{Real, until};
+use crate::support::upstream::text;
+use crate::support::{Engine, Upstream};
+
+/// One attack at a time: two would be measured as one.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// A good client's p99 under attack may be twice its usual one; below this it may be anything, as a busy machine is no
+/// attacker.
+const FLOOR: Duration = Duration::from_millis(250);
+
+/// Calls by which the usual p99 is measured, and at least as many during an attack.
+const CALLS: usize = 100;
+
+/// `listen.header_timeout_seconds` of every scene.
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// `exchange.idle_timeout_seconds` of every scene: also how long a reader may stand still.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes of a body in either direction, at most, at the upstream `evil`.
+pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// A broker with two upstreams: `good`, which answers at once, and `evil`, wherever the test says.
+pub(super) struct Scene {
+    pub(super) real: Real,
+    pub(super) token: String,
+    good_token: String,
+    _good: Upstream,
+    _alone: MutexGuard<'static, ()>,
+}
+
+fn document(good: &str, evil: &str) -> String {
+    let operations = r#"[ { id: any, methods: [GET, POST], path: "/any/{*rest}", scope: any } ]"#;
+    let inject = "{ kind: header, name: X-Api-Key, credential: crm-key }";
+    format!(
+        r#"
+upstreams:
+  - {{ name: good, base_url: "{good}", allow_private: true, inject: {inject}, operations: {operations} }}
+  - name: evil
+    base_url: "{evil}"
+    allow_private: true
+    inject: {inject}
+    operations: {operations}
+    timeouts: {{ response_seconds: 1, idle_seconds: 1 }}
+    limits: {{ max_request_bytes: {MAX_BODY}, max_response_bytes: {MAX_BODY} }}
+roles: [ {{ name: support, scopes: ["good:any", "evil:any"] }} ]
+"#
+    )
+}
+
+impl Scene {
+    pub(super) async fn start(evil: &str, settings: &[(&str, &str)], http: Option<reqwest::Client>) -> Self {
+        let alone = ONE_AT_A_TIME.lock().await;
+        // Inherited by the broker: thousands of connections are thousands of descriptors on either side.
+        let limit = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();
+        let good = Upstream::start(|seen| text(StatusCode::OK, seen.uri.path())).await;
+        let mut real = Real::init(Engine::Sqlite).unwrap();
+        for (name, value) in [
+            ("HALLPASS_LISTEN__HEADER_TIMEOUT_SECONDS", "2"),
+            ("HALLPASS_LISTEN__DRAIN_SECONDS", "2"),
+            ("HALLPASS_EXCHANGE__IDLE_TIMEOUT_SECONDS", "2"),
+            ("HALLPASS_TOKENS__LIFETIME_SECONDS", "900"),
+        ]
+        .iter()
+        .chain(settings)
+        {
+            real.binary.set(name, value);
+        }
+        if let Some(http) = http {
+            real.http = http;
+        }
+        real.binary.serve(None);
+        real.binary.ok(&["apply", "-f", "-"], &document(&good.url(), evil));
+        real.binary.ok(&["credential", "put", "crm-key"], "sk-live-0123456789abcdef");
+        let (attacker, worker) = (real.register("attacker"), real.register("worker"));
+        let (token, good_token) = (real.token(&attacker).await, real.token(&worker).await);
+        Self { real, token, good_token, _good: good, _alone: alone }
+    }
+
+    /// Where the public listener is.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.real.binary.public.split_once("://").unwrap().1.parse().unwrap()
+    }
+
+    /// Resident memory of the broker, in KiB.
+    fn rss(&self) -> i64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.real.binary.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// One call of the good client: how long it took.
+    async fn call(&self) -> Duration {
+        let start = Instant::now();
+        let answer = self.real.call("/good/any/work", &self.good_token).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.text().await.unwrap(), "/any/work");
+        start.elapsed()
+    }
+
+    async fn usual(&self) -> Duration {
+        let mut times = Vec::with_capacity(CALLS);
+        for _ in 0..CALLS {
+            times.push(self.call().await);
+        }
+        p99(times)
+    }
+
+    /// Runs `attack` while a good client works. Fails if the broker takes more than `max_growth` MiB, if the good client
+    /// waits much longer than usual, or if a call is left over.
+    pub(super) async fn under<T>(&self, what: &str, max_growth: i64, attack: impl Future<Output = T>) -> T {
+        let usual = self.usual().await;
+        let before = self.rss();
+        let over = std::cell::Cell::new(false);
+        let attack = async {
+            let result = attack.await;
+            over.set(true);
+            result
+        };
+        let work = async {
+            let (mut times, mut peak) = (Vec::new(), before);
+            while !over.get() || times.len() < CALLS {
+                times.push(self.call().await);
+                peak = peak.max(self.rss());
+            }
+            (times.len(), p99(times), peak)
+        };
+        let (result, (calls, during, peak)) = futures_util::join!(attack, work);
+        let growth = (peak - before) / 1024;
+        let ratio = during.as_secs_f64() / usual.as_secs_f64();
+        println!(
+            "{what}: RSS +{growth} MiB (bound {max_growth}), p99 of {calls} good calls {during:?}, usual {usual:?}, ratio {ratio:.2}"
+        );
+        assert!(growth <= max_growth, "{what}: {growth} MiB more than before");
+        if during > FLOOR.max(usual * 2) {
+            // The machine itself may have become slower since.
+            let now = self.usual().await;
+            assert!(during <= FLOOR.max(now * 2), "{what}: p99 {during:?}, before {usual:?}, afterwards {now:?}");
+        }
+        self.all_quiet(what).await;
+        result
+    }
+
+    /// A number that `/metrics` shows.
+    pub(super) async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.real.http.get(format!("{}/metrics", self.real.binary.ops)).send().await.unwrap();
+        let text = text.text().await.unwrap();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// No call holds a place any more.
+    async fn all_quiet(&self, what: &str) {
+        until(&format!("{what}: calls under way end"), 15, async || {
+            self.metric("hallpass_calls_under_way ").await == Some(0.0)
+        })
+        .await;
+    }
+
+    /// Stops the broker, which must be able to, and gives how each call to `evil` ended: `(target, reason)` with its count.
+    pub(super) async fn finish(mut self) -> BTreeMap<(String, String), usize> {
+        let start = Instant::now();
+        assert!(self.real.binary.terminate().success());
+        assert!(start.elapsed() < Duration::from_secs(15), "stopping took {:?}", start.elapsed());
+        let exported = self.real.binary.ok(&["audit", "export"], "");
+        let mut under_way: BTreeMap<String, Value> = BTreeMap::new();
+        let mut ended = BTreeMap::new();
+        for line in exported.lines() {
+            let record: Value = serde_json::from_str(line).unwrap();
+            let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+            match &*text("kind") {
+                "call.intent" => drop(under_way.insert(text("request"), record)),
+                "call.outcome" => {
+                    assert!(under_way.remove(&text("request")).is_some(), "an outcome without an intent: {record}");
+                    if text("upstream") == "evil" {
+                        *ended.entry((text("target"), text("reason"))).or_default() += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        assert!(under_way.is_empty(), "calls without an outcome: {under_way:#?}");
+        ended
+    }
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() * 99 / 100 - 1]
+}
