@@ -5,6 +5,7 @@ mod connection;
 mod discovery;
 mod exchange;
 mod extract;
+mod fair;
 mod introspect;
 mod ops;
 pub mod reply;

@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 use crate::http::State;
 use crate::http::admin::Peer;
 use crate::http::connection::Connection;
+use crate::http::fair::Fair;
 use crate::http::routes::{Listener, router};
 use crate::http::streams::{Paced, Streams};
 
@@ -216,8 +217,9 @@ where
     // A client that does not read holds a call, a connection and the upstream's: not for longer than a body may pause.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(manner.write_timeout));
-    let stream = TokioIo::new(Box::pin(stream));
+    let stream = Box::pin(stream);
     let served = if is_http2 {
+        let stream = TokioIo::new(Fair::new(stream));
         let streams = Streams::new(manner.write_timeout);
         let service = service_fn(move |request| {
             let answer = router.call(request);
@@ -260,7 +262,7 @@ where
             .max_buf_size(manner.max_header_bytes.max(8192))
             .max_headers(MAX_HEADERS)
             .pipeline_flush(false)
-            .serve_connection(stream, router);
+            .serve_connection(TokioIo::new(stream), router);
         watcher.watch(connection).await
     };
     served.map_err(io::Error::other)
