@@ -89,7 +89,7 @@ async fn broker(names: &NameServer) -> TestBroker {
 
 /// One upstream, impatient.
 fn upstream(base_url: &str, allow_private: bool) -> String {
-    let text = document(base_url, HEADER, "timeouts: { connect_seconds: 1, response_seconds: 1 }");
+    let text = document(base_url, HEADER, "timeouts: { connect_seconds: 1, response_seconds: 4 }");
     text.replace("allow_private: true", &format!("allow_private: {allow_private}"))
 }
 
