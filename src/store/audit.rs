@@ -53,11 +53,9 @@ impl RawPage {
             ($rows:expr) => {
                 match $rows.get(at) {
                     None => Ok(None),
-                    Some(row) => Ok(Some(RecordRef {
-                        seq: row.try_get(0)?,
-                        body: row.try_get(1)?,
-                        hash: row.try_get(2)?,
-                    })),
+                    Some(row) => {
+                        Ok(Some(RecordRef { seq: row.try_get(0)?, body: row.try_get(1)?, hash: row.try_get(2)? }))
+                    }
                 }
             };
         }
@@ -121,7 +119,7 @@ impl Store {
     pub async fn audit_page_raw(&self, node: &str, after: i64, limit: i64) -> Result<RawPage> {
         let sql = "SELECT seq, body, hash FROM audit_records WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3";
         Ok(RawPage(match &self.pool {
-            Pool::Sqlite(pool) => {
+            Pool::Sqlite { pool, .. } => {
                 Rows::Sqlite(sqlx::query(sql).bind(node).bind(after).bind(limit).fetch_all(pool).await?)
             }
             Pool::Postgres(pool) => {

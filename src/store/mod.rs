@@ -8,10 +8,12 @@ mod commit;
 mod load;
 mod lock;
 mod migrate;
+mod sqlite;
 mod statement;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
@@ -22,12 +24,13 @@ pub use audit::{AuditPage, RawPage, RecordRef, SignedHead, StoredCheckpoint};
 pub use commit::Batch;
 pub use load::{Everything, StoredDefinition};
 pub use lock::ServeLock;
+use sqlite::Writer;
 
 /// Expands one body for both engines.
 macro_rules! on_db {
     ($store:expr, $pool:ident => $body:expr) => {
         match &$store.pool {
-            $crate::store::Pool::Sqlite($pool) => $body,
+            $crate::store::Pool::Sqlite { pool: $pool, .. } => $body,
             $crate::store::Pool::Postgres($pool) => $body,
         }
     };
@@ -105,7 +108,11 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Pool {
-    Sqlite(SqlitePool),
+    /// The pool reads; [`Store::commit`] has a connection of its own.
+    Sqlite {
+        pool: SqlitePool,
+        writer: Arc<Writer>,
+    },
     Postgres(PgPool),
 }
 
@@ -175,15 +182,16 @@ impl Store {
         let pool = SqlitePoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(PATIENCE)
-            .connect_with(options)
+            .connect_with(options.clone())
             .await?;
-        Ok(Self { pool: Pool::Sqlite(pool), sqlite_file: Some(path.to_owned()) })
+        let writer = Arc::new(Writer::new(options));
+        Ok(Self { pool: Pool::Sqlite { pool, writer }, sqlite_file: Some(path.to_owned()) })
     }
 
     /// `sqlite` or `postgres`.
     pub fn engine(&self) -> &'static str {
         match self.pool {
-            Pool::Sqlite(_) => "sqlite",
+            Pool::Sqlite { .. } => "sqlite",
             Pool::Postgres(_) => "postgres",
         }
     }
@@ -195,6 +203,9 @@ impl Store {
 
     /// Waits for what is under way and closes all connections.
     pub async fn close(&self) {
+        if let Pool::Sqlite { writer, .. } = &self.pool {
+            writer.close().await;
+        }
         on_db!(self, pool => pool.close().await);
     }
 }
