@@ -148,6 +148,8 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let rows = everything.keys.clone();
     let keys = open_keys(&rows, &vault)?;
     let registry = Arc::new(Registry::new(everything, keys)?);
+    // Before the parts that count: what is looked up before there is a recorder counts for nobody.
+    let metrics = recorder()?;
     let vault = Arc::new(ArcSwap::from_pointee(vault));
     let ledger =
         Ledger::start(ledger_settings(&config, &issuer), store.clone(), registry.clone(), world.clone(), head, mac_key);
@@ -184,7 +186,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         ),
         client_secret_key,
         master_key_files: key_files,
-        metrics: recorder()?,
+        metrics,
         one_admin_at_a_time: tokio::sync::Mutex::new(()),
         revocation_list: Default::default(),
         config,
@@ -271,6 +273,8 @@ async fn keep(state: State, mut lock: ServeLock, stop: watch::Sender<bool>) {
                 Err(error) => tracing::error!(%error, "the database's lock is lost and cannot be taken again yet"),
             }
         }
+        // What histograms have gathered is folded here; without it they grow with every call until somebody asks.
+        state.metrics.run_upkeep();
         if let Err(error) = state.keys.tick().await {
             tracing::error!(%error, "the scheduled key rotation failed; it is tried again");
         }

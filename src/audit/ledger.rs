@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,10 +15,17 @@ use crate::model::{AuditRow, Change, Event, Head};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::{Batch, Store, StoreError, StoredCheckpoint};
-use crate::world::{Millis, World};
+use crate::world::{Millis, World, monotonic};
 
 /// How often a broken database is tried again while outcomes wait.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How long outcomes wait for an intent to be written with. Nobody waits for an outcome; but a commit that holds nothing
+/// else makes the next intent wait until its fsync is over.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// More outcomes than this are worth a commit of their own.
+const MOST_LINGERING: usize = 32;
 
 /// How long the database may take to say where the chain ends.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
@@ -138,6 +145,7 @@ impl Ledger {
             last: head,
             in_doubt: InDoubt::default(),
             pending: VecDeque::new(),
+            linger_until: None,
             taken: 0,
             last_checkpoint,
         };
@@ -214,6 +222,8 @@ struct Writer {
     in_doubt: InDoubt,
     /// What is still to be written, in order. Between two rounds only outcomes wait here.
     pending: VecDeque<Entry>,
+    /// When the outcomes that wait are written at the latest, if they wait for an intent.
+    linger_until: Option<Instant>,
     /// How many entries were ever taken from the queue.
     taken: u64,
     last_checkpoint: (i64, Millis),
@@ -225,11 +235,11 @@ impl Writer {
             let wait = if self.pending.is_empty() {
                 Duration::from_millis(u64::try_from(self.settings.checkpoint_after_ms).unwrap_or(60_000))
             } else {
-                RETRY
+                self.linger_until.map_or(RETRY, |until| until.saturating_duration_since(monotonic()))
             };
             let mut next = match tokio::time::timeout(wait, waiting.recv()).await {
                 Ok(Some(message)) => Some(message),
-                Ok(None) => return,
+                Ok(None) => return self.write_pending().await,
                 Err(_) => None,
             };
             let mut special = None;
@@ -244,6 +254,10 @@ impl Writer {
                     next = waiting.try_recv().ok();
                 }
             }
+            if special.is_none() && self.may_linger() {
+                continue;
+            }
+            self.linger_until = None;
             self.write_pending().await;
             match special {
                 Some(Message::Checkpoint(reply)) => {
@@ -262,6 +276,16 @@ impl Writer {
                 Some(Message::Entry(_)) | None => self.checkpoint_if_due().await,
             }
         }
+    }
+
+    /// Whether there are a few outcomes only, which can wait a moment longer.
+    fn may_linger(&mut self) -> bool {
+        let few = !self.pending.is_empty() && self.pending.len() <= MOST_LINGERING;
+        if !few || self.head.is_none() || self.pending.iter().any(|entry| entry.reply.is_some()) {
+            return false;
+        }
+        let now = monotonic();
+        now < *self.linger_until.get_or_insert(now + LINGER)
     }
 
     fn take(&mut self, mut entry: Entry) {

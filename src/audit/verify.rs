@@ -4,9 +4,9 @@ use data_encoding::HEXLOWER;
 use hallpass_verify::KeySet;
 
 use crate::audit::{Checkpoint, Link, chain, head_is_authentic, verify_checkpoint};
-use crate::model::{AuditRow, Head};
+use crate::model::Head;
 use crate::secret::SecretBytes;
-use crate::store::{Result, Store};
+use crate::store::{RawPage, RecordRef, Result, SignedHead, Store};
 
 /// Records read at once.
 const PAGE: i64 = 4096;
@@ -56,26 +56,17 @@ pub async fn verify_node(
     let before = store.audit_head(node).await?;
     let total = store.audit_last_seq(node).await?;
     let mut anchors = Anchors::collect(store, node, keys, &with).await?;
-    let mut walk = Walk { node, head: Head::EMPTY };
-    loop {
-        let page = store.audit_page(node, walk.head.seq, PAGE).await?;
-        if page.is_empty() {
-            break;
+    let mut walk = Walk::new(node);
+    let mut page = store.audit_page_raw(node, 0, PAGE).await?;
+    while let Some(last) = last_seq(&page)? {
+        // The database reads the next page while this one is hashed. Where that begins is taken on trust here only:
+        // the walk goes from record to record and names the first one that is missing.
+        let next = store.audit_page_raw(node, last, PAGE);
+        let (next, walked) = tokio::join!(next, async { walk.page(&page, &mut anchors, before.as_ref()) });
+        if let Err(fault) = walked? {
+            return Ok(Err(fault));
         }
-        for row in &page {
-            if let Err(fault) = walk.step(row).and_then(|()| anchors.check(&walk.head)) {
-                return Ok(Err(fault));
-            }
-            if let Some(signed) = &before
-                && signed.head.seq == walk.head.seq
-                && signed.head.hash != walk.head.hash
-            {
-                return Ok(Err(Fault {
-                    seq: walk.head.seq,
-                    problem: "it is not the record that the chain ended with".into(),
-                }));
-            }
-        }
+        page = next?;
         progress(walk.head.seq, total.max(walk.head.seq));
     }
     // Read again: while the broker serves, the end moves on as we read.
@@ -92,36 +83,75 @@ pub async fn verify_node(
     }))
 }
 
+fn last_seq(page: &RawPage) -> Result<Option<i64>> {
+    let last = match page.len().checked_sub(1) {
+        Some(last) => page.record(last)?,
+        None => None,
+    };
+    Ok(last.map(|record| record.seq))
+}
+
 struct Walk<'a> {
     node: &'a str,
     head: Head,
+    /// The head's hash in hex, as the next record must name it.
+    prev: [u8; 64],
 }
 
-impl Walk<'_> {
-    fn step(&mut self, row: &AuditRow) -> Result<(), Fault> {
+impl<'a> Walk<'a> {
+    fn new(node: &'a str) -> Self {
+        Self { node, head: Head::EMPTY, prev: [b'0'; 64] }
+    }
+
+    /// Goes through a page. Outer: it cannot be read. Inner: the first fault.
+    fn page(
+        &mut self,
+        page: &RawPage,
+        anchors: &mut Anchors,
+        before: Option<&SignedHead>,
+    ) -> Result<Result<(), Fault>> {
+        for at in 0..page.len() {
+            let Some(record) = page.record(at)? else { break };
+            if let Err(fault) = self.step(&record).and_then(|()| anchors.check(&self.head)) {
+                return Ok(Err(fault));
+            }
+            if let Some(signed) = before
+                && signed.head.seq == self.head.seq
+                && signed.head.hash != self.head.hash
+            {
+                let problem = "it is not the record that the chain ended with".into();
+                return Ok(Err(Fault { seq: self.head.seq, problem }));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn step(&mut self, record: &RecordRef<'_>) -> Result<(), Fault> {
         let expected = self.head.seq + 1;
         let fault = |seq, problem: &str| Err(Fault { seq, problem: problem.to_owned() });
-        if row.seq != expected {
-            return fault(expected, &format!("it is missing; the next one there is {}", row.seq));
+        if record.seq != expected {
+            return fault(expected, &format!("it is missing; the next one there is {}", record.seq));
         }
-        if chain::hash(&row.body) != row.hash {
-            return fault(row.seq, "it was edited: its text does not fit its hash");
+        let hash = chain::hash(record.body);
+        if hash != record.hash {
+            return fault(record.seq, "it was edited: its text does not fit its hash");
         }
-        let Ok(link) = serde_json::from_str::<Link<'_>>(&row.body) else {
-            return fault(row.seq, "it was edited: it is no audit record");
+        let Ok(link) = serde_json::from_str::<Link<'_>>(record.body) else {
+            return fault(record.seq, "it was edited: it is no audit record");
         };
-        if link.seq != row.seq || link.node != self.node {
+        if link.seq != record.seq || link.node != self.node {
             return fault(
-                row.seq,
+                record.seq,
                 &format!("it was moved: it was written as record {} of node {}", link.seq, link.node),
             );
         }
-        if link.prev != HEXLOWER.encode(&self.head.hash) {
+        if link.prev.as_bytes() != self.prev {
             // This record is whole and says what it was written after. What stands there now is something else.
             let seq = self.head.seq.max(1);
-            return fault(seq, &format!("it was replaced: record {} was written after another one", row.seq));
+            return fault(seq, &format!("it was replaced: record {} was written after another one", record.seq));
         }
-        self.head = Head { seq: row.seq, hash: row.hash };
+        HEXLOWER.encode_mut(&hash, &mut self.prev);
+        self.head = Head { seq: record.seq, hash };
         Ok(())
     }
 }
@@ -129,8 +159,8 @@ impl Walk<'_> {
 /// The chain's end against the one that was committed with it.
 fn check_end(
     walked: &Head,
-    before: Option<&crate::store::SignedHead>,
-    after: Option<&crate::store::SignedHead>,
+    before: Option<&SignedHead>,
+    after: Option<&SignedHead>,
     node: &str,
     mac_key: Option<&SecretBytes>,
 ) -> Result<bool, Fault> {

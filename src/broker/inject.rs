@@ -42,6 +42,11 @@ impl ChosenCredential {
         Some(Self { credential, chosen, usable })
     }
 
+    /// Whether this very version is still the one to take.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.chosen == other.chosen && self.credential.name == other.credential.name
+    }
+
     /// `name@version`, for the record.
     pub(super) fn label(&self) -> Arc<str> {
         format!("{}@{}", self.credential.name, self.chosen).into()

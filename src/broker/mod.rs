@@ -114,6 +114,14 @@ pub struct Broker {
     own_places: DashMap<Arc<str>, Arc<Semaphore>>,
     stopping: Arc<AtomicBool>,
     refusals: Throttle,
+    metrics: CallMetrics,
+}
+
+/// Looked up once: a look-up by name costs more than the counting.
+#[derive(Clone)]
+struct CallMetrics {
+    calls: metrics::Counter,
+    seconds: metrics::Histogram,
 }
 
 impl std::fmt::Debug for Broker {
@@ -167,6 +175,10 @@ impl Broker {
             own_places: DashMap::new(),
             stopping,
             refusals: Throttle::default(),
+            metrics: CallMetrics {
+                calls: metrics::counter!("hallpass_calls_total"),
+                seconds: metrics::histogram!("hallpass_call_seconds"),
+            },
         }
     }
 
@@ -234,7 +246,9 @@ impl Broker {
             return Err(error.into());
         }
 
-        let mut event = self.call_event(EventKind::CallIntent, &permit, &request_id);
+        // Before the intent is written: an agent that goes away meanwhile leaves an outcome all the same.
+        let ending = self.call_event(EventKind::CallOutcome, &permit, &request_id);
+        let mut event = Event { kind: EventKind::CallIntent, ..ending.clone() };
         event.decision = Some("allow");
         event.credential = Some(credential.label());
         let started = crate::world::monotonic();
@@ -242,9 +256,14 @@ impl Broker {
             Error::unavailable("audit_unavailable", "the call cannot be recorded, so it is not made; try again later")
                 .because(error)
         };
-        // Before the intent is written: an agent that goes away meanwhile leaves an outcome all the same.
-        let ending = self.call_event(EventKind::CallOutcome, &permit, &request_id);
-        let outcome = outcome::Outcome::new(self.ledger.clone(), ending, started, place, self.stopping.clone());
+        let outcome = outcome::Outcome::new(
+            self.ledger.clone(),
+            ending,
+            started,
+            place,
+            self.stopping.clone(),
+            self.metrics.seconds.clone(),
+        );
         let recorded = match self.ledger.intent(event, permit).await {
             Ok(recorded) => recorded,
             Err(error) => {
@@ -252,7 +271,7 @@ impl Broker {
                 return Err(unrecorded(error).into());
             }
         };
-        metrics::counter!("hallpass_calls_total").increment(1);
+        self.metrics.calls.increment(1);
         if let Err(error) = self.still_permitted(&recorded, &credential) {
             outcome.finish(error.code());
             return Err(error);
@@ -296,8 +315,11 @@ impl Broker {
     /// it never reads the answers of.
     fn place(&self, claims: &Claims) -> Result<outcome::Place, Error> {
         let busy = |text: &str| Error::unavailable("too_many_calls", text);
-        let own = self.own_places.entry(claims.client_id.as_str().into());
-        let own = own.or_insert_with(|| Arc::new(Semaphore::new(self.settings.max_calls_per_agent))).clone();
+        let there = self.own_places.get(claims.client_id.as_str()).map(|own| own.clone());
+        let own = there.unwrap_or_else(|| {
+            let own = self.own_places.entry(claims.client_id.as_str().into());
+            own.or_insert_with(|| Arc::new(Semaphore::new(self.settings.max_calls_per_agent))).clone()
+        });
         let own = own.try_acquire_owned();
         let own = own.map_err(|_| busy("this agent has too many calls under way; let some of them end first"))?;
         let shared = self.places.clone().try_acquire_owned();
@@ -355,7 +377,7 @@ impl Broker {
             return Err(Error::unavailable("upstream_changed", text).into());
         }
         let now = self.credential(permit)?;
-        if now.label() != credential.label() {
+        if !now.is_same(credential) {
             let text = "the upstream's credential was just changed; try again";
             return Err(Error::unavailable("credential_changed", text).into());
         }

@@ -66,6 +66,7 @@ pub(super) struct Outcome {
     pub(super) request: SharedMeter,
     pub(super) response: SharedMeter,
     stopping: Arc<AtomicBool>,
+    seconds: metrics::Histogram,
     _place: Place,
 }
 
@@ -76,7 +77,14 @@ pub(super) struct Place {
 }
 
 impl Outcome {
-    pub(super) fn new(ledger: Ledger, event: Event, started: Instant, place: Place, stopping: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        ledger: Ledger,
+        event: Event,
+        started: Instant,
+        place: Place,
+        stopping: Arc<AtomicBool>,
+        seconds: metrics::Histogram,
+    ) -> Self {
         Self {
             ledger,
             event: Some(event),
@@ -86,6 +94,7 @@ impl Outcome {
             request: SharedMeter::new(),
             response: SharedMeter::new(),
             stopping,
+            seconds,
             _place: place,
         }
     }
@@ -118,17 +127,18 @@ impl Outcome {
         let Some(mut event) = self.event.take() else { return };
         let (request_bytes, request_sha256) = self.request.read();
         let (response_bytes, response_sha256) = self.response.read();
+        let took = self.started.elapsed();
         event.reason = Some(reason.into());
         event.call = Some(CallFacts {
             status: self.status,
-            duration_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             request_bytes,
             request_sha256,
             response_bytes,
             response_sha256,
             redactions: self.redactions,
         });
-        metrics::histogram!("hallpass_call_seconds").record(self.started.elapsed().as_secs_f64());
+        self.seconds.record(took.as_secs_f64());
         self.ledger.outcome(event);
     }
 }

@@ -4,7 +4,7 @@ use sqlx::Connection as _;
 
 use crate::model::{AuditRow, Change, Head};
 use crate::store::statement::{self, Statement, Value, insert_many, run, session_row};
-use crate::store::{COMMIT_PATIENCE, Result, Store, StoreError, on_db};
+use crate::store::{COMMIT_PATIENCE, Pool, Result, Store, StoreError};
 use crate::world::Millis;
 
 /// What is committed at once, for many callers.
@@ -28,26 +28,30 @@ impl Store {
     /// Commits a batch: all of it or nothing. When it returns, the rows are durable.
     pub async fn commit(&self, batch: Batch<'_>) -> Result<()> {
         let statements = plan(&batch);
-        on_db!(self, pool => {
-            let mut connection = pool.acquire().await?;
-            let outcome = async {
-                let mut tx = connection.begin().await?;
-                for statement in statements {
-                    run!(&mut tx, statement)?;
-                }
-                tx.commit().await
-            };
-            let outcome = match tokio::time::timeout(COMMIT_PATIENCE, outcome).await {
-                Ok(outcome) => outcome.map_err(StoreError::from),
-                Err(_) => Err(StoreError::Timeout),
-            };
-            if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Timeout)) {
-                // A COMMIT that fails on a full disk may leave its transaction open, and so the database locked for
-                // every other connection; and after a timeout an answer may still be under way. Never used again.
-                connection.close_on_drop();
+        let pool = match &self.pool {
+            Pool::Sqlite { writer, .. } => {
+                let outcome = tokio::time::timeout(COMMIT_PATIENCE, writer.commit(statements)).await;
+                return outcome.unwrap_or(Err(StoreError::Timeout));
             }
-            outcome
-        })
+            Pool::Postgres(pool) => pool,
+        };
+        let mut connection = pool.acquire().await?;
+        let outcome = async {
+            let mut tx = connection.begin().await?;
+            for statement in statements {
+                run!(&mut *tx, statement)?;
+            }
+            tx.commit().await
+        };
+        let outcome = match tokio::time::timeout(COMMIT_PATIENCE, outcome).await {
+            Ok(outcome) => outcome.map_err(StoreError::from),
+            Err(_) => Err(StoreError::Timeout),
+        };
+        if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Timeout)) {
+            // After a timeout an answer may still be under way. Never used again.
+            connection.close_on_drop();
+        }
+        outcome
     }
 }
 

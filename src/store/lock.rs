@@ -24,7 +24,7 @@ impl Store {
     /// Takes the lock, or says who has it.
     pub async fn lock(&self) -> Result<ServeLock> {
         match (&self.pool, &self.sqlite_file) {
-            (Pool::Sqlite(_), Some(path)) => {
+            (Pool::Sqlite { .. }, Some(path)) => {
                 let mut name = path.clone().into_os_string();
                 name.push(".lock");
                 let open = File::options().create(true).append(true).mode(0o600).open(&name);
@@ -34,7 +34,7 @@ impl Store {
                     Err(_) => Err(StoreError::Locked(name.to_string_lossy().into_owned())),
                 }
             }
-            (Pool::Sqlite(_), None) => Err(StoreError::Open("a SQLite database without a file".into())),
+            (Pool::Sqlite { .. }, None) => Err(StoreError::Open("a SQLite database without a file".into())),
             (Pool::Postgres(pool), _) => {
                 let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
                 let row =

@@ -8,26 +8,29 @@ mod commit;
 mod load;
 mod lock;
 mod migrate;
+mod sqlite;
 mod statement;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 
-pub use audit::{AuditPage, SignedHead, StoredCheckpoint};
+pub use audit::{AuditPage, RawPage, RecordRef, SignedHead, StoredCheckpoint};
 pub use commit::Batch;
 pub use load::{Everything, StoredDefinition};
 pub use lock::ServeLock;
+use sqlite::Writer;
 
 /// Expands one body for both engines.
 macro_rules! on_db {
     ($store:expr, $pool:ident => $body:expr) => {
         match &$store.pool {
-            $crate::store::Pool::Sqlite($pool) => $body,
+            $crate::store::Pool::Sqlite { pool: $pool, .. } => $body,
             $crate::store::Pool::Postgres($pool) => $body,
         }
     };
@@ -36,6 +39,10 @@ pub(crate) use on_db;
 
 /// How long a statement waits for a lock or a connection before it is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Rows that SQLite's thread reads ahead of us: a whole page of the audit log, so that the two threads wait for each
+/// other once a page and not once in 50 rows.
+const ROWS_AHEAD: usize = 4096;
 
 /// How long a whole commit may take. A connection whose other end is gone without a word would keep it for ever.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
@@ -101,7 +108,11 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Pool {
-    Sqlite(SqlitePool),
+    /// The pool reads; [`Store::commit`] has a connection of its own.
+    Sqlite {
+        pool: SqlitePool,
+        writer: Arc<Writer>,
+    },
     Postgres(PgPool),
 }
 
@@ -164,21 +175,23 @@ impl Store {
             .read_only(access == Access::ReadOnly)
             .busy_timeout(PATIENCE)
             .foreign_keys(true)
+            .row_buffer_size(ROWS_AHEAD)
             // FULL: an acknowledged record survives the power being cut, not only a kill (P9).
             .synchronous(SqliteSynchronous::Full);
         let options = if access == Access::ReadOnly { options } else { options.journal_mode(SqliteJournalMode::Wal) };
         let pool = SqlitePoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(PATIENCE)
-            .connect_with(options)
+            .connect_with(options.clone())
             .await?;
-        Ok(Self { pool: Pool::Sqlite(pool), sqlite_file: Some(path.to_owned()) })
+        let writer = Arc::new(Writer::new(options));
+        Ok(Self { pool: Pool::Sqlite { pool, writer }, sqlite_file: Some(path.to_owned()) })
     }
 
     /// `sqlite` or `postgres`.
     pub fn engine(&self) -> &'static str {
         match self.pool {
-            Pool::Sqlite(_) => "sqlite",
+            Pool::Sqlite { .. } => "sqlite",
             Pool::Postgres(_) => "postgres",
         }
     }
@@ -190,6 +203,9 @@ impl Store {
 
     /// Waits for what is under way and closes all connections.
     pub async fn close(&self) {
+        if let Pool::Sqlite { writer, .. } = &self.pool {
+            writer.close().await;
+        }
         on_db!(self, pool => pool.close().await);
     }
 }

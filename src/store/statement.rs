@@ -1,6 +1,7 @@
 //! One statement for both engines: the text with `$1` placeholders, and its values.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use crate::model::{Change, Rewrapped};
 use crate::world::Millis;
@@ -30,9 +31,9 @@ impl Statement {
     }
 }
 
-/// Binds and runs statements on a transaction; expands for either engine.
+/// Binds and runs a statement on a connection; expands for either engine.
 macro_rules! run {
-    ($tx:expr, $statement:expr) => {{
+    ($connection:expr, $statement:expr) => {{
         let statement: $crate::store::statement::Statement = $statement;
         // The text is ours: a constant, or a constant repeated for more rows. Values are always bound.
         let mut query = sqlx::query(sqlx::AssertSqlSafe(statement.sql.into_owned()));
@@ -48,7 +49,7 @@ macro_rules! run {
                 Value::MaybeBytes(bytes) => query.bind(bytes),
             };
         }
-        query.execute(&mut **$tx).await
+        query.execute($connection).await
     }};
 }
 pub(super) use run;
@@ -245,8 +246,38 @@ fn rewrap(key: &Rewrapped) -> Statement {
     }
 }
 
-/// `INSERT INTO {head} VALUES ($1, …), (…)` for many rows of `width` columns. Rows come in powers of two, so that
-/// the engines' statement caches hold a handful of texts and not one for each batch size.
+/// Several statements in one text, which SQLite takes and PostgreSQL does not: `$1` of the second one becomes the number
+/// behind the first one's last, and so on.
+pub(super) fn joined(statements: Vec<Statement>) -> Statement {
+    let mut sql = String::with_capacity(statements.iter().map(|statement| statement.sql.len() + 16).sum());
+    let mut values = Vec::with_capacity(statements.iter().map(|statement| statement.values.len()).sum());
+    for statement in statements {
+        let mut pieces = statement.sql.split('$');
+        if !sql.is_empty() {
+            sql.push_str("; ");
+        }
+        sql.push_str(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            // Texts are constants with no `$` but these.
+            let end = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
+            let (number, rest) = piece.split_at(end);
+            let number = number.parse::<usize>().unwrap_or(0) + values.len();
+            _ = write!(sql, "${number}{rest}");
+        }
+        values.extend(statement.values);
+    }
+    Statement { sql: Cow::Owned(sql), values }
+}
+
+/// Rows that one INSERT takes at most.
+const MOST_ROWS: usize = 128;
+
+/// Above so many, rows come in multiples of this.
+const FEW_ROWS: usize = 16;
+
+/// `INSERT INTO {head} VALUES ($1, …), (…)` for many rows of `width` columns. The sizes are 1 to 16 and multiples of
+/// 16, so that the engines' statement caches hold two dozen texts and not one for each batch size, and all but the
+/// largest batches are two statements at most.
 pub(super) fn insert_many(head: &'static str, width: usize, rows: Vec<Vec<Value>>) -> Vec<Statement> {
     let mut left = rows.into_iter();
     let mut all = Vec::new();
@@ -255,7 +286,7 @@ pub(super) fn insert_many(head: &'static str, width: usize, rows: Vec<Vec<Value>
         if remaining == 0 {
             return all;
         }
-        let take = (1_usize << remaining.ilog2()).min(128);
+        let take = if remaining < FEW_ROWS { remaining } else { (remaining - remaining % FEW_ROWS).min(MOST_ROWS) };
         let mut sql = String::with_capacity(head.len() + take * width * 6);
         sql.push_str(head);
         for row in 0..take {
@@ -264,8 +295,7 @@ pub(super) fn insert_many(head: &'static str, width: usize, rows: Vec<Vec<Value>
                 if column > 1 {
                     sql.push_str(", ");
                 }
-                sql.push('$');
-                sql.push_str(&(row * width + column).to_string());
+                _ = write!(sql, "${}", row * width + column);
             }
             sql.push(')');
         }

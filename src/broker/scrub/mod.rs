@@ -17,6 +17,7 @@
 
 mod decode;
 mod needles;
+mod sieve;
 mod stream;
 
 pub use decode::{Coding, DecodedBody, MAX_CODINGS, UnsupportedCoding, decoded, plan};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::sieve::{PIECE, Sieve};
 use super::{Digits, Element, Kind, REDACTED, SHORT, first_char, nibble};
 
 /// The forms of some secrets, ready to be searched for. Built per brokered call, as secrets are never cached in the
@@ -16,6 +17,8 @@ pub struct Needles {
     /// asked before anything else is: the first character of a base64 form can be one of 16, which alone would stop
     /// the scan at every fourth byte. Wiped, as it holds the beginning of each secret.
     gate: Zeroizing<[u16; 256]>,
+    /// What is asked before the gate.
+    sieve: Sieve,
     /// No match is longer than this.
     pub(super) longest: usize,
     /// Whether a secret begins with a character of several bytes.
@@ -51,6 +54,7 @@ impl Needles {
             secrets: Zeroizing::new(Vec::with_capacity(secrets.iter().map(|secret| secret.len()).sum())),
             forms: Vec::with_capacity(secrets.len().saturating_mul(5)),
             gate: Zeroizing::new([0; 256]),
+            sieve: Sieve::new(secrets.len().saturating_mul(5)),
             longest: 0,
             wide: false,
         };
@@ -62,6 +66,7 @@ impl Needles {
             for kind in [Kind::Text, Kind::Hex, Kind::Base64(0), Kind::Base64(1), Kind::Base64(2)] {
                 let form = Form { kind, start, len: secret.len() };
                 new.admit(form, secret);
+                new.sieve.admit(kind, secret);
                 new.forms.push(form);
             }
         }
@@ -104,9 +109,24 @@ impl Needles {
     }
 
     /// The leftmost match that begins in `from..until`; `last` says that nothing follows `data`.
-    ///
-    /// This is the loop that all bodies go through: one look-up per byte, one branch per 16.
     pub(super) fn find(&self, data: &[u8], from: usize, until: usize, last: bool) -> Found {
+        if !self.sieve.usable {
+            return self.look_closer(data, from, until, last);
+        }
+        let mut at = from;
+        loop {
+            at = self.sieve.skip(data, at, until);
+            let end = at.saturating_add(PIECE).min(until);
+            let found = self.look_closer(data, at, end, last);
+            if found != Found::Nothing || end >= until {
+                return found;
+            }
+            at = end;
+        }
+    }
+
+    /// As [`Needles::find`], byte by byte: one look-up for each, one branch per 16.
+    fn look_closer(&self, data: &[u8], from: usize, until: usize, last: bool) -> Found {
         let Some((first, rest)) = data.get(from..).and_then(<[u8]>::split_first) else {
             return Found::Nothing;
         };

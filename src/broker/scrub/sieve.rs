@@ -1,0 +1,95 @@
+//! A first look at a body: where no match can begin.
+//!
+//! Of a match, either the first elements are all raw, and then two certain bytes stand side by side a few bytes behind
+//! its beginning; or one of these elements is escaped, and then a `%` or a `\\` stands there. A piece that has none of
+//! them needs no closer look. That is a handful of comparisons, which the compiler makes for 16 bytes at once, where the
+//! closer look has a table to ask for each byte.
+
+use zeroize::Zeroizing;
+
+use super::{Element, Kind};
+
+/// Bytes that are looked at in one go.
+pub(super) const PIECE: usize = 64;
+
+/// How far behind a match's beginning its sign may stand: the pair is chosen among so many first elements.
+const REACH: usize = 8;
+
+/// More pairs than this for one form are no help.
+const MOST: usize = 4;
+
+/// The signs of some forms.
+pub(super) struct Sieve {
+    /// Wiped, as they are bytes of the secrets.
+    pairs: Zeroizing<Vec<[u8; 2]>>,
+    /// Not if a form is too short to have a pair.
+    pub(super) usable: bool,
+}
+
+impl Sieve {
+    pub(super) fn new(forms: usize) -> Self {
+        // Reserved once: a vector that grows leaves unwiped copies behind.
+        Self { pairs: Zeroizing::new(Vec::with_capacity(forms.saturating_mul(MOST))), usable: true }
+    }
+
+    /// Takes a form in, by those two neighbours among its first elements that the fewest bytes stand for.
+    pub(super) fn admit(&mut self, kind: Kind, secret: &[u8]) {
+        let mut best: Option<(usize, Element, Element)> = None;
+        for at in 0..REACH - 1 {
+            let (Some(first), Some(second)) = (kind.element(secret, at), kind.element(secret, at + 1)) else { break };
+            let Some(pairs) = first.spellings().zip(second.spellings()).map(|(a, b)| a * b) else { continue };
+            if best.is_none_or(|(fewest, ..)| pairs < fewest) {
+                best = Some((pairs, first, second));
+            }
+            if pairs == 1 {
+                break;
+            }
+        }
+        match best {
+            Some((pairs, first, second)) if pairs <= MOST => {
+                first.each_raw(|one| second.each_raw(|two| self.pairs.push([one, two])));
+            }
+            _ => self.usable = false,
+        }
+    }
+
+    /// From where on, between `at` and `until`, a match may begin at the earliest.
+    pub(super) fn skip(&self, data: &[u8], mut at: usize, until: usize) -> usize {
+        while self.usable
+            && at < until
+            && let Some(piece) = data.get(at..).and_then(<[u8]>::first_chunk)
+            && !self.stops(piece)
+        {
+            // The sign of what begins further on may stand behind the piece.
+            at = at.saturating_add(PIECE - REACH + 1);
+        }
+        at.min(until)
+    }
+
+    fn stops(&self, piece: &[u8; PIECE + 1]) -> bool {
+        let (Some(here), Some(next)) = (piece.first_chunk::<PIECE>(), piece.last_chunk::<PIECE>()) else { return true };
+        let mut signs = [0_u8; PIECE];
+        for (sign, byte) in signs.iter_mut().zip(here) {
+            *sign = u8::from(*byte == b'%') | u8::from(*byte == b'\\');
+        }
+        for [first, second] in self.pairs.iter() {
+            for ((sign, one), two) in signs.iter_mut().zip(here).zip(next) {
+                *sign |= u8::from(one == first) & u8::from(two == second);
+            }
+        }
+        signs.iter().fold(0, |any, sign| any | sign) != 0
+    }
+}
+
+impl Element {
+    /// How many bytes stand for this element unescaped; `None` if that depends on what is around the secret.
+    fn spellings(self) -> Option<usize> {
+        match self {
+            Self::Byte(b' ') => Some(2),
+            Self::Byte(_) | Self::Nibble(..10) => Some(1),
+            Self::Nibble(_) => Some(2),
+            Self::Sextet { value, mask: 63 } => Some(if value < 62 { 1 } else { 2 }),
+            Self::Sextet { .. } => None,
+        }
+    }
+}
