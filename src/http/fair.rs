@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that a connection may read before others get their turn: about a thousand of the smallest frames.
-const TURN: usize = 16 * 1024;
+/// Bytes that a connection may read before others get their turn: a few hundred of the smallest frames.
+const TURN: usize = 4 * 1024;
 
 /// A stream that gives way after each [`TURN`] of what it reads.
 pub(super) struct Fair<T> {

@@ -318,3 +318,31 @@ pub(super) fn session_row(session: &crate::model::Session) -> Vec<Value> {
         maybe_json(session.delegation.as_deref()),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_statements_keep_their_values_apart() {
+        let one = Statement::new("UPDATE a SET b = $1 WHERE c = $2 AND b > $1", vec![Value::Int(1), Value::Int(2)]);
+        let two = insert_many("INSERT INTO d (e, f)", 2, vec![vec![Value::Int(3), Value::Int(4)]]);
+        let all = joined(std::iter::once(one).chain(two).collect());
+        assert_eq!(all.sql, "UPDATE a SET b = $1 WHERE c = $2 AND b > $1; INSERT INTO d (e, f) VALUES ($3, $4)");
+        assert!(matches!(all.values[..], [Value::Int(1), Value::Int(2), Value::Int(3), Value::Int(4)]));
+    }
+
+    #[test]
+    fn rows_of_any_number_come_in_a_few_texts_and_in_order() {
+        let mut texts = std::collections::BTreeSet::new();
+        for n in 0..500 {
+            let statements = insert_many("INSERT INTO a (b)", 1, (0..n).map(|n| vec![Value::Int(n)]).collect());
+            assert!(statements.len() <= usize::try_from(n / 128).unwrap() + 2);
+            let values = statements.iter().flat_map(|statement| &statement.values);
+            let values: Vec<i64> = values.map(|value| if let Value::Int(n) = value { *n } else { -1 }).collect();
+            assert_eq!(values, (0..n).collect::<Vec<_>>());
+            texts.extend(statements.into_iter().map(|statement| statement.sql));
+        }
+        assert_eq!(texts.len(), 15 + 8);
+    }
+}

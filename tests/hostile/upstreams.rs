@@ -162,7 +162,7 @@ async fn every_misbehaviour_at_once() {
         for n in 0..6 * DEEDS.len() {
             let (deed, _) = DEEDS[n % DEEDS.len()];
             let request = scene.real.http.get(format!("{}/exchange/evil/any/{deed}", scene.real.binary.public));
-            let request = request.bearer_auth(&scene.token).timeout(Duration::from_secs(4));
+            let request = request.bearer_auth(&scene.token).timeout(Duration::from_secs(20));
             calls.spawn(async move {
                 let Ok(answer) = request.send().await else { return };
                 let status = answer.status().as_u16();

@@ -207,7 +207,7 @@ mod tests {
     fn body() -> impl Strategy<Value = Vec<Piece>> {
         let noise = prop::collection::vec(prop::sample::select(b"%25\\u0cC/ +aB\"\xc3\xa9".to_vec()), 0..4);
         // Sometimes so much that whole pieces are passed over.
-        let noise = (noise, prop_oneof![Just(0), 50..200_usize], prop::sample::select(b".aB5".to_vec()));
+        let noise = (noise, prop_oneof![Just(0), 100..300_usize], prop::sample::select(b".aB5".to_vec()));
         let noise = noise.prop_map(|(noise, much, of)| [vec![of; much], noise].concat());
         let spelling = prop::collection::vec(any::<prop::sample::Index>(), 8);
         prop::collection::vec((0..2_usize, 0..5_usize, spelling, 0..4_usize, any::<bool>(), noise), 1..5)
