@@ -30,8 +30,11 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// `exchange.idle_timeout_seconds` of every scene: also how long a reader may stand still.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes of a body in either direction, at most, at the upstream `evil`.
+/// Bytes of a request's body, at most, at the upstream `evil`: more than sockets on loopback hold.
 pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// Bytes of an answer's body, at most, at the upstream `evil`.
+pub(super) const MAX_ANSWER: usize = 512 * 1024;
 
 /// A broker with two upstreams: `good`, which answers at once, and `evil`, wherever the test says.
 pub(super) struct Scene {
@@ -39,6 +42,7 @@ pub(super) struct Scene {
     pub(super) token: String,
     good_token: String,
     quiet: Quiet,
+    good_http: reqwest::Client,
     _good: Upstream,
     _alone: MutexGuard<'static, ()>,
 }
@@ -78,7 +82,7 @@ upstreams:
     inject: {inject}
     operations: {operations}
     timeouts: {{ response_seconds: 1, idle_seconds: 1 }}
-    limits: {{ max_request_bytes: {MAX_BODY}, max_response_bytes: {MAX_BODY} }}
+    limits: {{ max_request_bytes: {MAX_BODY}, max_response_bytes: {MAX_ANSWER} }}
 roles: [ {{ name: support, scopes: ["good:any", "evil:any"] }} ]
 "#
     )
@@ -111,8 +115,13 @@ impl Scene {
         real.binary.ok(&["apply", "-f", "-"], &document(&good.url(), evil));
         real.binary.ok(&["credential", "put", "crm-key"], "sk-live-0123456789abcdef");
         let (attacker, worker) = (real.register("attacker"), real.register("worker"));
+        // A connection that the broker is about to close for being idle is not one to send the next call on.
+        let mut good_http = real.http.clone();
+        if !real.binary.public.starts_with("https") {
+            good_http = reqwest::Client::builder().pool_idle_timeout(HEADER_TIMEOUT / 4).no_proxy().build().unwrap();
+        }
         let (token, good_token) = (real.token(&attacker).await, real.token(&worker).await);
-        Self { real, token, good_token, quiet, _good: good, _alone: alone }
+        Self { real, token, good_token, quiet, good_http, _good: good, _alone: alone }
     }
 
     /// Where the public listener is.
@@ -130,7 +139,7 @@ impl Scene {
     /// One call of the good client: how long it took.
     async fn call(&self) -> Duration {
         let url = format!("{}/exchange/good/any/work", self.real.binary.public);
-        let request = self.real.http.get(url).bearer_auth(&self.good_token);
+        let request = self.good_http.get(url).bearer_auth(&self.good_token);
         let call = async move {
             let start = Instant::now();
             let answer = request.send().await.unwrap();

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::good_client::{MAX_BODY, Scene};
+use super::good_client::{MAX_ANSWER, MAX_BODY, Scene};
 
 /// An upstream that does what the last segment of the path says.
 pub(super) struct Evil {
@@ -172,7 +172,7 @@ async fn every_misbehaviour_at_once() {
                     read += piece.len();
                 }
                 assert!([200, 502, 504].contains(&status), "{deed}: {status}");
-                assert!(read <= MAX_BODY, "{deed}: {read} bytes");
+                assert!(read <= MAX_ANSWER, "{deed}: {read} bytes");
             });
         }
         while let Some(done) = calls.join_next().await {
@@ -218,11 +218,15 @@ async fn an_upstream_that_does_not_read() {
         }
         while let Some(answer) = uploads.join_next().await {
             let answer = answer.unwrap();
-            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 504"), "{answer}");
+            // 400: on a busy machine the agent itself paused for too long before the upstream's time was over.
+            let told = ["HTTP/1.1 504", "HTTP/1.1 400"].iter().any(|start| answer.starts_with(start));
+            assert!(answer.is_empty() || told, "{answer}");
         }
     };
     // 40 uploads; what the sockets do not take stays with the agent.
     scene.under("an upstream that does not read", 64, attack).await;
     let ended = scene.finish().await;
-    assert_eq!(ended[&("/any/never-reads".to_owned(), "upstream_timeout".to_owned())], 40, "{ended:?}");
+    let of = |reason: &str| ended.get(&("/any/never-reads".to_owned(), reason.to_owned())).copied().unwrap_or(0);
+    assert_eq!(of("upstream_timeout") + of("request_broken"), 40, "{ended:?}");
+    assert!(of("upstream_timeout") > 0, "{ended:?}");
 }
