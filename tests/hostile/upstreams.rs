@@ -185,8 +185,13 @@ async fn every_misbehaviour_at_once() {
     let mut seen = BTreeSet::new();
     for ((target, reason), count) in &ended {
         let (deed, wanted) = DEEDS.iter().find(|(deed, _)| target.ends_with(&format!("/{deed}"))).unwrap();
-        assert!(wanted.contains(&&**reason), "{target} ended {count} times with {reason}; all: {ended:#?}");
-        seen.insert(deed);
+        // On a busy machine the upstream's second may be over before it has done its deed.
+        let is_late = reason == "upstream_timeout" && *count < 6;
+        let is_wanted = wanted.contains(&&**reason);
+        assert!(is_wanted || is_late, "{target} ended {count} times with {reason}; all: {ended:#?}");
+        if is_wanted {
+            seen.insert(deed);
+        }
     }
     assert_eq!(seen.len(), DEEDS.len(), "{ended:#?}");
 }
