@@ -7,6 +7,7 @@ mod audit_log;
 mod cli;
 mod crash;
 mod denials;
+mod dpop;
 mod exchange;
 mod floors;
 mod forge;

@@ -229,6 +229,7 @@ fn view(agent: &Agent) -> Value {
         "name": &*agent.name,
         "status": agent.status,
         "roles": agent.roles,
+        "require_bound": agent.identity.require_bound,
         "identity": agent.identity,
         "created_at": agent.created_at,
     })

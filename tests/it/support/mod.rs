@@ -9,6 +9,7 @@ pub(crate) mod broker;
 pub(crate) mod clock;
 pub(crate) mod database;
 pub(crate) mod postgres;
+pub(crate) mod proof;
 pub(crate) mod real;
 pub(crate) mod upstream;
 

@@ -154,7 +154,10 @@ mod tests {
         for number in 0..1_000_000_u128 {
             // 65 s of calls at an even pace: proofs end at different times.
             let at = now + Seconds::try_from(number / 15_385).unwrap();
-            assert_eq!(cache.spend(&name(number * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced), at + 65, at), Spent::Now);
+            assert_eq!(
+                cache.spend(&name(number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)), at + 65, at),
+                Spent::Now
+            );
         }
         assert_eq!(cache.held(), 1_000_000);
         let grown = resident().saturating_sub(before);

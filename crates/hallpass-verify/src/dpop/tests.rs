@@ -229,3 +229,19 @@ fn a_proof_can_be_spent_as_long_as_it_is_taken_and_only_once() {
     let same_jti = other.sign(&other.header(), &claims());
     assert!(check(&dpop, &[&same_jti], NOW).unwrap().spend(NOW).is_ok(), "jti is unique for each key");
 }
+
+/// Made with OpenSSL by a key that nobody has kept.
+#[test]
+fn proofs_by_rsa_keys_are_taken_and_their_padding_is_not_exchangeable() {
+    let (rs256, ps256) = (include_str!("vectors/rs256.jwt").trim(), include_str!("vectors/ps256.jwt").trim());
+    let said = |proof: &str| {
+        let (method, url) = ("POST", "https://server.example.com/token");
+        dpop().check(&DpopRequest { proofs: &[proof], method, url, certificate: None }, None, NOW)
+    };
+    for proof in [rs256, ps256] {
+        assert_eq!(said(proof).unwrap().key().as_str(), "m-yFA1LGuR7xpIMK6qfs4PEgD5pMeEELRNl1mfCXQvI");
+    }
+    let (_, signature) = ps256.rsplit_once('.').unwrap();
+    let (signed, _) = rs256.rsplit_once('.').unwrap();
+    assert_eq!(said(&format!("{signed}.{signature}")).unwrap_err(), ProofRefusal::BadSignature);
+}
