@@ -220,12 +220,12 @@ impl Broker {
         let nonce_only = refusal == DpopRefusal::Proof(ProofRefusal::UseNonce);
         let claims = self.verifier.identify(token, keys.verifying()).ok().filter(|_| !nonce_only);
         let Some(claims) = claims else {
-            metrics::counter!("hallpass_calls_refused_total", "reason" => refusal.code()).increment(1);
+            metrics::counter!("hallpass_calls_refused_total", "reason" => refusal.reason()).increment(1);
             return;
         };
         let mut event = self.event(EventKind::CallRefused, &claims, request_id);
         event.upstream = Some(upstream.into());
-        self.refused(event, refusal.code()).await;
+        self.refused(event, refusal.reason()).await;
     }
 
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.

@@ -53,7 +53,7 @@ pub(super) fn of_token_request(state: &State, parts: &RequestParts) -> Result<Op
     let expected = Expected::of(state, parts);
     state.dpop.check(&expected.request(), None, state.world.now() / 1000).map(Some).map_err(|refusal| {
         // Whoever sent it has not proved who they are: counted, and not recorded.
-        metrics::counter!("hallpass_tokens_refused_total", "reason" => refusal.code()).increment(1);
+        metrics::counter!("hallpass_tokens_refused_total", "reason" => refusal.reason()).increment(1);
         TokenError::Proof(refusal)
     })
 }

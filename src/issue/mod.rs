@@ -225,9 +225,8 @@ impl Issuer {
                 let Some(Err(refusal)) = caller.proof.as_ref().map(|proof| proof.spend(now / 1000)) else {
                     return Ok(agent);
                 };
-                let error = TokenError::Proof(refusal);
-                self.refused(&agent, error.code(), request_id).await;
-                return Err(error);
+                self.refused(&agent, refusal.reason(), request_id).await;
+                return Err(TokenError::Proof(refusal));
             }
             Err(reason) => reason,
         };

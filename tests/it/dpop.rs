@@ -235,8 +235,7 @@ async fn rfc9449_s11_1_a_proof_is_good_for_one_request() {
     assert_eq!(scene.call(CONTACTS, &format!("DPoP {token}"), &[&proof]).await.status, 200);
     let again = scene.call(CONTACTS, &format!("DPoP {token}"), &[&proof]).await;
     again.is_refused("invalid_dpop_proof", "invalid_dpop_proof", "again");
-    let record =
-        scene.broker.wait_for_record(|one| one["kind"] == "call.refused" && one["reason"] == "invalid_dpop_proof");
+    let record = scene.broker.wait_for_record(|one| one["kind"] == "call.refused" && one["reason"] == "dpop_replayed");
     assert!(record.await.to_string().contains(&scene.agent.client_id), "a replay is an attack: recorded");
 }
 

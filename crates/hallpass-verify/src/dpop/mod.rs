@@ -91,6 +91,26 @@ impl ProofRefusal {
             _ => "invalid_dpop_proof",
         }
     }
+
+    /// A stable name for logs, where [`Self::code`] puts many reasons into one.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "dpop_missing",
+            Self::Several => "dpop_several",
+            Self::Malformed => "dpop_malformed",
+            Self::WrongType => "dpop_wrong_type",
+            Self::WrongAlgorithm => "dpop_wrong_algorithm",
+            Self::BadKey => "dpop_bad_key",
+            Self::BadSignature => "dpop_bad_signature",
+            Self::WrongMethod => "dpop_wrong_method",
+            Self::WrongUrl => "dpop_wrong_url",
+            Self::WrongTime => "dpop_wrong_time",
+            Self::WrongToken => "dpop_wrong_token",
+            Self::UseNonce => "dpop_use_nonce",
+            Self::Replayed => "dpop_replayed",
+            Self::TooMany => "dpop_too_many",
+        }
+    }
 }
 
 /// Why a call with a token and a proof is refused.
@@ -105,11 +125,19 @@ pub enum DpopRefusal {
 }
 
 impl DpopRefusal {
-    /// A stable code for logs and programs.
+    /// A stable code for programs.
     pub fn code(self) -> &'static str {
         match self {
             Self::Token(refusal) => refusal.code(),
             Self::Proof(refusal) => refusal.code(),
+        }
+    }
+
+    /// A stable name for logs.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Token(refusal) => refusal.code(),
+            Self::Proof(refusal) => refusal.reason(),
         }
     }
 }
