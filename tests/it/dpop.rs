@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::forge;
 use crate::support::broker::TestAgent;
 use crate::support::proof::{ProofKey, proof_claims};
-use crate::support::{Engine, TestBroker, TestClock, Upstream};
+use crate::support::{Binary, Engine, TestBroker, TestClock, Upstream};
 
 const CONTACTS: &str = "/exchange/crm/v1/contacts";
 const ORDERS: &str = "https://orders.example.com";
@@ -511,4 +511,14 @@ async fn the_nonce_secret_is_made_where_it_is_missing_and_outlives_a_restart() {
     let before = with(scene.token_claims(), "iat", started - 5);
     scene.token_request(&[&scene.good(&before)], &[]).await.is_token_error("use_dpop_nonce", "from before");
     assert_eq!(scene.token_request(&[&scene.good(&scene.token_claims())], &[]).await.status, 200);
+}
+
+#[test]
+fn agent_register_takes_require_bound_and_agent_show_shows_it() {
+    let mut binary = Binary::init(None);
+    binary.serve(None);
+    binary.ok(&["agent", "register", "careful", "--require-bound"], "");
+    binary.ok(&["agent", "register", "other"], "");
+    assert_eq!(binary.json(&["agent", "show", "careful"], "")["require_bound"], true);
+    assert_eq!(binary.json(&["agent", "show", "other"], "")["require_bound"], false);
 }
