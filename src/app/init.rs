@@ -3,20 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
+use crate::app::master_key::new_broker_secret;
 use crate::app::settings::{key_policy, ledger_settings};
 use crate::app::{open_store, open_vault, startup};
 use crate::audit::{HEAD_SECRET, Ledger};
 use crate::config::{Config, MasterKey as MasterKeySource};
 use crate::error::{Error, Result};
 use crate::http::write_private;
-use crate::issue::{CLIENT_SECRET_KEY, broker_secret_purpose, first_keys};
-use crate::model::{Change, Event, EventKind, Head, SealedColumns};
+use crate::issue::{CLIENT_SECRET_KEY, DPOP_NONCE_KEY, first_keys};
+use crate::model::{Change, Event, EventKind, Head};
 use crate::registry::Registry;
-use crate::secret::SecretBytes;
 use crate::store::{Access, Everything, Store};
-use crate::vault::{Label, MasterKey, Vault};
+use crate::vault::{MasterKey, Vault};
 use crate::world::World;
 
 /// Makes a broker's files: master key, database with its first keys, configuration. Overwrites nothing.
@@ -96,18 +94,11 @@ async fn first_records(config: &Config, store: &Store, vault: Vault, world: Worl
     let policy = key_policy(config);
     let (rows, keys) = first_keys(&policy, &vault, &world)?;
     let mut changes: Vec<Change> = rows.into_iter().map(Change::PutKey).collect();
-    let mut mac_key = None;
-    for id in [CLIENT_SECRET_KEY, HEAD_SECRET] {
-        let mut bytes = Zeroizing::new([0_u8; 32]);
-        world.entropy.fill(bytes.as_mut_slice());
-        let value = SecretBytes::new(bytes.to_vec());
-        let label = Label { purpose: broker_secret_purpose(id)?, id, version: 1 };
-        let sealed = vault.seal(world.entropy.as_ref(), label, &value)?;
-        let sealed = SealedColumns { wrapped_key: sealed.wrapped_key, ciphertext: sealed.ciphertext };
-        changes.push(Change::PutBrokerSecret { id: id.to_owned(), sealed });
-        mac_key = Some(value);
+    for id in [CLIENT_SECRET_KEY, DPOP_NONCE_KEY] {
+        changes.push(new_broker_secret(id, &vault, &world)?.1);
     }
-    let mac_key = mac_key.ok_or_else(|| Error::internal("no audit head key"))?;
+    let (mac_key, put_mac_key) = new_broker_secret(HEAD_SECRET, &vault, &world)?;
+    changes.push(put_mac_key);
     let registry = Arc::new(Registry::new(Everything::default(), keys)?);
     let settings = ledger_settings(config, &config.issuer_for(config.listen.public));
     let ledger = Ledger::start(settings, store.clone(), registry, world, Head::EMPTY, mac_key);

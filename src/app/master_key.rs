@@ -8,10 +8,11 @@ use crate::config::{Config, MasterKey as MasterKeySource};
 use crate::error::{Error, Result};
 use crate::http::MasterKeyFiles;
 use crate::issue::broker_secret_purpose;
-use crate::model::SealedColumns;
+use crate::model::{Change, SealedColumns};
 use crate::secret::SecretBytes;
 use crate::store::Everything;
 use crate::vault::{Label, MasterKey, Sealed, Vault};
+use crate::world::World;
 
 /// Where the new master key belongs, and the id of the old one.
 pub type UnfinishedRewrap = (PathBuf, String);
@@ -93,6 +94,17 @@ pub fn open_broker_secret(id: &str, sealed: &SealedColumns, vault: &Vault) -> Re
     vault.open(label, &sealed).map_err(|error| {
         Error::unavailable("master_key", format!("the database does not open with this master key: {error}"))
     })
+}
+
+/// A new random broker secret of 32 bytes, and the change that keeps it.
+pub(super) fn new_broker_secret(id: &str, vault: &Vault, world: &World) -> Result<(SecretBytes, Change)> {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    world.entropy.fill(bytes.as_mut_slice());
+    let value = SecretBytes::new(bytes.to_vec());
+    let label = Label { purpose: broker_secret_purpose(id)?, id, version: 1 };
+    let sealed = vault.seal(world.entropy.as_ref(), label, &value)?;
+    let sealed = SealedColumns { wrapped_key: sealed.wrapped_key, ciphertext: sealed.ciphertext };
+    Ok((value, Change::PutBrokerSecret { id: id.to_owned(), sealed }))
 }
 
 pub(super) fn broker_secret(everything: &Everything, id: &str, vault: &Vault) -> Result<SecretBytes> {

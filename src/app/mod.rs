@@ -1,5 +1,6 @@
 //! The only place where parts are wired together: [`init`] makes a broker's files, [`start`] brings it to life.
 
+mod dpop;
 mod init;
 mod master_key;
 mod settings;
@@ -144,6 +145,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     }
     let client_secret_key = broker_secret(&everything, CLIENT_SECRET_KEY, &vault)?;
     let mac_key = broker_secret(&everything, HEAD_SECRET, &vault)?;
+    let nonce_key = dpop::kept_nonce_key(&everything, &vault)?;
     let head = chain_end(&store, &config.node, &mac_key).await?;
     let rows = everything.keys.clone();
     let keys = open_keys(&rows, &vault)?;
@@ -153,6 +155,10 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let vault = Arc::new(ArcSwap::from_pointee(vault));
     let ledger =
         Ledger::start(ledger_settings(&config, &issuer), store.clone(), registry.clone(), world.clone(), head, mac_key);
+    let nonce_key = match nonce_key {
+        Some(key) => key,
+        None => dpop::make_nonce_key(&ledger, &vault.load(), &world).await?,
+    };
     let leeway = i64::try_from(config.tokens.leeway.as_secs()).unwrap_or(0);
     let verifier = Arc::new(TokenVerifier::new(&*issuer, leeway, config.exchange.token_cache));
     let state: State = Arc::new(Parts {
@@ -185,6 +191,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
             },
         ),
         client_secret_key,
+        dpop: dpop::dpop(&config, &nonce_key, &world)?,
         master_key_files: key_files,
         metrics,
         one_admin_at_a_time: tokio::sync::Mutex::new(()),

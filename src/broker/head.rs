@@ -23,7 +23,7 @@ const HOP_BY_HOP: [&str; 10] = [
 ];
 
 /// Credentials, and what would speak for somebody: an agent must not bring its own, nor its token travel on.
-const CREDENTIALS: [&str; 13] = [
+const CREDENTIALS: [&str; 14] = [
     "authorization",
     "cookie",
     "cookie2",
@@ -37,6 +37,8 @@ const CREDENTIALS: [&str; 13] = [
     "private-token",
     "client-cert",
     "x-forwarded-client-cert",
+    // RFC 9449: the proof that came with the agent's own token. It is for us alone.
+    "dpop",
 ];
 
 /// Where the message is from and where it goes: we say that. The override headers would make the upstream run another
@@ -65,7 +67,7 @@ const ROUTING_PREFIXES: [&str; 6] =
 const UNSEARCHABLE: [&str; 2] = ["accept-charset", "a-im"];
 
 /// What an upstream says to a browser or about its own login; for an agent behind the broker it would be wrong.
-const ANSWER_ONLY: [&str; 9] = [
+const ANSWER_ONLY: [&str; 10] = [
     "set-cookie",
     "set-cookie2",
     "www-authenticate",
@@ -74,6 +76,8 @@ const ANSWER_ONLY: [&str; 9] = [
     "alt-svc",
     "clear-site-data",
     "strict-transport-security",
+    // RFC 9449 §9: a nonce for proofs to the upstream. The agent's proofs are for us, and take ours.
+    "dpop-nonce",
     "content-length",
 ];
 
@@ -202,6 +206,7 @@ mod tests {
         let headers = map(&[
             ("authorization", "Bearer agent"),
             ("cookie", "a=b"),
+            ("dpop", "a.b.c"),
             ("connection", "close, X-Hop"),
             ("x-hop", "1"),
             ("x-http-method-override", "DELETE"),
@@ -230,7 +235,13 @@ mod tests {
 
     #[test]
     fn an_answer_brings_no_cookies_and_no_login() {
-        let headers = map(&[("set-cookie", "s=1"), ("www-authenticate", "Bearer"), ("alt-svc", "h3"), ("etag", "x")]);
+        let headers = map(&[
+            ("set-cookie", "s=1"),
+            ("www-authenticate", "Bearer"),
+            ("alt-svc", "h3"),
+            ("dpop-nonce", "n"),
+            ("etag", "x"),
+        ]);
         let (kept, _) = strip_answer(headers, None, false);
         assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["etag"]);
     }

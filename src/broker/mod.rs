@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
-use hallpass_verify::{Claims, Possession, Refusal, TokenVerifier};
+use hallpass_verify::{Claims, Dpop, DpopRefusal, DpopRequest, Possession, ProofRefusal, Refusal, TokenVerifier};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::Semaphore;
 
@@ -78,6 +78,8 @@ pub enum CallError {
     Token(Refusal),
     /// A scope is missing (RFC 6750 §3.1).
     MissingScope(Arc<str>),
+    /// The upstream takes only tokens that are bound to a key.
+    NotBound,
     /// Everything else.
     Other(Error),
 }
@@ -88,6 +90,7 @@ impl CallError {
         match self {
             Self::Token(refusal) => refusal.code(),
             Self::MissingScope(_) => "insufficient_scope",
+            Self::NotBound => "token_binding_required",
             Self::Other(error) => error.code,
         }
     }
@@ -192,30 +195,52 @@ impl Broker {
     ) -> Result<Claims, Refusal> {
         let keys = self.registry.keys();
         let now = self.world.now() / 1000;
-        let audience = |aud: &str| {
-            aud.strip_prefix(&*self.issuer).and_then(|rest| rest.strip_prefix("/exchange")).is_some_and(|rest| {
-                rest.is_empty()
-                    || upstream.is_none()
-                    || rest.strip_prefix('/').is_some_and(|name| Some(name) == upstream)
-            })
-        };
+        let audience = |aud: &str| self.is_for(aud, upstream);
         self.registry
             .revoked()
             .with_set(|set| self.verifier.verify(token, keys.verifying(), set, audience, possession, now))
     }
 
+    /// As [`Self::authenticate`], of a token that came with a DPoP proof (RFC 9449 §7.1): the proof is for this very
+    /// request, by the key that the token is bound to, and was not used before.
+    pub fn authenticate_by_proof(
+        &self,
+        token: &str,
+        upstream: Option<&str>,
+        dpop: &Dpop,
+        request: &DpopRequest<'_>,
+    ) -> Result<Claims, DpopRefusal> {
+        let keys = self.registry.keys();
+        let now = self.world.now() / 1000;
+        let audience = |aud: &str| self.is_for(aud, upstream);
+        self.registry
+            .revoked()
+            .with_set(|set| self.verifier.verify_dpop(token, (keys.verifying(), set), audience, dpop, request, now))
+    }
+
+    /// Whether this audience is the exchange endpoint, as a whole or for this upstream (or, without one, for any).
+    fn is_for(&self, audience: &str, upstream: Option<&str>) -> bool {
+        let rest = audience.strip_prefix(&*self.issuer).and_then(|rest| rest.strip_prefix("/exchange"));
+        rest.is_some_and(|rest| {
+            rest.is_empty() || upstream.is_none() || rest.strip_prefix('/').is_some_and(|name| Some(name) == upstream)
+        })
+    }
+
     /// Records that a token was refused at the door, if it can be told whose it was (revoked, expired …). Tokens that
     /// nobody signed are counted only: a stranger must not be able to fill the log. Nor must whoever kept a dead token:
-    /// of these refusals some are recorded and the rest counted.
-    pub async fn token_refused(&self, token: &str, refusal: Refusal, upstream: &str, request_id: &Arc<str>) {
+    /// of these refusals some are recorded and the rest counted. One whose proof lacks our nonce is counted only, too: each
+    /// agent begins that way (RFC 9449 §9).
+    pub async fn token_refused(&self, token: &str, refusal: DpopRefusal, upstream: &str, request_id: &Arc<str>) {
         let keys = self.registry.keys();
-        let Ok(claims) = self.verifier.identify(token, keys.verifying()) else {
-            count_refusal(refusal.code());
+        let nonce_only = refusal == DpopRefusal::Proof(ProofRefusal::UseNonce);
+        let claims = self.verifier.identify(token, keys.verifying()).ok().filter(|_| !nonce_only);
+        let Some(claims) = claims else {
+            count_refusal(refusal.reason());
             return;
         };
         let mut event = self.event(EventKind::CallRefused, &claims, request_id);
         event.upstream = Some(upstream.into());
-        self.often_refused(event, &claims, refusal.code()).await;
+        self.often_refused(event, &claims, refusal.reason()).await;
     }
 
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
@@ -410,6 +435,7 @@ impl Broker {
         Err(match denial {
             Denial::AgentNotActive => CallError::Token(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)),
             Denial::MissingScope(scope) => CallError::MissingScope(scope),
+            Denial::NotBound => CallError::NotBound,
             Denial::NoOperation => Error::forbidden(
                 "operation_not_allowed",
                 "no operation of this upstream has this method and path; ask the admin to add it if it should",

@@ -17,6 +17,9 @@ pub(super) enum Agent {
         /// A role; repeatable
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
+        /// Its tokens must be bound to a key (DPoP or a client certificate)
+        #[arg(long)]
+        require_bound: bool,
     },
     /// All agents
     List,
@@ -61,8 +64,9 @@ impl Agent {
         let client = context.client()?;
         let of = |name: &str, verb: &str| format!("/admin/v1/agents/{}{verb}", segment(name));
         match self {
-            Self::Register { name, roles } => {
-                let answer = client.post("/admin/v1/agents", &json!({ "name": name, "roles": roles })).await?;
+            Self::Register { name, roles, require_bound } => {
+                let body = json!({ "name": name, "roles": roles, "identity": { "require_bound": require_bound } });
+                let answer = client.post("/admin/v1/agents", &body).await?;
                 context.output.show(&answer, secret);
             }
             Self::List => {

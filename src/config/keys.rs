@@ -167,6 +167,12 @@ pub(super) const KEYS: &[Key] = &[
     integer("tokens.secret_grace_seconds", 86_400, 0, 2_592_000,
         "Seconds that a client's old secret still works after `rotate-secret`"),
 
+    boolean("dpop.require_nonce", true,
+        "Ask for a nonce of ours in each DPoP proof: a proof that was made ahead of its time is no use"),
+    integer("dpop.window_seconds", 60, 5, 300, "Seconds that a DPoP proof may be old"),
+    integer("dpop.replay_entries", 1_000_000, 1_000, 100_000_000,
+        "Used DPoP proofs that are remembered, at about 50 bytes each; further ones are refused"),
+
     choice("keys.algorithm", "ES256", &["ES256", "EdDSA", "RS256"], "How tokens are signed"),
     integer("keys.rotate_days", 30, 1, 365, "Days that a signing key signs"),
     integer("keys.publish_ahead_hours", 24, 1, 8_759,

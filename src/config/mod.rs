@@ -73,6 +73,8 @@ pub struct Config {
     pub vault: Vault,
     /// `[tokens]`
     pub tokens: Tokens,
+    /// `[dpop]`
+    pub dpop: Dpop,
     /// `[keys]`
     pub keys: Keys,
     /// `[revocations]`
@@ -204,6 +206,17 @@ pub struct Tokens {
     pub leeway: Duration,
     /// For how long a rotated client secret still works.
     pub secret_grace: Duration,
+}
+
+/// Proofs of possession (RFC 9449).
+#[derive(Debug, Clone)]
+pub struct Dpop {
+    /// Whether a proof must hold a nonce of ours.
+    pub require_nonce: bool,
+    /// How old a proof may be.
+    pub window: Duration,
+    /// Used proofs that are remembered.
+    pub replay_entries: usize,
 }
 
 /// The signing keys.

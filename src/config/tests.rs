@@ -75,6 +75,8 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(tokens.lifetime.as_secs(), 300);
     assert_eq!((tokens.session.as_secs(), tokens.session_max.as_secs()), (3600, 86_400));
     assert_eq!((tokens.leeway.as_secs(), tokens.secret_grace.as_secs()), (5, 86_400));
+    assert_eq!((config.dpop.require_nonce, config.dpop.window.as_secs()), (true, 60));
+    assert_eq!(config.dpop.replay_entries, 1_000_000);
     assert_eq!(config.keys.algorithm, SigningAlgorithm::Es256);
     assert_eq!((config.keys.rotate.as_secs(), config.keys.publish_ahead.as_secs()), (30 * 86_400, 86_400));
     assert_eq!((config.revocations.sign_every.as_secs(), config.revocations.max_age.as_secs()), (5, 30));
@@ -115,6 +117,9 @@ const OTHER: &[(&str, &str)] = &[
     ("tokens.session_max_seconds", "62"),
     ("tokens.leeway_seconds", "15"),
     ("tokens.secret_grace_seconds", "1_6"),
+    ("dpop.require_nonce", "false"),
+    ("dpop.window_seconds", "32"),
+    ("dpop.replay_entries", "3300"),
     ("keys.algorithm", "\"EdDSA\""),
     ("keys.rotate_days", "17"),
     ("keys.publish_ahead_hours", "18"),
@@ -158,6 +163,8 @@ fn assert_other(dir: &Dir, config: &Config) {
     assert_eq!((tokens.lifetime.as_secs(), tokens.session.as_secs()), (14, 61));
     assert_eq!((tokens.session_max.as_secs(), tokens.leeway.as_secs()), (62, 15));
     assert_eq!(tokens.secret_grace.as_secs(), 16);
+    assert_eq!((config.dpop.require_nonce, config.dpop.window.as_secs()), (false, 32));
+    assert_eq!(config.dpop.replay_entries, 3300);
     assert_eq!(config.keys.algorithm, SigningAlgorithm::EdDsa);
     assert_eq!((config.keys.rotate.as_secs(), config.keys.publish_ahead.as_secs()), (17 * 86_400, 18 * 3600));
     assert_eq!((config.revocations.sign_every.as_secs(), config.revocations.max_age.as_secs()), (19, 20));

@@ -9,7 +9,7 @@ use super::mistake::shown;
 use super::read::Reader;
 use super::sources::{database, tls, vault};
 use super::{
-    Audit, Config, Database, Exchange, Keys, Listen, Log, LogFormat, LogLevel, Overrides, Revocations, Tokens,
+    Audit, Config, Database, Dpop, Exchange, Keys, Listen, Log, LogFormat, LogLevel, Overrides, Revocations, Tokens,
 };
 
 /// What `sockaddr_un` holds, less its closing NUL.
@@ -24,6 +24,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
     let target = database(reader);
     let vault = vault(reader);
     let tokens = tokens(reader);
+    let dpop = dpop(reader);
     let keys = keys(reader);
     let revocations = revocations(reader);
     let audit = audit(reader);
@@ -36,6 +37,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
         database: Database { target: target?, max_connections: size(reader, "database.max_connections") },
         vault: vault?,
         tokens,
+        dpop,
         keys: keys?,
         revocations,
         audit,
@@ -132,6 +134,14 @@ fn tokens(reader: &mut Reader) -> Tokens {
         session_max: seconds(reader, longest),
         leeway: seconds(reader, "tokens.leeway_seconds"),
         secret_grace: seconds(reader, "tokens.secret_grace_seconds"),
+    }
+}
+
+fn dpop(reader: &Reader) -> Dpop {
+    Dpop {
+        require_nonce: reader.boolean("dpop.require_nonce"),
+        window: seconds(reader, "dpop.window_seconds"),
+        replay_entries: size(reader, "dpop.replay_entries"),
     }
 }
 

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
 use data_encoding::HEXLOWER;
+use hallpass_verify::DPOP_ALGORITHMS;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use serde_json::json;
@@ -28,6 +29,8 @@ pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,
+        // RFC 9449 §5.1
+        "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
         "hallpass_exchange_endpoint": format!("{issuer}/exchange"),
         "hallpass_revocations_endpoint": format!("{issuer}/revocations"),
     });

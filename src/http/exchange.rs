@@ -1,16 +1,18 @@
 //! `ANY /exchange/{upstream}/{path…}`: the brokered call.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State as AxumState};
 use axum::response::{IntoResponse, Response};
-use hallpass_verify::Possession;
+use hallpass_verify::{DpopRefusal, Possession};
 use http_body_util::BodyExt as _;
 
 use crate::broker::{BodyError, Call};
 use crate::error::Error;
 use crate::http::State;
-use crate::http::connection::Connection;
+use crate::http::dpop;
 use crate::http::extract::{RequestId, agent_token, token_stays_here};
 use crate::http::reply::Problem;
 use crate::model::Target;
@@ -19,9 +21,15 @@ pub(super) async fn exchange(
     AxumState(state): AxumState<State>,
     Extension(RequestId(id)): Extension<RequestId>,
     request: Request,
-) -> Result<Response, Problem> {
+) -> Response {
+    let is_spoken = dpop::is_spoken(request.headers());
+    let answer = brokered(&state, &id, request).await.into_response();
+    dpop::with_nonce(&state, is_spoken, answer)
+}
+
+async fn brokered(state: &State, id: &Arc<str>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let problem = |error: Error| Problem::new(error, &id);
+    let problem = |error: Error| Problem::new(error, id);
 
     // The path as it came: nothing on the way here has decoded or cleaned it.
     let below = parts.uri.path().strip_prefix("/exchange/").unwrap_or_default();
@@ -33,14 +41,23 @@ pub(super) async fn exchange(
     // Who, before what: a stranger learns nothing of upstreams and paths.
     let mut target = Target::parse(path, parts.uri.query());
     let token = agent_token(&parts.headers, target.as_mut().ok(), injection).map_err(problem)?;
-    let token = token.ok_or_else(|| Problem::no_token(&id))?;
-    let connection = parts.extensions.get::<Connection>();
-    let possession = Possession { certificate: connection.and_then(Connection::thumbprint), proof: None };
-    let claims = match state.broker.authenticate(&token, upstream.as_ref().map(|_| name), &possession) {
+    let token = token.ok_or_else(|| Problem::no_token(id))?;
+    let known = upstream.as_ref().map(|_| name);
+    let expected = dpop::Expected::of(state, &parts);
+    let claims = if token.by_proof {
+        state.broker.authenticate_by_proof(&token.text, known, &state.dpop, &expected.request())
+    } else {
+        let possession = Possession { certificate: expected.request().certificate, proof: None };
+        state.broker.authenticate(&token.text, known, &possession).map_err(DpopRefusal::Token)
+    };
+    let claims = match claims {
         Ok(claims) => claims,
         Err(refusal) => {
-            state.broker.token_refused(&token, refusal, name, &id).await;
-            return Err(Problem::of_token(refusal, &id));
+            state.broker.token_refused(&token.text, refusal, name, id).await;
+            return Err(match refusal {
+                DpopRefusal::Token(refusal) if !token.by_proof => Problem::of_token(refusal, id),
+                refusal => Problem::of_proof(refusal, expected.url(), id),
+            });
         }
     };
 
@@ -52,7 +69,7 @@ pub(super) async fn exchange(
         ))
     };
     let upstream = upstream.ok_or_else(unknown)?;
-    token_stays_here(&token, &parts.headers, &target, Some(&upstream.definition().inject)).map_err(problem)?;
+    token_stays_here(&token.text, &parts.headers, &target, Some(&upstream.definition().inject)).map_err(problem)?;
     drop(token);
 
     let call = Call {
@@ -66,6 +83,6 @@ pub(super) async fn exchange(
     };
     match state.broker.call(call).await {
         Ok(answer) => Ok(answer.map(Body::new).into_response()),
-        Err(error) => Err(Problem::of_call(error, &id)),
+        Err(error) => Err(Problem::of_call(error, id)),
     }
 }

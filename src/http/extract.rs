@@ -263,7 +263,19 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION).and_then(|value| scheme(value, "Bearer"))
 }
 
-/// The agent's token: in `Authorization: Bearer`, or where the upstream's own key would have gone, so that an SDK
+/// `Authorization: DPoP …` (RFC 9449 §7.1).
+pub(super) fn proof_token(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|value| scheme(value, "DPoP"))
+}
+
+/// The agent's token, as it came.
+pub(super) struct AgentToken {
+    pub(super) text: Zeroizing<String>,
+    /// Whether it came as `Authorization: DPoP`. In any other place a proof beside it does not count (RFC 9449 §7.1).
+    pub(super) by_proof: bool,
+}
+
+/// The agent's token: in `Authorization: Bearer` or `DPoP`, or where the upstream's own key would have gone, so that an SDK
 /// works by changing only its base URL and its key. Taken out of the target if it was there.
 ///
 /// # Errors
@@ -272,9 +284,10 @@ pub(super) fn agent_token(
     headers: &HeaderMap,
     target: Option<&mut Target>,
     injection: Option<&Injection>,
-) -> Result<Option<Zeroizing<String>>, Error> {
+) -> Result<Option<AgentToken>, Error> {
     let mut found: Vec<Zeroizing<String>> = Vec::with_capacity(1);
-    if let Some(token) = bearer(headers) {
+    let by_proof = proof_token(headers);
+    if let Some(token) = by_proof.or_else(|| bearer(headers)) {
         found.push(Zeroizing::new(token.to_owned()));
     }
     match injection {
@@ -285,8 +298,8 @@ pub(super) fn agent_token(
                 return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));
             }
             let value = first.and_then(|value| value.to_str().ok());
-            let is_bearer = name.eq_ignore_ascii_case("authorization") && !found.is_empty();
-            if let Some(value) = value.filter(|_| !is_bearer) {
+            let is_found = name.eq_ignore_ascii_case("authorization") && !found.is_empty();
+            if let Some(value) = value.filter(|_| !is_found) {
                 found.push(Zeroizing::new(value.strip_prefix(prefix.as_str()).unwrap_or(value).to_owned()));
             }
         }
@@ -304,7 +317,7 @@ pub(super) fn agent_token(
     if found.len() > 1 {
         return Err(Error::invalid("token_twice", "the token is there twice; send it once"));
     }
-    Ok(found.pop())
+    Ok(found.pop().map(|text| AgentToken { text, by_proof: by_proof.is_some() }))
 }
 
 /// Refuses a request that carries the agent's token in yet another place, from where it would travel on.

@@ -1,14 +1,17 @@
 //! `POST /oauth2/introspect` (RFC 7662), for agents that hold `hallpass:introspect`.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State as AxumState};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use hallpass_verify::Possession;
+use hallpass_verify::{Claims, Possession};
+use http::request::Parts as RequestParts;
 use serde_json::json;
 
 use crate::http::State;
-use crate::http::connection::Connection;
-use crate::http::extract::{Form, RequestId, bearer, caller};
+use crate::http::dpop;
+use crate::http::extract::{Form, RequestId, bearer, caller, proof_token};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::TokenError;
 use crate::model::INTROSPECT_SCOPE;
@@ -17,24 +20,26 @@ pub(super) async fn introspect(
     AxumState(state): AxumState<State>,
     Extension(id): Extension<RequestId>,
     request: Request,
-) -> Result<Response, OAuthError> {
+) -> Response {
+    let is_spoken = dpop::is_spoken(request.headers());
+    let answer = answer(&state, &id, request).await.into_response();
+    dpop::with_nonce(&state, is_spoken, answer)
+}
+
+async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, OAuthError> {
     let refuse = |error| OAuthError::new(error, &id.0);
     let (parts, form) = Form::read(request, state.config.listen.header_timeout).await.map_err(refuse)?;
     // §2.1: the endpoint must not be a place to try stolen tokens out.
-    let allowed = match bearer(&parts.headers) {
-        Some(token) if form.get("client_secret").is_none() => {
-            let connection = parts.extensions.get::<Connection>();
-            let possession = Possession { certificate: connection.and_then(Connection::thumbprint), proof: None };
-            let claims = state
-                .issuer
-                .introspector(token, &possession)
-                .map_err(|refusal| OAuthError::of_bearer(refusal, &id.0))?;
+    let by_token = form.get("client_secret").is_none().then(|| holder(state, &parts, &id.0)).flatten();
+    let allowed = match by_token {
+        Some(claims) => {
+            let claims = claims?;
             if !state.issuer.token_may_introspect(&claims) {
                 return Err(OAuthError::of_scope(INTROSPECT_SCOPE, &id.0));
             }
             true
         }
-        _ => {
+        None => {
             let caller = caller(&parts, &form).map_err(refuse)?;
             let agent = state.issuer.client(&caller, Some("introspect"), &id.0).await.map_err(refuse)?;
             state.issuer.may_introspect(&agent)
@@ -74,4 +79,17 @@ pub(super) async fn introspect(
     let mut response = Json(body).into_response();
     no_store(response.headers_mut());
     Ok(response)
+}
+
+/// The claims of the token that the caller introspects with, if there is one.
+fn holder(state: &State, parts: &RequestParts, id: &Arc<str>) -> Option<Result<Claims, OAuthError>> {
+    let expected = dpop::Expected::of(state, parts);
+    if let Some(token) = proof_token(&parts.headers) {
+        let claims = state.issuer.introspector_by_proof(token, &state.dpop, &expected.request());
+        return Some(claims.map_err(|refusal| OAuthError::of_proof(refusal, id)));
+    }
+    let token = bearer(&parts.headers)?;
+    let possession = Possession { certificate: expected.request().certificate, proof: None };
+    let claims = state.issuer.introspector(token, &possession);
+    Some(claims.map_err(|refusal| OAuthError::of_bearer(refusal, id)))
 }

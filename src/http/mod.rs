@@ -3,6 +3,7 @@
 mod admin;
 mod connection;
 mod discovery;
+mod dpop;
 mod exchange;
 mod extract;
 mod fair;
@@ -19,6 +20,7 @@ mod token;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use hallpass_verify::Dpop;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::audit::Ledger;
@@ -61,6 +63,8 @@ pub struct Parts {
     pub broker: Broker,
     /// HMAC key of client secrets.
     pub client_secret_key: SecretBytes,
+    /// Checks DPoP proofs, and remembers those that were used.
+    pub dpop: Dpop,
     /// Where the master key lies, for `credential rewrap`.
     pub master_key_files: MasterKeyFiles,
     /// What `/metrics` shows.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use hallpass_verify::Refusal;
+use hallpass_verify::{DPOP_ALGORITHMS, DpopRefusal, ProofRefusal, Refusal};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
@@ -42,6 +42,15 @@ impl Problem {
         match error {
             CallError::Other(error) => Self::new(error, request_id),
             CallError::Token(refusal) => Self::of_token(refusal, request_id),
+            CallError::NotBound => Self {
+                status: StatusCode::UNAUTHORIZED,
+                code: "token_binding_required",
+                message: "this upstream takes only tokens that are bound to a key; send a DPoP proof when you ask for \
+                          the token, or use a client certificate"
+                    .into(),
+                request_id: request_id.clone(),
+                challenge: Some(challenge_of("DPoP", "invalid_token", "the token is not bound to a key")),
+            },
             CallError::MissingScope(scope) => Self {
                 status: StatusCode::FORBIDDEN,
                 code: "insufficient_scope",
@@ -55,17 +64,43 @@ impl Problem {
         }
     }
 
-    /// A token that is not good (RFC 6750 §3.1 `invalid_token`).
+    /// A token that is not good (RFC 6750 §3.1 `invalid_token`). One that is bound to a key and came as a bearer token
+    /// is told how it should have come (RFC 9449 §7.2).
     pub fn of_token(refusal: Refusal, request_id: &Arc<str>) -> Self {
+        let mut challenge = bearer_challenge(refusal);
+        let mut advice = "get a new one at the token endpoint";
+        if refusal == Refusal::Bound {
+            challenge.push_str(&format!(r#", DPoP algs="{}""#, DPOP_ALGORITHMS.join(" ")));
+            advice = "send it as 'Authorization: DPoP …' with a proof, or over TLS with the client certificate that it \
+                      was issued to";
+        }
         Self {
             status: StatusCode::UNAUTHORIZED,
             code: refusal.code(),
-            message: format!("{refusal}; get a new one at the token endpoint"),
+            message: format!("{refusal}; {advice}"),
             request_id: request_id.clone(),
-            challenge: Some(format!(
-                r#"Bearer realm="hallpass", error="invalid_token", error_description="{refusal}""#
-            )),
+            challenge: Some(challenge),
         }
+    }
+
+    /// A call that came as `Authorization: DPoP` and whose token or proof is not good (RFC 9449 §7.1, §9). `url` is what
+    /// `htu` should be.
+    pub fn of_proof(refusal: DpopRefusal, url: &str, request_id: &Arc<str>) -> Self {
+        let request_id = request_id.clone();
+        let (code, challenge) = (refusal.code(), Some(dpop_challenge(refusal)));
+        let message = match refusal {
+            DpopRefusal::Proof(ProofRefusal::TooMany) => {
+                let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "too_many_proofs");
+                return Self { status, code, message: refusal.to_string(), request_id, challenge: None };
+            }
+            DpopRefusal::Proof(ProofRefusal::WrongUrl) => format!("{refusal}; it must be {url}"),
+            DpopRefusal::Proof(_) => refusal.to_string(),
+            DpopRefusal::Token(Refusal::NotBound) => {
+                format!("{refusal}; send it as 'Authorization: Bearer …', or ask for one with a DPoP proof")
+            }
+            DpopRefusal::Token(_) => format!("{refusal}; get a new one at the token endpoint"),
+        };
+        Self { status: StatusCode::UNAUTHORIZED, code, message, request_id, challenge }
     }
 
     /// No token at all: a challenge without an error code (RFC 6750 §3.1).
@@ -79,6 +114,27 @@ impl Problem {
             challenge: Some(r#"Bearer realm="hallpass""#.into()),
         }
     }
+}
+
+fn bearer_challenge(refusal: Refusal) -> String {
+    challenge_of("Bearer", "invalid_token", &refusal.to_string())
+}
+
+/// RFC 9449 §7.1.
+fn dpop_challenge(refusal: DpopRefusal) -> String {
+    let error = match refusal {
+        DpopRefusal::Token(_) => "invalid_token",
+        DpopRefusal::Proof(refusal) => refusal.code(),
+    };
+    challenge_of("DPoP", error, &refusal.to_string())
+}
+
+fn challenge_of(scheme: &str, error: &str, description: &str) -> String {
+    let mut text = format!(r#"{scheme} realm="hallpass", error="{error}", error_description="{description}""#);
+    if scheme == "DPoP" {
+        text.push_str(&format!(r#", algs="{}""#, DPOP_ALGORITHMS.join(" ")));
+    }
+    text
 }
 
 fn status(kind: Kind) -> StatusCode {
@@ -131,6 +187,7 @@ pub struct OAuthError {
 #[derive(Debug)]
 enum BearerError {
     Token(Refusal),
+    Proof(DpopRefusal),
     Scope(&'static str),
 }
 
@@ -144,6 +201,16 @@ impl OAuthError {
     pub fn of_bearer(refusal: Refusal, request_id: &Arc<str>) -> Self {
         let bearer = Some(BearerError::Token(refusal));
         Self { error: TokenError::InvalidClient, request_id: request_id.clone(), bearer }
+    }
+
+    /// As [`Self::of_bearer`], of a token that came with a DPoP proof.
+    pub fn of_proof(refusal: DpopRefusal, request_id: &Arc<str>) -> Self {
+        let error = match refusal {
+            DpopRefusal::Proof(refusal @ ProofRefusal::TooMany) => TokenError::Proof(refusal),
+            _ => TokenError::InvalidClient,
+        };
+        let bearer = (error == TokenError::InvalidClient).then_some(BearerError::Proof(refusal));
+        Self { error, request_id: request_id.clone(), bearer }
     }
 
     /// A good bearer token without the scope that this takes.
@@ -162,9 +229,13 @@ impl IntoResponse for OAuthError {
             | TokenError::InvalidScope(text)
             | TokenError::InvalidTarget(text) => text.clone(),
             TokenError::InvalidClient => match self.bearer {
-                Some(BearerError::Token(refusal)) => format!("{refusal}; get a new one at the token endpoint"),
+                Some(BearerError::Token(refusal) | BearerError::Proof(DpopRefusal::Token(refusal))) => {
+                    format!("{refusal}; get a new one at the token endpoint")
+                }
+                Some(BearerError::Proof(refusal)) => refusal.to_string(),
                 _ => "client authentication failed: check client_id and client_secret".into(),
             },
+            TokenError::Proof(refusal) => refusal.to_string(),
             TokenError::UnsupportedGrantType => {
                 "the grant types are in the metadata; this one is not among them".into()
             }
@@ -179,12 +250,13 @@ impl IntoResponse for OAuthError {
         let status = match &self.error {
             _ if matches!(self.bearer, Some(BearerError::Scope(_))) => StatusCode::FORBIDDEN,
             TokenError::InvalidClient => StatusCode::UNAUTHORIZED,
-            TokenError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            TokenError::Unavailable | TokenError::Proof(ProofRefusal::TooMany) => StatusCode::SERVICE_UNAVAILABLE,
             TokenError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
         let code = match self.bearer {
-            Some(BearerError::Token(_)) => "invalid_token",
+            Some(BearerError::Token(_) | BearerError::Proof(DpopRefusal::Token(_))) => "invalid_token",
+            Some(BearerError::Proof(DpopRefusal::Proof(refusal))) => refusal.code(),
             Some(BearerError::Scope(_)) => "insufficient_scope",
             None => self.error.code(),
         };
@@ -200,9 +272,8 @@ impl IntoResponse for OAuthError {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         let text = match self.bearer {
-            Some(BearerError::Token(refusal)) => {
-                Some(format!(r#"Bearer realm="hallpass", error="invalid_token", error_description="{refusal}""#))
-            }
+            Some(BearerError::Token(refusal)) => Some(bearer_challenge(refusal)),
+            Some(BearerError::Proof(refusal)) => Some(dpop_challenge(refusal)),
             Some(BearerError::Scope(scope)) => {
                 Some(format!(r#"Bearer realm="hallpass", error="insufficient_scope", scope="{scope}""#))
             }

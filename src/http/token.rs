@@ -6,6 +6,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 
 use crate::http::State;
+use crate::http::dpop;
 use crate::http::extract::{Form, RequestId, caller};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::{IssuedToken, TokenError, TokenRequest};
@@ -14,13 +15,16 @@ pub(super) async fn token(
     AxumState(state): AxumState<State>,
     Extension(id): Extension<RequestId>,
     request: Request,
-) -> Result<Response, OAuthError> {
-    answer(&state, &id, request).await.map_err(|error| OAuthError::new(error, &id.0))
+) -> Response {
+    let is_spoken = dpop::is_spoken(request.headers());
+    let answer = answer(&state, &id, request).await.map_err(|error| OAuthError::new(error, &id.0)).into_response();
+    dpop::with_nonce(&state, is_spoken, answer)
 }
 
 async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
     let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
-    let caller = caller(&parts, &form)?;
+    let mut caller = caller(&parts, &form)?;
+    caller.proof = dpop::of_token_request(state, &parts)?;
     match form.get("grant_type") {
         Some("client_credentials") => {}
         Some(_) => return Err(TokenError::UnsupportedGrantType),
@@ -45,9 +49,11 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
 }
 
 fn render(issued: &IssuedToken) -> Response {
+    // RFC 9449 §5. A token that is bound to a certificate stays a Bearer one (RFC 8705 §3).
+    let is_dpop = issued.cnf.as_ref().is_some_and(|cnf| cnf.jkt.is_some());
     let body = json!({
         "access_token": issued.token,
-        "token_type": "Bearer",
+        "token_type": if is_dpop { "DPoP" } else { "Bearer" },
         "expires_in": issued.expires_in,
         "scope": issued.scope,
         "session_id": &*issued.session,

@@ -9,7 +9,9 @@ mod withdraw;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use hallpass_verify::{Claims, Possession, Refusal, ScopeSet, TokenVerifier};
+use hallpass_verify::{
+    Claims, Dpop, DpopRefusal, DpopRequest, Possession, ProofRefusal, Refusal, ScopeSet, TokenVerifier,
+};
 
 use crate::audit::{Ledger, LedgerError, Throttle, more};
 use crate::model::{Event, EventKind, INTROSPECT_SCOPE};
@@ -30,10 +32,14 @@ pub const MAX_SESSIONS_OF_AN_AGENT: usize = 10_000;
 /// The id of the broker secret under which client secrets are kept.
 pub const CLIENT_SECRET_KEY: &str = "client-secret-hmac";
 
+/// The id of the broker secret that DPoP nonces are derived from.
+pub const DPOP_NONCE_KEY: &str = "dpop-nonce";
+
 /// What a broker secret is sealed for.
 pub fn broker_secret_purpose(id: &str) -> crate::error::Result<Purpose> {
     match id {
         CLIENT_SECRET_KEY => Ok(Purpose::ClientSecretHmac),
+        DPOP_NONCE_KEY => Ok(Purpose::DpopNonce),
         crate::audit::HEAD_SECRET => Ok(Purpose::AuditHead),
         other => {
             Err(crate::error::Error::internal(format!("the database has a broker secret '{other}' that nobody knows")))
@@ -86,6 +92,8 @@ pub enum TokenError {
     InvalidScope(String),
     /// An unknown audience (RFC 8707 §2).
     InvalidTarget(String),
+    /// The DPoP proof is not good, or holds no nonce of ours (RFC 9449 §5, §8).
+    Proof(ProofRefusal),
     /// The log cannot be written, so nothing is issued.
     Unavailable,
     /// Ours to mend.
@@ -103,6 +111,8 @@ impl TokenError {
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope(_) => "invalid_scope",
             Self::InvalidTarget(_) => "invalid_target",
+            Self::Proof(ProofRefusal::TooMany) => "temporarily_unavailable",
+            Self::Proof(refusal) => refusal.code(),
             Self::Unavailable => "temporarily_unavailable",
             Self::Internal(_) => "server_error",
         }
@@ -196,7 +206,14 @@ impl Issuer {
     ) -> Result<Authenticated, TokenError> {
         let (now, presented) = (self.world.now(), &caller.presented);
         let reason = match self.authenticate(caller, now).await {
-            Ok(agent) => return Ok(agent),
+            Ok(agent) => {
+                // Only now: strangers must not fill the memory of what was spent.
+                let Some(Err(refusal)) = caller.proof.as_ref().map(|proof| proof.spend(now / 1000)) else {
+                    return Ok(agent);
+                };
+                self.refused(&agent, refusal.reason(), request_id).await;
+                return Err(TokenError::Proof(refusal));
+            }
             Err(reason) => reason,
         };
         let endpoint = action.unwrap_or("token");
@@ -243,6 +260,22 @@ impl Issuer {
             self.verifier.verify(token, keys.verifying(), set, |aud| aud == exchange, possession, now)
         })?;
         self.of_active_agent(claims)
+    }
+
+    /// As [`Self::introspector`], of a token that came with a DPoP proof (RFC 9449 §7.1).
+    pub fn introspector_by_proof(
+        &self,
+        token: &str,
+        dpop: &Dpop,
+        request: &DpopRequest<'_>,
+    ) -> Result<Claims, DpopRefusal> {
+        let exchange = self.exchange_audience();
+        let now = self.world.now() / 1000;
+        let keys = self.registry.keys();
+        let claims = self.registry.revoked().with_set(|set| {
+            self.verifier.verify_dpop(token, (keys.verifying(), set), |aud| aud == exchange, dpop, request, now)
+        })?;
+        Ok(self.of_active_agent(claims)?)
     }
 
     fn good_for(&self, token: &str, audience: impl Fn(&str) -> bool) -> Result<Claims, Refusal> {

@@ -65,6 +65,8 @@ impl Permit {
 pub enum Denial {
     /// The agent is suspended or revoked.
     AgentNotActive,
+    /// The upstream takes only tokens that are bound to a key, and this one is not (P5).
+    NotBound,
     /// No operation of the upstream has this method and path: deny is the default (P8).
     NoOperation,
     /// The operation takes a scope that the token does not have, or that the agent's roles no longer give.
@@ -76,6 +78,7 @@ impl Denial {
     pub fn code(&self) -> &'static str {
         match self {
             Self::AgentNotActive => "agent_not_active",
+            Self::NotBound => "token_binding_required",
             Self::NoOperation => "operation_not_allowed",
             Self::MissingScope(_) => "insufficient_scope",
         }
@@ -94,6 +97,9 @@ pub fn decide(
 ) -> Result<Permit, (Denial, Target)> {
     if agent.status != AgentStatus::Active {
         return Err((Denial::AgentNotActive, target));
+    }
+    if upstream.definition().require_bound && claims.cnf.is_none() {
+        return Err((Denial::NotBound, target));
     }
     let Some(operation) = upstream.operation(method, target.path()) else {
         return Err((Denial::NoOperation, target));

@@ -6,6 +6,7 @@ mod attacks;
 mod audit_log;
 mod cli;
 mod denials;
+mod dpop;
 mod exchange;
 mod floors;
 mod forge;

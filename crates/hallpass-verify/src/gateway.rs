@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::{Claims, KeySet, KeySetError, Possession, Refusal, RevocationList, Seconds, TokenVerifier};
+use crate::{
+    Claims, Dpop, DpopRefusal, DpopRequest, DpopSettings, KeySet, KeySetError, Possession, Refusal, RevocationList,
+    Seconds, TokenVerifier,
+};
 
 /// How a gateway verifies.
 #[derive(Debug, Clone)]
@@ -17,12 +20,21 @@ pub struct GatewaySettings {
     pub leeway: Seconds,
     /// How many verified tokens are remembered.
     pub remembered: usize,
+    /// How proofs of possession are checked.
+    pub dpop: DpopSettings,
 }
 
 impl GatewaySettings {
     /// The defaults: lists up to 30 s old, 5 s of clock difference, 10,000 tokens remembered.
     pub fn new(issuer: impl Into<String>, audience: impl Into<String>) -> Self {
-        Self { issuer: issuer.into(), audience: audience.into(), max_list_age: 30, leeway: 5, remembered: 10_000 }
+        Self {
+            issuer: issuer.into(),
+            audience: audience.into(),
+            max_list_age: 30,
+            leeway: 5,
+            remembered: 10_000,
+            dpop: DpopSettings::default(),
+        }
     }
 }
 
@@ -32,6 +44,7 @@ impl GatewaySettings {
 pub struct Gateway {
     settings: GatewaySettings,
     verifier: TokenVerifier,
+    dpop: Dpop,
     trust: RwLock<Trust>,
 }
 
@@ -45,7 +58,8 @@ impl Gateway {
     /// A gateway that has heard of no keys and no list yet, and so refuses everything.
     pub fn new(settings: GatewaySettings) -> Self {
         let verifier = TokenVerifier::new(settings.issuer.clone(), settings.leeway, settings.remembered);
-        Self { settings, verifier, trust: RwLock::default() }
+        let dpop = Dpop::new(settings.dpop.clone());
+        Self { settings, verifier, dpop, trust: RwLock::default() }
     }
 
     /// Takes a new JWKS document. On an error the old keys stay.
@@ -68,7 +82,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Verifies one token that came as a bearer token and nothing else; one that is bound to a key is refused.
+    /// Verifies one token that came as `Authorization: Bearer` and nothing else; one that is bound to a key is refused.
     pub fn verify(&self, token: &str, now: Seconds) -> Result<Claims, Refusal> {
         self.verify_with(token, &Possession::NONE, now)
     }
@@ -79,6 +93,21 @@ impl Gateway {
         let list = trust.list.as_ref().ok_or(Refusal::ListStale)?;
         let revoked = list.fresh(self.settings.max_list_age, now)?;
         self.verifier.verify(token, &trust.keys, revoked, |aud| aud == self.settings.audience, possession, now)
+    }
+
+    /// Verifies one token that came as `Authorization: DPoP`, and the proof that came with it, for this one request
+    /// (RFC 9449 §7.1); a token that is bound to no such key is refused.
+    pub fn verify_dpop(&self, token: &str, request: &DpopRequest<'_>, now: Seconds) -> Result<Claims, DpopRefusal> {
+        let trust = self.trust();
+        let list = trust.list.as_ref().ok_or(Refusal::ListStale)?;
+        let revoked = list.fresh(self.settings.max_list_age, now)?;
+        let audience = |aud: &str| aud == self.settings.audience;
+        self.verifier.verify_dpop(token, (&trust.keys, revoked), audience, &self.dpop, request, now)
+    }
+
+    /// The nonce for the `DPoP-Nonce` header of an answer, where the settings have nonces (RFC 9449 §9).
+    pub fn dpop_nonce(&self, now: Seconds) -> Option<String> {
+        self.dpop.nonce(now)
     }
 
     fn trust(&self) -> Trust {

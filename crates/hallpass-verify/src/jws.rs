@@ -5,7 +5,10 @@ use quick_cache::sync::Cache;
 use ring::digest::{SHA256, digest};
 use serde::de::DeserializeOwned;
 
-use crate::{AccessToken, Claims, KeySet, MAX_ACTORS, Possession, RevocationSet, RevokedBy, Seconds, possession};
+use crate::{
+    AccessToken, Claims, Dpop, DpopRefusal, DpopRequest, KeySet, MAX_ACTORS, Possession, RevocationSet, RevokedBy,
+    Seconds, possession,
+};
 
 /// Longer tokens are refused unread: parsing must cost the sender more than us.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -175,6 +178,26 @@ impl TokenVerifier {
     ) -> Result<Claims, Refusal> {
         let claims = self.inspect(text, keys, revoked, audience, now)?;
         possession::check(claims.cnf.as_ref(), possession)?;
+        Ok(claims)
+    }
+
+    /// As [`Self::verify`], for a token that came as `Authorization: DPoP` (RFC 9449 §7.1): checks the proof that came
+    /// with it, that its key is the one that the token is bound to, and that it was not used before. A proof is spent
+    /// only with a good token of its own, so that strangers cannot fill the memory of what was spent.
+    pub fn verify_dpop(
+        &self,
+        text: &str,
+        (keys, revoked): (&KeySet, &RevocationSet),
+        audience: impl Fn(&str) -> bool,
+        dpop: &Dpop,
+        request: &DpopRequest<'_>,
+        now: Seconds,
+    ) -> Result<Claims, DpopRefusal> {
+        let claims = self.inspect(text, keys, revoked, audience, now)?;
+        let jkt = claims.cnf.as_ref().and_then(|cnf| cnf.jkt.as_ref()).ok_or(Refusal::NotBound)?;
+        let proof = dpop.check_of(request, Some(text), Some(jkt), now)?.spend(now)?;
+        let possession = Possession { certificate: request.certificate.clone(), proof: Some(proof) };
+        possession::check(claims.cnf.as_ref(), &possession)?;
         Ok(claims)
     }
 

@@ -12,7 +12,9 @@
 
 mod claims;
 mod crypto;
+mod dpop;
 mod gateway;
+mod jwk;
 mod jwks;
 mod jws;
 mod possession;
@@ -21,6 +23,9 @@ mod scope;
 
 pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS};
 pub use crypto::install_crypto;
+pub use dpop::{
+    DPOP_ALGORITHMS, Dpop, DpopNonces, DpopRefusal, DpopRequest, DpopSettings, Proof, ProofRefusal, ProvenKey,
+};
 pub use gateway::{Gateway, GatewaySettings};
 pub use jwks::{KeySet, KeySetError};
 pub use jws::{MAX_TOKEN_BYTES, Refusal, TokenVerifier, Unverified};

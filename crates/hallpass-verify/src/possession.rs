@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use crate::Refusal;
+use crate::{ProvenKey, Refusal};
 
 /// `cnf`: the keys that the bearer of a token must prove to hold. A method that this version does not know makes the
 /// token malformed: what cannot be checked must not be passed over.
@@ -43,6 +43,10 @@ impl CertificateThumbprint {
 pub struct KeyThumbprint(String);
 
 impl KeyThumbprint {
+    pub(crate) fn of_digest(digest: &[u8]) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(digest))
+    }
+
     /// As it stands in `cnf`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -56,7 +60,7 @@ pub struct Possession {
     pub certificate: Option<CertificateThumbprint>,
     /// The key of a DPoP proof that was verified for this very request and token. Present exactly when the token came
     /// as `Authorization: DPoP` (RFC 9449 §7.1).
-    pub proof: Option<KeyThumbprint>,
+    pub proof: Option<ProvenKey>,
 }
 
 impl Possession {
@@ -77,7 +81,7 @@ pub(crate) fn check(cnf: Option<&Confirmation>, possession: &Possession) -> Resu
     if x5t.is_some() && x5t != possession.certificate.as_ref() {
         return Err(Refusal::Bound);
     }
-    match (jkt, possession.proof.as_ref()) {
+    match (jkt, possession.proof.as_ref().map(ProvenKey::thumbprint)) {
         (None, None) => Ok(()),
         (None, Some(_)) => Err(Refusal::NotBound),
         (Some(_), None) => Err(Refusal::Bound),
@@ -110,7 +114,9 @@ mod tests {
     #[test]
     fn rfc9449_s7_a_dpop_bound_token_needs_a_proof_by_that_key() {
         let cnf = Confirmation { x5t_s256: None, jkt: Some(key("a")) };
-        let with = |proof| check(Some(&cnf), &Possession { certificate: None, proof });
+        let with = |proof: Option<KeyThumbprint>| {
+            check(Some(&cnf), &Possession { certificate: None, proof: proof.map(ProvenKey::of) })
+        };
         assert_eq!(with(Some(key("a"))), Ok(()));
         assert_eq!(with(Some(key("b"))), Err(Refusal::Bound));
         assert_eq!(with(None), Err(Refusal::Bound));
@@ -119,7 +125,9 @@ mod tests {
     #[test]
     fn both_keys_are_needed_where_both_are_named() {
         let cnf = Confirmation { x5t_s256: Some(certificate("c")), jkt: Some(key("k")) };
-        let with = |certificate, proof| check(Some(&cnf), &Possession { certificate, proof });
+        let with = |certificate, proof: Option<KeyThumbprint>| {
+            check(Some(&cnf), &Possession { certificate, proof: proof.map(ProvenKey::of) })
+        };
         assert_eq!(with(Some(certificate("c")), Some(key("k"))), Ok(()));
         assert_eq!(with(Some(certificate("c")), None), Err(Refusal::Bound));
         assert_eq!(with(None, Some(key("k"))), Err(Refusal::Bound));
@@ -129,7 +137,10 @@ mod tests {
     fn a_token_without_a_key_is_for_bearers_and_a_proof_with_it_is_refused() {
         assert_eq!(check(None, &Possession::NONE), Ok(()));
         assert_eq!(check(None, &Possession { certificate: Some(certificate("c")), proof: None }), Ok(()));
-        assert_eq!(check(None, &Possession { certificate: None, proof: Some(key("k")) }), Err(Refusal::NotBound));
+        assert_eq!(
+            check(None, &Possession { certificate: None, proof: Some(ProvenKey::of(key("k"))) }),
+            Err(Refusal::NotBound)
+        );
         assert_eq!(check(Some(&Confirmation::default()), &Possession::NONE), Err(Refusal::Malformed));
     }
 

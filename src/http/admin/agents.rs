@@ -230,6 +230,7 @@ fn view(agent: &Agent) -> Value {
         "name": &*agent.name,
         "status": agent.status,
         "roles": agent.roles,
+        "require_bound": agent.identity.require_bound,
         "identity": agent.identity,
         "created_at": agent.created_at,
     })

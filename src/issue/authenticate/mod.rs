@@ -6,7 +6,7 @@ mod secret;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hallpass_verify::{CertificateThumbprint, Confirmation, KeyThumbprint};
+use hallpass_verify::{CertificateThumbprint, Confirmation, Proof};
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
@@ -68,8 +68,8 @@ pub struct Caller {
     /// The client's certificate chain, its own certificate first. TLS has shown that the client holds the private key,
     /// and nothing else: who issued it, and for whom, is not checked yet.
     pub certificates: Option<Arc<[CertificateDer<'static>]>>,
-    /// The key of a DPoP proof that was verified for this request (RFC 9449 §5).
-    pub proof: Option<KeyThumbprint>,
+    /// The DPoP proof that was verified for this request (RFC 9449 §5). [`Issuer::client`] spends it.
+    pub proof: Option<Proof>,
 }
 
 impl Caller {
@@ -77,7 +77,7 @@ impl Caller {
     pub fn confirmation(&self) -> Option<Confirmation> {
         let certificate = self.certificates.as_ref().and_then(|chain| chain.first());
         let x5t_s256 = certificate.map(|certificate| CertificateThumbprint::of_der(certificate));
-        let cnf = Confirmation { x5t_s256, jkt: self.proof.clone() };
+        let cnf = Confirmation { x5t_s256, jkt: self.proof.as_ref().map(|proof| proof.key().clone()) };
         (cnf != Confirmation::default()).then_some(cnf)
     }
 }

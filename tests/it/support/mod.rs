@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod database;
 pub(crate) mod load;
 pub(crate) mod postgres;
+pub(crate) mod proof;
 pub(crate) mod real;
 pub(crate) mod upstream;
 
