@@ -19,10 +19,10 @@ use crate::load::{Shot, collect};
 use crate::process::{Contestant, first_line};
 
 /// The secret of the API, which every proxy adds.
-pub const API_KEY: &str = "sk-live-4c0f9a1d7e2b58366f1e";
+pub(crate) const API_KEY: &str = "sk-live-4c0f9a1d7e2b58366f1e";
 
 /// The header that it goes into.
-pub const API_KEY_HEADER: &str = "x-api-key";
+pub(crate) const API_KEY_HEADER: &str = "x-api-key";
 
 /// The form of a token request.
 const TOKEN_FORM: (&str, Bytes) =
@@ -30,16 +30,16 @@ const TOKEN_FORM: (&str, Bytes) =
 
 /// A broker's folder, made by `hallpass init`.
 #[derive(Debug)]
-pub struct Broker {
+pub(crate) struct Broker {
     program: PathBuf,
     folder: PathBuf,
     /// The agents that it knows, with their secrets.
-    pub clients: Vec<Client>,
+    pub(crate) clients: Vec<Client>,
 }
 
 impl Broker {
     /// A new one, filled as `contents` says. `api` is what it proxies to.
-    pub fn init(
+    pub(crate) fn init(
         program: &Path,
         folder: &Path,
         algorithm: Algorithm,
@@ -63,7 +63,7 @@ impl Broker {
     }
 
     /// `hallpass serve`, once it is ready.
-    pub fn serve(&self) -> Result<Contestant> {
+    pub(crate) fn serve(&self) -> Result<Contestant> {
         let log = std::fs::File::options().create(true).append(true).open(self.folder.join("serve.log"))?;
         let mut child = self
             .command()
@@ -80,12 +80,12 @@ impl Broker {
     }
 
     /// `hallpass audit verify --json`.
-    pub fn verify_audit(&self) -> Result<Value> {
+    pub(crate) fn verify_audit(&self) -> Result<Value> {
         Ok(serde_json::from_str(&succeed(self.command().args(["audit", "verify", "--json"]), "")?)?)
     }
 
     /// A token request of each client in turn, with client id and secret as Basic.
-    pub fn token_shot(&self) -> Result<Shot> {
+    pub(crate) fn token_shot(&self) -> Result<Shot> {
         Ok(Shot {
             method: Method::POST,
             path: "/oauth2/token".into(),
@@ -95,7 +95,7 @@ impl Broker {
     }
 
     /// A token for each of the first `count` clients, as `Authorization` values.
-    pub fn tokens(&self, served: &Contestant, count: usize) -> Result<Rc<Vec<HeaderValue>>> {
+    pub(crate) fn tokens(&self, served: &Contestant, count: usize) -> Result<Rc<Vec<HeaderValue>>> {
         let shot = Shot { authorizations: self.basics(count)?, ..self.token_shot()? };
         let bearer = |answer: &Bytes| -> Result<HeaderValue> {
             let answer: Value = serde_json::from_slice(answer)?;
@@ -128,7 +128,7 @@ impl Broker {
 }
 
 /// Client id and secret as `Authorization` (RFC 6749 §2.3.1; neither has a character that needs escaping).
-pub fn basic(id: &str, secret: &str) -> Result<HeaderValue> {
+pub(crate) fn basic(id: &str, secret: &str) -> Result<HeaderValue> {
     Ok(HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))?)
 }
 

@@ -15,22 +15,22 @@ use tokio::task::JoinSet;
 
 /// How much there is to be.
 #[derive(Debug, Clone, Copy)]
-pub struct Contents {
+pub(crate) struct Contents {
     /// Agents, each with a secret.
-    pub agents: usize,
+    pub(crate) agents: usize,
     /// Live sessions, of these agents in turn.
-    pub sessions: usize,
+    pub(crate) sessions: usize,
     /// Audit records, at least.
-    pub records: usize,
+    pub(crate) records: usize,
 }
 
 /// An agent's credentials.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub(crate) struct Client {
     /// `client_id`.
-    pub id: String,
+    pub(crate) id: String,
     /// `client_secret`.
-    pub secret: String,
+    pub(crate) secret: String,
 }
 
 /// Changes or records handed to the ledger at once: few enough for one statement, enough to make the fsync cheap.
@@ -40,7 +40,7 @@ const AT_ONCE: usize = 1000;
 const WAITING: usize = 8;
 
 /// Fills the database of `config` while nobody serves it. Returns the agents.
-pub fn fill(config: &Path, contents: Contents) -> Result<Vec<Client>> {
+pub(crate) fn fill(config: &Path, contents: Contents) -> Result<Vec<Client>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let overrides = Overrides { listen: Some(([127, 0, 0, 1], 0).into()) };

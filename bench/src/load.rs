@@ -19,41 +19,41 @@ use crate::process::Contestant;
 
 /// What is sent over and over.
 #[derive(Debug, Clone)]
-pub struct Shot {
+pub(crate) struct Shot {
     /// The method.
-    pub method: Method,
+    pub(crate) method: Method,
     /// Path and query.
-    pub path: String,
+    pub(crate) path: String,
     /// `Authorization`, taken in turn; empty: none.
-    pub authorizations: Rc<Vec<HeaderValue>>,
+    pub(crate) authorizations: Rc<Vec<HeaderValue>>,
     /// The type of the body, and the body.
-    pub body: Option<(&'static str, Bytes)>,
+    pub(crate) body: Option<(&'static str, Bytes)>,
 }
 
 /// For how long, over how many connections.
 #[derive(Debug, Clone, Copy)]
-pub struct Course {
+pub(crate) struct Course {
     /// Connections, each with one request at a time.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Driven before anything is counted.
-    pub warm_up: Duration,
+    pub(crate) warm_up: Duration,
     /// Counted.
-    pub window: Duration,
+    pub(crate) window: Duration,
 }
 
 /// What one contestant did in one window.
 #[derive(Debug, Clone, Copy)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// Requests in a second of the clock.
-    pub per_second: f64,
+    pub(crate) per_second: f64,
     /// Requests in a second of the contestant's processor time.
-    pub per_cpu_second: f64,
+    pub(crate) per_cpu_second: f64,
     /// Median latency, microseconds.
-    pub median_us: f64,
+    pub(crate) median_us: f64,
     /// The latency that one in a hundred exceeds, microseconds.
     pub p99_us: f64,
     /// The contestant's resident memory at the window's end, MiB.
-    pub resident_mib: f64,
+    pub(crate) resident_mib: f64,
 }
 
 #[derive(Default)]
@@ -65,7 +65,7 @@ struct Shared {
 }
 
 /// Drives a contestant. Every answer but a success is an error: a benchmark of refusals says nothing.
-pub fn drive(contestant: &Contestant, shot: &Shot, course: Course) -> Result<Measured> {
+pub(crate) fn drive(contestant: &Contestant, shot: &Shot, course: Course) -> Result<Measured> {
     run_locally(async {
         let shared = Rc::new(Shared::default());
         let mut shooters = Vec::new();
@@ -102,7 +102,7 @@ pub fn drive(contestant: &Contestant, shot: &Shot, course: Course) -> Result<Mea
 }
 
 /// Sends one request and reads the answer to its end: how long both took, and how many bytes came.
-pub fn once(address: SocketAddr, shot: &Shot) -> Result<(Duration, u64)> {
+pub(crate) fn once(address: SocketAddr, shot: &Shot) -> Result<(Duration, u64)> {
     run_locally(async {
         let mut sender = connect(address).await?;
         let start = Instant::now();
@@ -112,7 +112,7 @@ pub fn once(address: SocketAddr, shot: &Shot) -> Result<(Duration, u64)> {
 }
 
 /// Sends one request for each authorization, over 32 connections: the answers' bodies, in order.
-pub fn collect(address: SocketAddr, shot: &Shot) -> Result<Vec<Bytes>> {
+pub(crate) fn collect(address: SocketAddr, shot: &Shot) -> Result<Vec<Bytes>> {
     run_locally(async {
         let next = Rc::new(Cell::new(0_usize));
         let answers = Rc::new(RefCell::new(vec![Bytes::new(); shot.authorizations.len()]));

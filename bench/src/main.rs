@@ -37,7 +37,7 @@ enum Command {
 
 /// What to measure, and how.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Measure {
+pub(crate) struct Measure {
     /// The program to measure
     #[arg(long)]
     hallpass: PathBuf,
@@ -61,10 +61,23 @@ pub struct Measure {
     command_line: String,
 }
 
+impl Measure {
+    /// With an empty folder, and with paths that hold in whatever folder a contestant is started.
+    fn in_new_folder(mut self) -> Result<Self> {
+        if self.folder.exists() {
+            std::fs::remove_dir_all(&self.folder)?;
+        }
+        std::fs::create_dir_all(&self.folder)?;
+        self.folder = self.folder.canonicalize()?;
+        self.hallpass = self.hallpass.canonicalize()?;
+        Ok(self)
+    }
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Measure(measure) => rows::measure(&measure),
-        Command::Profile(measure) => profile::profile(&measure),
+        Command::Measure(measure) => rows::measure(&measure.in_new_folder()?),
+        Command::Profile(measure) => profile::profile(&measure.in_new_folder()?),
         Command::Contestant { role } => role.play(),
     }
 }

@@ -13,17 +13,17 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A contestant that runs. It ends with this value.
 #[derive(Debug)]
-pub struct Contestant {
+pub(crate) struct Contestant {
     /// As the table calls it.
-    pub name: String,
+    pub(crate) name: String,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     child: Child,
 }
 
 impl Contestant {
     /// A subcommand of this very program, which prints the address that it listens on.
-    pub fn own(arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn own(arguments: &[&str]) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("contestant")
             .args(arguments)
@@ -35,7 +35,7 @@ impl Contestant {
     }
 
     /// A process that listens at `address`, or will in a moment.
-    pub fn listening(name: &str, address: SocketAddr, child: Child) -> Result<Self> {
+    pub(crate) fn listening(name: &str, address: SocketAddr, child: Child) -> Result<Self> {
         let mut contestant = Self { name: name.to_owned(), address, child };
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
@@ -51,13 +51,13 @@ impl Contestant {
     }
 
     /// Another name for the table.
-    pub fn named(mut self, name: &str) -> Self {
+    pub(crate) fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
         self
     }
 
     /// Processor seconds that it and its worker processes have used so far.
-    pub fn cpu_seconds(&self) -> Result<f64> {
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let mut ticks = ticks_of(self.child.id())?;
         for worker in children_of(self.child.id())? {
             ticks += ticks_of(worker)?;
@@ -66,17 +66,17 @@ impl Contestant {
     }
 
     /// Resident memory of the process, MiB.
-    pub fn resident_mib(&self) -> Result<f64> {
+    pub(crate) fn resident_mib(&self) -> Result<f64> {
         status_mib(self.child.id(), "VmRSS:")
     }
 
     /// The most resident memory that it ever had, MiB.
-    pub fn peak_mib(&self) -> Result<f64> {
+    pub(crate) fn peak_mib(&self) -> Result<f64> {
         status_mib(self.child.id(), "VmHWM:")
     }
 
     /// The process, for `perf`.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 }
@@ -100,7 +100,7 @@ impl Drop for Contestant {
 }
 
 /// The first line that a child prints; the pipe stays open behind it.
-pub fn first_line(child: &mut Child) -> Result<String> {
+pub(crate) fn first_line(child: &mut Child) -> Result<String> {
     let out = child.stdout.take().context("the child has no output")?;
     let mut reader = BufReader::new(out);
     let mut line = String::new();
@@ -111,7 +111,12 @@ pub fn first_line(child: &mut Child) -> Result<String> {
 }
 
 /// nginx with `proxy_pass` and one static header, or `None` where it is not installed.
-pub fn nginx(folder: &Path, upstream: SocketAddr, header: (&str, &str), workers: usize) -> Result<Option<Contestant>> {
+pub(crate) fn nginx(
+    folder: &Path,
+    upstream: SocketAddr,
+    header: (&str, &str),
+    workers: usize,
+) -> Result<Option<Contestant>> {
     let Some(program) = find_program("nginx") else { return Ok(None) };
     let folder = folder.join("nginx");
     std::fs::create_dir_all(&folder)?;
@@ -159,7 +164,7 @@ const OIDC_PROVIDER: &str = include_str!("../oidc-provider.mjs");
 const NPM_PATIENCE: &str = "120";
 
 /// npm's oidc-provider with one client, or why there is none. It is fetched into `folder` the first time.
-pub fn oidc_provider(folder: &Path, algorithm: &str, client: (&str, &str)) -> Result<Contestant, String> {
+pub(crate) fn oidc_provider(folder: &Path, algorithm: &str, client: (&str, &str)) -> Result<Contestant, String> {
     let node = find_program("node").ok_or("node is not installed")?;
     let npm = find_program("npm").ok_or("npm is not installed")?;
     let said = |error: std::io::Error| error.to_string();
@@ -196,12 +201,12 @@ pub fn oidc_provider(folder: &Path, algorithm: &str, client: (&str, &str)) -> Re
 }
 
 /// An address on loopback that is free now.
-pub fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// Where a program is; Debian keeps some that everybody may run where only root looks.
-pub fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
@@ -210,7 +215,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// Processor seconds of all children of this process that have ended and were waited for.
-pub fn ended_children_cpu_seconds() -> Result<f64> {
+pub(crate) fn ended_children_cpu_seconds() -> Result<f64> {
     let fields = stat_fields("self")?;
     let number = |n: usize| fields.get(n).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     Ok((number(13) + number(14)) as f64 / TICKS_PER_SECOND)

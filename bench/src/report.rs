@@ -12,8 +12,8 @@ const BEGIN: &str = "<!-- bench/run writes from here -->";
 const END: &str = "<!-- to here; what follows is written by hand -->";
 
 /// Whether a figure has to be large or small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Bound {
     /// At least.
     AtLeast(f64),
     /// At most.
@@ -31,7 +31,7 @@ struct Line {
 
 /// All of it.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     lines: Vec<Line>,
     figures: Vec<[String; 7]>,
     others: Vec<(String, String)>,
@@ -40,7 +40,14 @@ pub struct Report {
 
 impl Report {
     /// A figure that has something to reach: median, and the spread over the rounds.
-    pub fn judge(&mut self, what: impl Into<String>, measured: &Series, unit: &str, digits: usize, bound: Bound) {
+    pub(crate) fn judge(
+        &mut self,
+        what: impl Into<String>,
+        measured: &Series,
+        unit: &str,
+        digits: usize,
+        bound: Bound,
+    ) {
         let median = measured.median();
         let (sign, limit, reached) = match bound {
             Bound::AtLeast(limit) => ("≥", limit, median >= limit),
@@ -59,14 +66,20 @@ impl Report {
     }
 
     /// A figure that could not be measured here.
-    pub fn missing(&mut self, what: impl Into<String>, why: &str) {
+    pub(crate) fn missing(&mut self, what: impl Into<String>, why: &str) {
         let what = what.into();
         println!("  NOT MEASURED: {what}: {why}");
         self.lines.push(Line { what, measured: format!("not measured: {why}"), to_reach: "".into(), reached: "?" });
     }
 
     /// Plain figures of one contestant under one load.
-    pub fn figure(&mut self, test: &str, contestant: &str, connections: usize, measured: &[crate::load::Measured]) {
+    pub(crate) fn figure(
+        &mut self,
+        test: &str,
+        contestant: &str,
+        connections: usize,
+        measured: &[crate::load::Measured],
+    ) {
         let median = |pick: fn(&crate::load::Measured) -> f64| measured.iter().map(pick).collect::<Series>().median();
         self.figures.push([
             test.to_owned(),
@@ -80,14 +93,14 @@ impl Report {
     }
 
     /// Any other plain figure.
-    pub fn other(&mut self, what: impl Into<String>, value: impl Into<String>) {
+    pub(crate) fn other(&mut self, what: impl Into<String>, value: impl Into<String>) {
         let (what, value) = (what.into(), value.into());
         println!("  {what}: {value}");
         self.others.push((what, value));
     }
 
     /// Something that a reader of the figures has to know.
-    pub fn note(&mut self, text: impl Into<String>) {
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
         let text = text.into();
         println!("  NOTE: {text}");
         self.notes.push(text);
@@ -127,12 +140,12 @@ impl Report {
     }
 
     /// Prints the table, ratios first.
-    pub fn print(&self, command: &str, commit: &str, machine: &[(String, String)]) {
+    pub(crate) fn print(&self, command: &str, commit: &str, machine: &[(String, String)]) {
         println!("\n{}", self.markdown(command, commit, machine));
     }
 
     /// Puts the generated part into the page, between its marks.
-    pub fn write(&self, page: &Path, command: &str, commit: &str, machine: &[(String, String)]) -> Result<()> {
+    pub(crate) fn write(&self, page: &Path, command: &str, commit: &str, machine: &[(String, String)]) -> Result<()> {
         let old = std::fs::read_to_string(page).with_context(|| format!("{} cannot be read", page.display()))?;
         let (before, rest) = old.split_once(BEGIN).context("the page has lost the mark at which figures begin")?;
         let (_, after) = rest.split_once(END).context("the page has lost the mark at which figures end")?;
@@ -143,7 +156,7 @@ impl Report {
 }
 
 /// A number with thousands set apart.
-pub fn grouped(value: f64, digits: usize) -> String {
+pub(crate) fn grouped(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let (whole, rest) = text.split_once('.').map_or((text.as_str(), ""), |(whole, rest)| (whole, rest));
     let mut out = String::new();

@@ -10,12 +10,12 @@ use anyhow::Result;
 use clap::Subcommand;
 use tokio::net::TcpListener;
 
-pub use signer::{AUDIENCE, Algorithm, ISSUER, Mint, TokenText};
-pub use upstream::{ANSWER_BYTES, TRANSFER_BYTES};
+pub(crate) use signer::{AUDIENCE, Algorithm, ISSUER, Mint, TokenText};
+pub(crate) use upstream::{ANSWER_BYTES, TRANSFER_BYTES};
 
 /// Which one this process is.
 #[derive(Debug, Subcommand)]
-pub enum Role {
+pub(crate) enum Role {
     /// The API: 1 KiB answers, and 64 MiB to take and to give
     Upstream,
     /// axum + hyper-util, one header added, nothing else
@@ -32,7 +32,7 @@ pub enum Role {
 
 impl Role {
     /// Listens on any free port of loopback, says where, and serves until it is killed.
-    pub fn play(self) -> Result<()> {
+    pub(crate) fn play(self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await?;

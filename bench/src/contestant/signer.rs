@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 /// How tokens are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     /// Ed25519
     #[value(name = "EdDSA")]
     EdDsa,
@@ -34,10 +34,10 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Both.
-    pub const ALL: [Self; 2] = [Self::EdDsa, Self::Es256];
+    pub(crate) const ALL: [Self; 2] = [Self::EdDsa, Self::Es256];
 
     /// As JWS calls it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::EdDsa => "EdDSA",
             Self::Es256 => "ES256",
@@ -51,7 +51,7 @@ enum Key {
 }
 
 /// A key made for this run, and what is signed with it.
-pub struct Mint {
+pub(crate) struct Mint {
     key: Key,
     random: SystemRandom,
     header: String,
@@ -59,18 +59,18 @@ pub struct Mint {
 
 /// A signed token, and where its parts are.
 #[derive(Debug)]
-pub struct TokenText {
+pub(crate) struct TokenText {
     /// The whole of it.
-    pub text: String,
+    pub(crate) text: String,
     /// How much of it is signed.
-    pub signed: usize,
+    pub(crate) signed: usize,
     /// The signature, decoded.
-    pub signature: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
 }
 
 impl Mint {
     /// With a new key. `typ` goes into the header.
-    pub fn new(algorithm: Algorithm, typ: &str) -> Result<Self> {
+    pub(crate) fn new(algorithm: Algorithm, typ: &str) -> Result<Self> {
         let random = SystemRandom::new();
         let key = match algorithm {
             Algorithm::EdDsa => {
@@ -91,13 +91,13 @@ impl Mint {
     }
 
     /// Another `typ`, under the same key.
-    pub fn set_typ(&mut self, algorithm: Algorithm, typ: &str) {
+    pub(crate) fn set_typ(&mut self, algorithm: Algorithm, typ: &str) {
         let header = json!({ "alg": algorithm.as_str(), "kid": "bench", "typ": typ });
         self.header = URL_SAFE_NO_PAD.encode(header.to_string());
     }
 
     /// A JWS in compact form.
-    pub fn sign(&self, claims: &Value) -> Result<TokenText> {
+    pub(crate) fn sign(&self, claims: &Value) -> Result<TokenText> {
         let mut text = self.header.clone();
         text.push('.');
         URL_SAFE_NO_PAD.encode_string(claims.to_string(), &mut text);
@@ -115,7 +115,7 @@ impl Mint {
     }
 
     /// The public half, as ring takes it.
-    pub fn public(&self) -> UnparsedPublicKey<Vec<u8>> {
+    pub(crate) fn public(&self) -> UnparsedPublicKey<Vec<u8>> {
         match &self.key {
             Key::Ed(key) => UnparsedPublicKey::new(&ED25519, key.public_key().as_ref().to_vec()),
             Key::Ec(key) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_key().as_ref().to_vec()),
@@ -123,7 +123,7 @@ impl Mint {
     }
 
     /// The public half, as a JWKS document.
-    pub fn jwks(&self) -> String {
+    pub(crate) fn jwks(&self) -> String {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let key = match &self.key {
             Key::Ed(key) => json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(key.public_key().as_ref()),
@@ -140,7 +140,7 @@ impl Mint {
     }
 
     /// Claims as an access token of the broker has them (RFC 9068).
-    pub fn claims(&self) -> Result<Value> {
+    pub(crate) fn claims(&self) -> Result<Value> {
         let mut id = [0_u8; 16];
         self.random.fill(&mut id).map_err(|_| anyhow!("no randomness"))?;
         let id = URL_SAFE_NO_PAD.encode(id);
@@ -153,10 +153,10 @@ impl Mint {
 }
 
 /// `iss` of the tokens made here.
-pub const ISSUER: &str = "http://127.0.0.1:8600";
+pub(crate) const ISSUER: &str = "http://127.0.0.1:8600";
 
 /// `aud` of the tokens made here.
-pub const AUDIENCE: &str = "http://127.0.0.1:8600/exchange";
+pub(crate) const AUDIENCE: &str = "http://127.0.0.1:8600/exchange";
 
 pub(super) async fn serve(listener: TcpListener, algorithm: Algorithm) -> Result<()> {
     let mint = Arc::new(Mint::new(algorithm, "at+jwt")?);

@@ -15,10 +15,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 /// Bytes of an ordinary answer.
-pub const ANSWER_BYTES: usize = 1024;
+pub(crate) const ANSWER_BYTES: usize = 1024;
 
 /// Bytes of a download or an upload.
-pub const TRANSFER_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const TRANSFER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes that the download is given out in.
 const PIECE_BYTES: usize = 64 * 1024;

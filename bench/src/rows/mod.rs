@@ -20,7 +20,7 @@ use crate::report::Report;
 
 /// One of the things that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Row {
+pub(crate) enum Row {
     /// Brokered calls of 1 KiB, the latency they add, memory
     Calls,
     /// 64 MiB down and up
@@ -57,11 +57,7 @@ impl Bench<'_> {
 }
 
 /// Measures what is asked for, prints it, and writes the page.
-pub fn measure(measure: &Measure) -> Result<()> {
-    if measure.folder.exists() {
-        std::fs::remove_dir_all(&measure.folder)?;
-    }
-    std::fs::create_dir_all(&measure.folder)?;
+pub(crate) fn measure(measure: &Measure) -> Result<()> {
     let machine = machine::describe()?;
     let (rounds, millis) = if measure.quick { (2, 1000) } else { (5, 1500) };
     let mut bench = Bench {
