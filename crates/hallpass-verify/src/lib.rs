@@ -17,6 +17,8 @@ mod jwks;
 mod jws;
 mod revocation;
 mod scope;
+#[cfg(test)]
+mod tests;
 
 pub use claims::{AccessToken, Audience, Claims};
 pub use crypto::install_crypto;
