@@ -4,6 +4,9 @@ mod admin;
 mod discovery;
 mod exchange;
 mod extract;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod introspect;
 mod ops;
 pub mod reply;
