@@ -5,6 +5,8 @@
 pub mod address;
 mod compiled;
 mod manifest;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
