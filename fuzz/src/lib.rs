@@ -33,6 +33,20 @@ pub const TARGETS: [(&str, Target); 9] = [
 mod tests {
     use std::path::Path;
 
+    use crate::fixtures::{AUDIENCE, ISSUED, ISSUER, KEYS, LIST, TOKENS};
+
+    /// Otherwise "nothing forged is good" would say nothing.
+    #[test]
+    fn the_genuine_tokens_and_the_genuine_list_are_good() {
+        use hallpass_verify::{RevocationList, RevocationSet, TokenVerifier};
+        let verifier = TokenVerifier::new(ISSUER, 5, 10);
+        for (name, token) in TOKENS {
+            let verdict = verifier.verify(token, &KEYS, &RevocationSet::default(), |aud| aud == AUDIENCE, ISSUED);
+            assert_eq!(verdict.map(|claims| claims.jti.clone()), Ok("tk_one".to_owned()), "{name}");
+        }
+        assert!(RevocationList::verify(LIST, &KEYS, ISSUER, 5, ISSUED).is_ok());
+    }
+
     /// A finding that was mended stays mended, without nightly Rust and without a fuzzer.
     #[test]
     fn every_corpus_passes() {
