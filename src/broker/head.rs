@@ -265,4 +265,89 @@ mod tests {
         }
         assert_eq!(strip_answer(map(&[("sk-live-abcdef", "1")]), Some(&needles), false).1, 0);
     }
+
+    #[test]
+    fn each_rule_strips_by_itself() {
+        let injected = HeaderName::from_static("x-key");
+        let kept = |name: &str, allow_range| {
+            strip_request(map(&[(name, "1")]), Some(&injected), allow_range).contains_key(name)
+        };
+        for name in
+            ["te", "cookie", "host", "x-forwarded-anything", "accept-charset", "x-key", "range", "if-range", "a_b"]
+        {
+            assert!(!kept(name, false), "{name}");
+        }
+        for name in ["accept", "x-keys", "if-none-match", "x-http2", "forwarded-by", "content-type"] {
+            assert!(kept(name, false), "{name}");
+        }
+        assert!(kept("range", true) && kept("if-range", true) && !kept("te", true));
+        // Case and spaces in `Connection` do not matter.
+        let kept =
+            strip_request(map(&[("connection", " X-A ,x-b"), ("x-a", "1"), ("x-b", "1"), ("x-c", "1")]), None, false);
+        assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-c", "accept-encoding"]);
+    }
+
+    #[test]
+    fn a_request_is_as_long_as_it_may_be_and_says_so_once() {
+        use http_body_util::{BodyExt as _, Full};
+        let second = std::time::Duration::from_secs(1);
+        let limits =
+            BodyLimits { response_timeout: second, idle_timeout: second, max_request_bytes: 4, max_response_bytes: 4 };
+        let check = |headers: &[(&str, &str)], body: &'static str| {
+            let body = Full::new(bytes::Bytes::from_static(body.as_bytes())).map_err(|never| match never {});
+            check_request(&map(headers), &body.boxed_unsync(), &limits).map_err(|error| error.code)
+        };
+        assert_eq!((check(&[], ""), check(&[("content-length", "4")], "four")), (Ok(()), Ok(())));
+        assert_eq!(check(&[], "fives"), Err("request_too_large"));
+        assert_eq!(check(&[("content-length", "4"), ("content-length", "4")], "four"), Err("duplicate_header"));
+    }
+
+    #[test]
+    fn p1_an_answers_headers_are_searched_names_and_values() {
+        let needles = Needles::new(&[b"sk-live-1234"]);
+        let headers = map(&[
+            ("location", "/?k=sk-live-1234"),
+            ("x-hex", "736b2d6c6976652d31323334"),
+            ("x-sk-live-1234", "1"),
+            ("sk-live-1234", "2"),
+            ("etag", "x"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("te", "x"),
+            ("authorization", "x"),
+            ("content-encoding", "gzip"),
+        ]);
+        let (kept, redactions) = strip_answer(headers.clone(), Some(&needles), true);
+        let pairs: Vec<_> = kept.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let gone = "[redacted by hallpass]";
+        assert_eq!(pairs, [("location", &*format!("/?k={gone}")), ("x-hex", gone), ("etag", "x")]);
+        assert_eq!(redactions, 4);
+        // What was not decoded is still encoded, and where there is nothing to look for nothing is looked for.
+        let (kept, redactions) = strip_answer(headers, None, false);
+        assert!(kept.contains_key("content-encoding") && kept["location"] == "/?k=sk-live-1234");
+        assert_eq!((kept.len(), redactions), (6, 0));
+    }
+
+    #[test]
+    fn p1_what_cannot_be_searched_is_named() {
+        for good in [
+            &[][..],
+            &[("transfer-encoding", "Chunked"), ("content-type", "text/plain; charset=\"utf-8\"")],
+            &[("content-type", "application/octet-stream")],
+            &[("content-type", "text/plain; charset=iso-8859-1")],
+        ] {
+            assert_eq!(searchable(&map(good)), Ok(()), "{good:?}");
+        }
+        for bad in [
+            &[("transfer-encoding", "gzip, chunked")][..],
+            &[("transfer-encoding", "gzip")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[("im", "feed")],
+            &[("content-type", "text/plain; charset=UTF-16LE")],
+            &[("content-type", "text/plain; Charset=\"utf-7\"")],
+            &[("content-type", "text/plain;charset='ibm037'")],
+        ] {
+            assert!(searchable(&map(bad)).is_err(), "{bad:?}");
+        }
+    }
 }

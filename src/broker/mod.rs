@@ -2,6 +2,9 @@
 
 mod body;
 mod dial;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod inject;
 mod outcome;

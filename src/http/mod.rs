@@ -7,6 +7,9 @@ mod dpop;
 mod exchange;
 mod extract;
 mod fair;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod introspect;
 mod ops;
 pub mod reply;

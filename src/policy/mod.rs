@@ -6,6 +6,8 @@ pub mod address;
 mod compiled;
 mod identity;
 mod manifest;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -104,7 +104,7 @@ impl<'a> Unverified<'a> {
         }
         let header = jsonwebtoken::decode_header(text).map_err(|error| match error.kind() {
             // An algorithm that the library has no name for (`none` among them) fails as unknown JSON.
-            jsonwebtoken::errors::ErrorKind::Json(_) => Refusal::WrongAlgorithm,
+            jsonwebtoken::errors::ErrorKind::Json(error) if error.is_data() => Refusal::WrongAlgorithm,
             _ => Refusal::Malformed,
         })?;
         let is_typ = header.typ.as_deref().is_some_and(|given| {

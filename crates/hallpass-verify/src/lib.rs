@@ -20,6 +20,8 @@ mod jws;
 mod possession;
 mod revocation;
 mod scope;
+#[cfg(test)]
+mod tests;
 
 pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS};
 pub use crypto::install_crypto;

@@ -101,4 +101,25 @@ mod tests {
             assert_eq!(ScopeSet::parse(bad), Err(InvalidScope), "{bad:?}");
         }
     }
+    #[test]
+    fn sets() {
+        let set = |text: &str| ScopeSet::parse(text).unwrap();
+        let (ab, bc) = (set("a b"), set("b c"));
+        assert!(ab.contains("a") && !ab.contains("c") && !ab.is_empty() && ScopeSet::default().is_empty());
+        assert!(set("b").is_subset(&ab) && ab.is_subset(&ab) && !bc.is_subset(&ab));
+        assert_eq!(ab.intersection(&bc), set("b"));
+        assert_eq!(ab.filter(|token| token != "a"), set("b"));
+        assert_eq!(ab.iter().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(["b", "a"].into_iter().collect::<ScopeSet>(), ab);
+    }
+
+    #[test]
+    fn it_travels_as_one_text() {
+        let set: ScopeSet = serde_json::from_str(r#""b a""#).unwrap();
+        assert_eq!(serde_json::to_string(&set).unwrap(), r#""a b""#);
+        assert!(
+            serde_json::from_str::<ScopeSet>(r#""a  b""#).is_err()
+                && serde_json::from_str::<ScopeSet>(r#""""#).is_err()
+        );
+    }
 }
