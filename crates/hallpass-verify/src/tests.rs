@@ -73,7 +73,7 @@ fn with(mut object: Value, name: &str, value: Value) -> Value {
 }
 
 fn check(verifier: &TokenVerifier, keys: &KeySet, token: &str, now: Seconds) -> Result<Claims, Refusal> {
-    verifier.verify(token, keys, &RevocationSet::default(), |aud| aud == AUDIENCE, now)
+    verifier.verify(token, keys, &RevocationSet::default(), |aud| aud == AUDIENCE, &Possession::NONE, now)
 }
 
 fn refused(token: &str) -> Option<Refusal> {
@@ -198,10 +198,10 @@ fn a_token_seen_before_is_asked_all_but_its_signature_again() {
     assert_eq!(check(&verifier, &KeySet::default(), &token, NOW).err(), Some(Refusal::UnknownKey));
     assert_eq!(check(&verifier, &keys, &token, NOW + 300).err(), Some(Refusal::Expired));
     let revoked = one(RevocationEntry::Token { jti: "tk_1".into() });
-    let verdict = verifier.verify(&token, &keys, &revoked, |_| true, NOW);
+    let verdict = verifier.verify(&token, &keys, &revoked, |_| true, &Possession::NONE, NOW);
     assert_eq!(verdict.err(), Some(Refusal::Revoked(RevokedBy::Token)));
     assert_eq!(
-        verifier.verify(&token, &keys, &RevocationSet::default(), |_| false, NOW).err(),
+        verifier.verify(&token, &keys, &RevocationSet::default(), |_| false, &Possession::NONE, NOW).err(),
         Some(Refusal::WrongAudience)
     );
     // For the record of a refusal: whose it was, dead or not; but never of one that is no token of ours.
