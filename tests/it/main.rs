@@ -12,6 +12,8 @@ mod floors;
 mod forge;
 mod ledger;
 mod limits;
+#[path = "../promises/mod.rs"]
+mod promises;
 mod quickstart;
 mod readme;
 mod smoke;
