@@ -280,10 +280,12 @@ impl Load {
             while !stop.load(Ordering::Relaxed) {
                 let (request, path) = request(&http, made.len());
                 let started = monotonic();
-                let answer = request.send().await.unwrap();
-                let status = answer.status().as_u16();
-                // Read whole, or the connection could not be used again. A victim's may be cut midway.
-                let body = answer.bytes().await.unwrap_or_default();
+                let (status, body) = match request.send().await {
+                    // Read whole, or the connection could not be used again. A victim's may be cut midway.
+                    Ok(answer) => (answer.status().as_u16(), answer.bytes().await.unwrap_or_default()),
+                    // Cut before its first byte: no answer at all.
+                    Err(_) => (0, Bytes::new()),
+                };
                 let body: Value = serde_json::from_slice(&body).unwrap_or_default();
                 let token = body["access_token"].as_str().map(str::to_owned);
                 made.push(Made { path, started, status, token });
