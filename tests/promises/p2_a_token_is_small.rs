@@ -173,6 +173,7 @@ async fn run(
         let now = scene.now();
         match &step {
             Step::Token(ask) => {
+                let ask = &model.asked_by(ask);
                 let form = model.form(ask);
                 let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let (status, answer) = scene.broker.token_request(&agents[ask.agent], &form).await;
@@ -228,12 +229,15 @@ async fn run(
                     }
                 }
             }
-            Step::Call { token, api, scope } => {
+            Step::Call { token, own, api, scope } => {
                 let Some(token) = pick(&out, *token) else { continue };
-                let path = format!("/{}-{case}/{}", APIS[*api], SCOPES[*scope]);
+                let callable = model.callable(&token.claims);
+                let own = own.and_then(|at| callable.get(at.checked_rem(callable.len())?));
+                let (api, scope) = own.copied().unwrap_or((*api, *scope));
+                let path = format!("/{}-{case}/{}", APIS[api], SCOPES[scope]);
                 let seen = scene.upstream.seen().len();
                 let answer = scene.broker.call(Method::GET, &path, &token.text).send().await.unwrap();
-                let may = model.may_call(&token.claims, token.agent, *api, *scope, now);
+                let may = model.may_call(&token.claims, token.agent, api, scope, now);
                 let status = answer.status().as_u16();
                 prop_assert_eq!(status == 200, may, "{} {} {}", path, status, token.claims);
                 prop_assert_eq!(scene.upstream.seen().len() - seen, usize::from(may));

@@ -19,7 +19,7 @@ const SESSION_MAX: i64 = 24 * 3600;
 const LEEWAY: i64 = 5;
 
 /// (API, scope).
-type Scope = (usize, usize);
+pub(super) type Scope = (usize, usize);
 
 /// `crm-7:read` in case 7.
 pub(super) fn scope(case: usize, api: usize, scope: usize) -> String {
@@ -52,6 +52,8 @@ pub(super) struct Ask {
     resources: Vec<Resource>,
     /// One of the sessions so far, of whomever; or one that there never was.
     session: Option<usize>,
+    /// Asked by the agent whose session it is, whoever was to ask.
+    by_its_owner: bool,
     unknown_session: bool,
     session_expires_in: Option<i64>,
     /// Parameters by which a client might hope for more.
@@ -61,12 +63,30 @@ pub(super) struct Ask {
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Token(Ask),
-    Call { token: usize, api: usize, scope: usize },
+    /// Of its own scopes, if there is one to be called, the one at `own`; else this one.
+    Call {
+        token: usize,
+        own: Option<usize>,
+        api: usize,
+        scope: usize,
+    },
     Wait(i64),
-    Role { role: usize, scopes: BTreeSet<Scope> },
-    Roles { agent: usize, roles: BTreeSet<usize> },
-    Agent { agent: usize, verb: &'static str },
-    RevokeToken { token: usize, by: usize },
+    Role {
+        role: usize,
+        scopes: BTreeSet<Scope>,
+    },
+    Roles {
+        agent: usize,
+        roles: BTreeSet<usize>,
+    },
+    Agent {
+        agent: usize,
+        verb: &'static str,
+    },
+    RevokeToken {
+        token: usize,
+        by: usize,
+    },
     RevokeSession(usize),
 }
 
@@ -123,26 +143,38 @@ fn ask() -> impl Strategy<Value = Ask> {
         prop::option::weighted(0.5, scopes(1..4)),
         prop::option::weighted(0.05, prop::sample::select(foreign)),
         prop_oneof![3 => Just(Vec::new()), 3 => resource.clone().prop_map(|one| vec![one]), 1 => prop::collection::vec(resource, 2..4)],
-        prop::option::weighted(0.45, 0..64_usize),
+        prop::option::weighted(0.45, (0..64_usize, prop::bool::weighted(0.7))),
         prop::bool::weighted(0.03),
         prop::option::weighted(0.3, life),
         prop::option::weighted(0.3, hopeful),
     )
-        .prop_map(|(agent, scope, foreign_scope, resources, session, unknown_session, session_expires_in, hopeful)| Ask {
-            agent, scope, foreign_scope, resources, session, unknown_session, session_expires_in, hopeful,
+        .prop_map(|(agent, scope, foreign_scope, resources, session, unknown_session, session_expires_in, hopeful)| {
+            let (session, by_its_owner) = (session.map(|(at, _)| at), session.is_some_and(|(_, owner)| owner));
+            Ask {
+                agent,
+                scope,
+                foreign_scope,
+                resources,
+                session,
+                by_its_owner,
+                unknown_session,
+                session_expires_in,
+                hopeful,
+            }
         })
 }
 
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         16 => ask().prop_map(Step::Token),
-        8 => (0..64_usize, 0..UPSTREAMS, 0..SCOPES.len()).prop_map(|(token, api, scope)| Step::Call { token, api, scope }),
+        10 => (0..64_usize, prop::option::weighted(0.7, 0..64_usize), 0..UPSTREAMS, 0..SCOPES.len())
+            .prop_map(|(token, own, api, scope)| Step::Call { token, own, api, scope }),
         4 => prop::sample::select(vec![1, 2, 29, 150, 299, 300, 600, 3600]).prop_map(Step::Wait),
         2 => (0..ROLES, scopes(1..8)).prop_map(|(role, scopes)| Step::Role { role, scopes }),
         2 => (0..AGENTS, prop::collection::btree_set(0..ROLES, 0..3)).prop_map(|(agent, roles)| Step::Roles { agent, roles }),
         2 => (0..AGENTS, prop::sample::select(vec!["suspend", "resume", "resume", "resume"])).prop_map(|(agent, verb)| Step::Agent { agent, verb }),
         2 => (0..64_usize, 0..AGENTS).prop_map(|(token, by)| Step::RevokeToken { token, by }),
-        1 => (0..64_usize).prop_map(Step::RevokeSession),
+        2 => (0..64_usize).prop_map(Step::RevokeSession),
     ];
     prop::collection::vec(step, 10..36)
 }
@@ -197,6 +229,19 @@ impl Model {
 
     fn session(&self, ask: &Ask) -> Option<&KnownSession> {
         self.sessions.get(ask.session?.checked_rem(self.sessions.len())?)
+    }
+
+    /// The upstream's scopes that a token names.
+    pub(super) fn callable(&self, claims: &Value) -> Vec<Scope> {
+        let named: Vec<&str> = claims["scope"].as_str().unwrap().split(' ').collect();
+        let all = (0..UPSTREAMS).flat_map(|api| (0..SCOPES.len()).map(move |name| (api, name)));
+        all.filter(|(api, name)| named.contains(&scope(self.case, *api, *name).as_str())).collect()
+    }
+
+    /// The request with the agent that is to send it.
+    pub(super) fn asked_by(&self, ask: &Ask) -> Ask {
+        let owner = self.session(ask).filter(|_| ask.by_its_owner).map(|session| session.agent);
+        Ask { agent: owner.unwrap_or(ask.agent), ..ask.clone() }
     }
 
     /// The parameters of the request.
