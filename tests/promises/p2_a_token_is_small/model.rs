@@ -6,8 +6,8 @@ use hallpass::world::Millis;
 use proptest::prelude::*;
 use serde_json::Value;
 
-pub(super) const AGENTS: usize = 3;
-pub(super) const ROLES: usize = 3;
+const AGENTS: usize = 3;
+const ROLES: usize = 3;
 /// The first [`UPSTREAMS`] are brokered, the others are behind gateways.
 pub(super) const APIS: [&str; 5] = ["crm", "wiki", "erp", "orders", "bills"];
 pub(super) const UPSTREAMS: usize = 3;
@@ -19,7 +19,7 @@ const SESSION_MAX: i64 = 24 * 3600;
 const LEEWAY: i64 = 5;
 
 /// (API, scope).
-pub(super) type Scope = (usize, usize);
+type Scope = (usize, usize);
 
 /// `crm-7:read` in case 7.
 pub(super) fn scope(case: usize, api: usize, scope: usize) -> String {
