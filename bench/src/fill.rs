@@ -54,14 +54,15 @@ pub(crate) fn fill(config: &Path, contents: Contents) -> Result<Vec<Client>> {
         let mut changes = Vec::with_capacity(contents.agents + contents.sessions);
         for n in 0..contents.agents {
             let secret = ClientSecret::generate(entropy);
-            let digest = client_secret_digest(&state.client_secret_key, secret.expose());
             let id = random_id("ag_", entropy);
+            let digest = client_secret_digest(&state.client_secret_key, &id, secret.expose());
             changes.push(Change::PutAgent(Arc::new(Agent {
                 id: id.as_str().into(),
                 name: format!("agent-{n}").into(),
                 status: AgentStatus::Active,
                 roles: vec!["support".into()],
                 secrets: vec![StoredSecret { digest, created_at: now, expires_at: None }],
+                identity: Default::default(),
                 created_at: now,
             })));
             clients.push(Client { id, secret: secret.expose().to_owned() });
@@ -77,6 +78,9 @@ pub(crate) fn fill(config: &Path, contents: Contents) -> Result<Vec<Client>> {
                 task: Some("answer the customer's question".into()),
                 purpose: Some("support".into()),
                 revoked_at: None,
+                parent: None,
+                cnf: None,
+                delegation: None,
             })));
         }
         let bundles = changes.chunks(AT_ONCE).map(|some| (vec![admin_event()], some.to_vec()));

@@ -208,7 +208,7 @@ pub(super) fn caller(parts: &RequestParts, form: &Form) -> Result<Caller, TokenE
 
 /// Client authentication (RFC 6749 §2.3): Basic, or `client_id` and `client_secret` in the body, or an assertion
 /// (RFC 7521 §4.2), or the certificate of the connection (RFC 8705 §2); never two.
-fn presented(headers: &HeaderMap, form: &Form, has_certificate: bool) -> Result<Presented, TokenError> {
+pub(super) fn presented(headers: &HeaderMap, form: &Form, has_certificate: bool) -> Result<Presented, TokenError> {
     let (in_body, assertion) = (form.get("client_secret"), form.get("client_assertion"));
     let authorization = headers.get(header::AUTHORIZATION);
     let count = [authorization.is_some(), in_body.is_some(), assertion.is_some()].into_iter().filter(|is| *is).count();

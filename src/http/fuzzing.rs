@@ -6,7 +6,7 @@ use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use zeroize::Zeroizing;
 
-use crate::http::extract::{Form, client_authentication};
+use crate::http::extract::{Form, presented};
 use crate::issue::Presented;
 
 /// A `client_id` and its `client_secret`.
@@ -22,9 +22,9 @@ pub async fn client_credentials(authorization: Option<HeaderValue>, body: Vec<u8
     if let Some(value) = authorization {
         request.headers_mut().insert(AUTHORIZATION, value);
     }
-    let (headers, form) = Form::read(request, Duration::from_secs(60)).await.map_err(drop)?;
-    match client_authentication(&headers, &form).map_err(drop)? {
-        Presented::Nothing => Ok(None),
+    let (parts, form) = Form::read(request, Duration::from_secs(60)).await.map_err(drop)?;
+    match presented(&parts.headers, &form, false).map_err(drop)? {
+        Presented::Nothing | Presented::Assertion { .. } | Presented::Certificate { .. } => Ok(None),
         Presented::Secret { id, secret } => Ok(Some((id, secret))),
     }
 }

@@ -54,7 +54,15 @@ fn claims() -> Claims {
 }
 
 fn agent(status: AgentStatus) -> Agent {
-    Agent { id: "ag_one".into(), name: "helpdesk".into(), status, roles: vec![], secrets: vec![], identity: Default::default(), created_at: 0 }
+    Agent {
+        id: "ag_one".into(),
+        name: "helpdesk".into(),
+        status,
+        roles: vec![],
+        secrets: vec![],
+        identity: Default::default(),
+        created_at: 0,
+    }
 }
 
 fn ask(method: &str, path: &str, roles_give: &[&str]) -> Result<Permit, Denial> {

@@ -49,6 +49,18 @@ impl Store {
     }
 }
 
+/// Closing the file would do, were it the only handle: a child that was forked meanwhile holds another one until it
+/// runs its own program, and would keep the database locked for that moment.
+impl Drop for ServeLock {
+    fn drop(&mut self) {
+        if let Self::File(file) = self
+            && let Err(error) = file.unlock()
+        {
+            tracing::debug!(%error, "the database's lock goes with its file");
+        }
+    }
+}
+
 impl ServeLock {
     /// Whether the lock is still held. PostgreSQL lets go of it when its connection breaks, for example by a restart.
     pub async fn is_held(&mut self) -> bool {

@@ -41,10 +41,15 @@ pub(crate) fn by_broker(broker: &TestBroker, typ: &str, claims: &Value) -> Strin
 
 /// Signed by a key of our own that pretends to be the broker's.
 pub(crate) fn by_foreign_key(kid: &str, claims: &Value) -> String {
+    by_foreign_key_as("at+jwt", kid, claims)
+}
+
+/// The same, of another type.
+pub(crate) fn by_foreign_key_as(typ: &str, kid: &str, claims: &Value) -> String {
     let random = ring::rand::SystemRandom::new();
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
     let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
-    let message = unsigned(&json!({ "typ": "at+jwt", "alg": "ES256", "kid": kid }), claims);
+    let message = unsigned(&json!({ "typ": typ, "alg": "ES256", "kid": kid }), claims);
     let signature = key.sign(&random, message.as_bytes()).unwrap();
     format!("{message}.{}", BASE64URL.encode(signature))
 }

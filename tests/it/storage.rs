@@ -15,7 +15,7 @@ use hallpass::model::{
 };
 use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
-use hallpass::store::{Access, Batch, Everything, Store, StoreError};
+use hallpass::store::{Access, Batch, Everything, ServeLock, Store, StoreError};
 use hallpass::vault::{MasterKey, Vault};
 use hallpass::world::World;
 use reqwest::Method;
@@ -585,4 +585,17 @@ async fn the_main_job(engine: Engine) {
     assert_eq!(answer.status(), 401);
     assert_eq!(upstream.seen().len(), 1);
     broker.running.stop().await;
+}
+
+/// A second handle on the lock's file stands for the one that a child has between fork and exec.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_was_let_go_of_is_free_although_a_child_was_forked_meanwhile() {
+    let db = Fresh::new(Engine::Sqlite).await.unwrap();
+    let lock = db.store.lock().await.unwrap();
+    let ServeLock::File(file) = &lock else { panic!("SQLite is locked by a file") };
+    let of_the_child = file.try_clone().unwrap();
+    assert!(matches!(db.store.lock().await, Err(StoreError::Locked(_))));
+    drop(lock);
+    db.store.lock().await.unwrap();
+    drop(of_the_child);
 }

@@ -1,0 +1,229 @@
+//! Requests that two readers would read in two ways: other forms of target, headers that are there twice, a token in
+//! two places, headers that would not travel.
+
+use proptest::prelude::*;
+
+use super::{SECRET, Scene, with_scene};
+use crate::exchange::{raw, status_of};
+
+const ANY: &str = "      - { id: any, methods: [GET, POST], path: \"/{*rest}\", scope: any }\n      - { id: root, \
+                   methods: [GET, POST], path: /, scope: any }\n";
+const SCOPE: &str = "\"crm:any\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_target_in_origin_form_below_a_known_upstream_is_sent() {
+    let scene = Scene::new(ANY, SCOPE).await;
+    let host = scene.broker.running.public.to_string();
+    for (target, code) in [
+        (format!("http://{host}/exchange/crm/a"), "target_absolute_form"),
+        ("http://evil/exchange/crm/a".to_owned(), "target_absolute_form"),
+        (format!("HTTPS://{host}/exchange/crm/a"), "target_absolute_form"),
+        ("http://user@evil/exchange/crm/a".to_owned(), "target_absolute_form"),
+        ("//evil/exchange/crm/a".to_owned(), "no_such_route"),
+        ("//exchange/crm/a".to_owned(), "no_such_route"),
+        ("/exchange//crm/a".to_owned(), "upstream_unknown"),
+        ("/exchange/crm%2fa".to_owned(), "upstream_unknown"),
+        ("/exchange/crm%20/a".to_owned(), "upstream_unknown"),
+        ("/exchange/CRM/a".to_owned(), "upstream_unknown"),
+        ("/exchange/cr%6D/a".to_owned(), "upstream_unknown"),
+        ("/exchange/crm;x/a".to_owned(), "upstream_unknown"),
+        ("/exchange/./crm/a".to_owned(), "upstream_unknown"),
+        ("/exchange/../exchange/crm/a".to_owned(), "upstream_unknown"),
+        ("/Exchange/crm/a".to_owned(), "no_such_route"),
+        ("/%65xchange/crm/a".to_owned(), "no_such_route"),
+        ("*".to_owned(), "no_such_route"),
+        ("evil:443".to_owned(), "target_absolute_form"),
+        ("exchange/crm/a".to_owned(), ""),
+        ("?/exchange/crm/a".to_owned(), ""),
+        (String::new(), ""),
+    ] {
+        for method in ["GET", "POST"] {
+            let outcome = scene.ask(method, target.as_bytes()).await;
+            outcome.keeps_the_promise().unwrap();
+            assert_eq!(outcome.code, code, "{method} {target:?}: {outcome:?}");
+        }
+    }
+    for (method, target) in [("CONNECT", "evil:443"), ("CONNECT", "/exchange/crm/a"), ("TRACE", "/exchange/crm/a")] {
+        let outcome = scene.ask(method, target.as_bytes()).await;
+        outcome.keeps_the_promise().unwrap();
+        assert!((400..500).contains(&outcome.status), "{outcome:?}");
+    }
+    assert_eq!(scene.ask("GET", b"/exchange/crm/a").await.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_twice_is_refused() {
+    let scene = Scene::new(ANY, SCOPE).await;
+    let token = format!("Authorization: Bearer {}\r\n", scene.token);
+    let key = format!("X-Api-Key: {}\r\n", scene.token);
+    let host = "Host: b\r\n";
+    for (headers, code) in [
+        (format!("Host: b\r\nHost: b\r\n{token}"), "duplicate_header"),
+        (format!("Host: b\r\n{token}hOST: evil\r\n"), "duplicate_header"),
+        (format!("{host}{token}{token}"), "duplicate_header"),
+        (format!("{host}{token}authorization: Basic eDp5\r\n"), "duplicate_header"),
+        (format!("{host}{token}Authorization: \r\n"), "duplicate_header"),
+        (format!("{host}{token}Content-Type: a/b\r\nContent-Type: c/d\r\n"), "duplicate_header"),
+        (format!("{host}{token}{key}"), "token_twice"),
+        (format!("{host}{token}X-Api-Key: other\r\n"), "token_twice"),
+        (format!("{host}{key}{key}"), "duplicate_header"),
+        (format!("{host}{token}X-Trace: {}\r\n", scene.token), "token_misplaced"),
+        (format!("{host}{token}Cookie: session={}\r\n", scene.token), "token_misplaced"),
+        (token.clone(), "host_missing"),
+        (format!("Host: user@b\r\n{token}"), "host_invalid"),
+        (format!("Host: b, evil\r\n{token}"), "host_invalid"),
+        (format!("Host: b/../evil\r\n{token}"), "host_invalid"),
+        (format!("Host: \r\n{token}"), "host_invalid"),
+        (host.to_owned(), "token_missing"),
+    ] {
+        let outcome = scene.send("GET", b"/exchange/crm/a", &headers).await;
+        outcome.keeps_the_promise().unwrap();
+        assert_eq!(outcome.code, code, "{headers:?}: {outcome:?}");
+        assert_eq!(outcome.status, if code == "token_missing" { 401 } else { 400 }, "{headers:?}");
+    }
+    // Two lengths: refused by the parser or by the door, in any case unsent. If they are alike the parser makes one of
+    // them (RFC 9110 §8.6 leaves the choice), and one is sent.
+    let post = async |lengths: &str| {
+        let request = format!("POST /exchange/crm/a HTTP/1.1\r\n{host}{token}{lengths}Connection: close\r\n\r\nab");
+        let outcome = scene.send_raw(request.into_bytes()).await;
+        outcome.keeps_the_promise().unwrap();
+        outcome.status
+    };
+    for differ in [
+        "Content-Length: 2\r\nContent-Length: 3\r\n",
+        "Content-Length: 2, 2\r\n",
+        "Content-Length: 2\r\nContent-Length: +2\r\n",
+    ] {
+        assert_eq!(post(differ).await, 400, "{differ:?}");
+    }
+    assert!(matches!(post("Content-Length: 2\r\ncontent-length: 2\r\n").await, 204 | 400));
+    for head in scene.upstream.heads() {
+        assert!(head.to_lowercase().matches("content-length").count() <= 1, "{head:?}");
+    }
+    let query = format!("/exchange/crm/a?t={}", scene.token);
+    let outcome = scene.send("GET", query.as_bytes(), &format!("{host}{token}")).await;
+    assert_eq!((outcome.status, outcome.code.as_str()), (400, "token_misplaced"));
+    outcome.keeps_the_promise().unwrap();
+    // Each place alone is good.
+    for headers in [&token, &key] {
+        assert_eq!(scene.send("GET", b"/exchange/crm/a", &format!("{host}{headers}")).await.status, 204);
+    }
+}
+
+/// The token as a query parameter, beside others that may be read as the same one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_could_carry_two_tokens_is_refused_and_the_rest_of_it_travels_as_it_is() {
+    let scene = Scene::with(ANY, SCOPE, "{ kind: query, name: api_key, credential: crm-key }").await;
+    let token = scene.token.clone();
+    let host = "Host: b\r\n";
+    for (query, code) in [
+        (format!("api_key={token}&api_key={token}"), "target_repeated_parameter"),
+        (format!("api_key={token}&API_KEY=x"), "target_repeated_parameter"),
+        (format!("api_key=x&a=1&api%5Fkey={token}"), "target_repeated_parameter"),
+        (format!("api_key={token}&a=1;api_key=x"), "target_repeated_parameter"),
+        (format!("api_key={token};a=1"), "target_semicolon_parameter"),
+        (format!("a=1;api_key={token}"), "target_semicolon_parameter"),
+        (format!("api_key={token}&a={token}"), "token_misplaced"),
+        ("a=1".to_owned(), "token_missing"),
+    ] {
+        let outcome = scene.send("GET", format!("/exchange/crm/a?{query}").as_bytes(), host).await;
+        outcome.keeps_the_promise().unwrap();
+        assert_eq!(outcome.code, code, "{query}: {outcome:?}");
+    }
+    let both = format!("{host}Authorization: Bearer {token}\r\n");
+    let outcome = scene.send("GET", format!("/exchange/crm/a?api_key={token}").as_bytes(), &both).await;
+    assert_eq!(outcome.code, "token_twice");
+    outcome.keeps_the_promise().unwrap();
+
+    let asked = format!("/exchange/crm/a?b=%7e&api_key={token}&b=2&c[]=/../");
+    let outcome = scene.send("GET", asked.as_bytes(), host).await;
+    assert_eq!(outcome.status, 204, "{outcome:?}");
+    assert_eq!(outcome.intents[0].1, "/a?b=%7e&b=2&c[]=/../");
+    assert_eq!(outcome.sent[0].1, format!("{}/a?b=%7e&b=2&c[]=/../&api_key={SECRET}", super::BASE));
+}
+
+/// Any mixture of headers that are about the connection, speak for somebody, or name another method, path or host: the
+/// upstream sees none of them, and all of the others.
+#[test]
+fn no_header_travels_by_which_the_upstream_would_do_something_else_than_was_checked() {
+    const HELD: &[&str] = &[
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Cookie",
+        "X-Auth-Token",
+        "Forwarded",
+        "Via",
+        "X-Forwarded-Host",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Uri",
+        "X-Original-URL",
+        "X-Original-Method",
+        "X-Rewrite-URL",
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        "X_Http_Method_Override",
+        "X-Real-IP",
+        "Range",
+        "Expect-Not_Hyphen",
+        "Content_Length",
+    ];
+    const TRAVELS: &[&str] = &["X-Note", "Accept", "User-Agent", "If-Match", "X-Hop-Not", "Content-Type", "Priority"];
+    let held = prop::collection::btree_set(prop::sample::select(HELD), 0..8);
+    let travels = prop::collection::btree_set(prop::sample::select(TRAVELS), 0..5);
+    // `Connection` names headers too; those are about the connection then, whatever they are called.
+    let named = prop::option::of(prop::sample::select(TRAVELS));
+    let case = (held, travels, named, any::<bool>()).prop_shuffle_headers();
+    with_scene(150, Scene::new(ANY, SCOPE), case, async |scene, (lines, expected)| {
+        let before = scene.upstream.heads().len();
+        let request = format!(
+            "GET /exchange/crm/a HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {}\r\n{}\r\n",
+            scene.token,
+            lines.iter().map(|line| format!("{line}\r\n")).collect::<String>()
+        );
+        let answer = raw(scene.broker.running.public, request).await;
+        prop_assert_eq!(status_of(&answer), 204, "{}", answer);
+        let head = scene.upstream.heads()[before].clone();
+        let mut names: Vec<String> =
+            head.trim_end().split("\r\n").skip(1).map(|line| line.split(':').next().unwrap().to_lowercase()).collect();
+        names.retain(|name| !["host", "x-api-key", "accept-encoding"].contains(&name.as_str()));
+        names.sort();
+        prop_assert_eq!(names, expected);
+        Ok(())
+    });
+}
+
+trait Shuffle: Strategy + Sized {
+    fn prop_shuffle_headers(self) -> BoxedStrategy<(Vec<String>, Vec<String>)>;
+}
+
+type Names = std::collections::BTreeSet<&'static str>;
+
+impl<S> Shuffle for S
+where
+    S: Strategy<Value = (Names, Names, Option<&'static str>, bool)> + 'static,
+{
+    /// The header lines in any order, and the names that must arrive.
+    fn prop_shuffle_headers(self) -> BoxedStrategy<(Vec<String>, Vec<String>)> {
+        let lines = self.prop_flat_map(|(held, travels, named, upper)| {
+            let shown = |name: &str| if upper { name.to_uppercase() } else { name.to_owned() };
+            let of = |name: &&str| (**name != *"Connection").then(|| format!("{}: 1", shown(name)));
+            let mut lines: Vec<String> = held.iter().chain(&travels).filter_map(of).collect();
+            lines.push(format!(
+                "{}: close{}",
+                shown("Connection"),
+                named.map(|n| format!(", {n}")).unwrap_or_default()
+            ));
+            let arrive = travels.iter().filter(|one| Some(**one) != named).map(|one| one.to_lowercase());
+            let mut arrive: Vec<String> = arrive.collect();
+            arrive.sort();
+            (Just(lines).prop_shuffle(), Just(arrive))
+        });
+        lines.boxed()
+    }
+}
