@@ -32,6 +32,51 @@ fn blocks(text: &str, language: &str) -> String {
     lines
 }
 
+/// Every `fn` that is a test somewhere in this repository.
+fn tests_there_are(folder: &Path, found: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            tests_there_are(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+            found.extend(names.map(str::to_owned));
+        }
+    }
+}
+
+/// The tests that a document names, in backquotes: whatever looks like one.
+fn tests_named_in(text: &str) -> Vec<&str> {
+    let names = text.split('`').skip(1).step_by(2);
+    names
+        .filter(|name| {
+            name.matches('_').count() >= 3
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        })
+        .collect()
+}
+
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut there = std::collections::BTreeSet::new();
+    for folder in ["src", "tests", "crates"] {
+        tests_there_are(&root.join(folder), &mut there);
+    }
+    let mut documents = vec![root.join("README.md"), root.join("docs/threat-model.md")];
+    if let Ok(folder) = std::fs::read_dir(root.join("docs/conformance")) {
+        documents.extend(folder.map(|entry| entry.unwrap().path()));
+    }
+    for document in documents {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let missing: Vec<_> = tests_named_in(&text).into_iter().filter(|name| !there.contains(*name)).collect();
+        assert!(missing.is_empty(), "{} names tests that are not there: {missing:#?}", document.display());
+    }
+    let model = std::fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
+    assert!(tests_named_in(&model).len() > 40);
+}
+
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
