@@ -167,6 +167,9 @@ pub(super) const KEYS: &[Key] = &[
     integer("tokens.secret_grace_seconds", 86_400, 0, 2_592_000,
         "Seconds that a client's old secret still works after `rotate-secret`"),
 
+    integer("delegation.max_depth", 4, 0, 15,
+        "Token exchanges on one way from a person, or an agent's own session, down; 0: none at all"),
+
     choice("keys.algorithm", "ES256", &["ES256", "EdDSA", "RS256"], "How tokens are signed"),
     integer("keys.rotate_days", 30, 1, 365, "Days that a signing key signs"),
     integer("keys.publish_ahead_hours", 24, 1, 8_759,

@@ -73,6 +73,8 @@ pub struct Config {
     pub vault: Vault,
     /// `[tokens]`
     pub tokens: Tokens,
+    /// `[delegation]`
+    pub delegation: Delegation,
     /// `[keys]`
     pub keys: Keys,
     /// `[revocations]`
@@ -204,6 +206,13 @@ pub struct Tokens {
     pub leeway: Duration,
     /// For how long a rotated client secret still works.
     pub secret_grace: Duration,
+}
+
+/// Acting on behalf of others.
+#[derive(Debug, Clone, Copy)]
+pub struct Delegation {
+    /// Token exchanges on one way from the root down.
+    pub max_depth: usize,
 }
 
 /// The signing keys.

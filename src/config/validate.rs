@@ -9,7 +9,8 @@ use super::mistake::shown;
 use super::read::Reader;
 use super::sources::{database, tls, vault};
 use super::{
-    Audit, Config, Database, Exchange, Keys, Listen, Log, LogFormat, LogLevel, Overrides, Revocations, Tokens,
+    Audit, Config, Database, Delegation, Exchange, Keys, Listen, Log, LogFormat, LogLevel, Overrides, Revocations,
+    Tokens,
 };
 
 /// What `sockaddr_un` holds, less its closing NUL.
@@ -36,6 +37,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
         database: Database { target: target?, max_connections: size(reader, "database.max_connections") },
         vault: vault?,
         tokens,
+        delegation: Delegation { max_depth: size(reader, "delegation.max_depth") },
         keys: keys?,
         revocations,
         audit,

@@ -61,6 +61,7 @@ pub(super) async fn introspect(
             "sid": claims.sid,
             "cnf": claims.cnf,
             "act": claims.act,
+            "sub_id": claims.sub_id,
             "token_type": if is_dpop { "DPoP" } else { "Bearer" },
             });
             if let Some(body) = body.as_object_mut() {

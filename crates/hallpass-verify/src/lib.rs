@@ -19,7 +19,7 @@ mod possession;
 mod revocation;
 mod scope;
 
-pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS};
+pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS, SubjectId};
 pub use crypto::install_crypto;
 pub use gateway::{Gateway, GatewaySettings};
 pub use jwks::{KeySet, KeySetError};
