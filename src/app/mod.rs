@@ -22,7 +22,7 @@ use crate::broker::{Broker, BrokerParts, Resolve, SystemResolver};
 use crate::config::{Config, DatabaseTarget};
 use crate::error::{Error, Result};
 use crate::http::{Listeners, Parts, State, bind_admin, finish_rewrap, serve};
-use crate::issue::{CLIENT_SECRET_KEY, Issuer, KeyKeeper, open_keys};
+use crate::issue::{CLIENT_SECRET_KEY, Issuer, KeyKeeper, People, SubjectTokens, open_keys};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
@@ -68,11 +68,13 @@ pub struct Surroundings {
     pub world: Option<World>,
     /// Name look-up.
     pub resolver: Arc<dyn Resolve>,
+    /// Who verifies people's tokens. `None`: as the broker does by itself.
+    pub people: Option<Arc<dyn SubjectTokens>>,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { world: None, resolver: Arc::new(SystemResolver) }
+        Self { world: None, resolver: Arc::new(SystemResolver), people: None }
     }
 }
 
@@ -176,7 +178,8 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
             ledger.clone(),
             client_secret_key.clone(),
             verifier.clone(),
-        ),
+        )
+        .with_people(surroundings.people.unwrap_or_else(|| Arc::new(People))),
         keys: KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows),
         broker: Broker::new(
             broker_settings(&config),

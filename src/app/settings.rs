@@ -56,6 +56,7 @@ pub(super) fn issue_settings(config: &Config) -> IssueSettings {
         token_life: millis(config.tokens.lifetime).min(MAX_TOKEN_MILLIS),
         session_life: millis(config.tokens.session),
         session_max: millis(config.tokens.session_max),
+        max_depth: config.delegation.max_depth,
     }
 }
 

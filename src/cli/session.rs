@@ -1,7 +1,9 @@
 //! `hallpass session …`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::client::segment;
 use crate::cli::{Context, Outcome};
@@ -14,16 +16,26 @@ pub(super) enum Session {
         /// Of this agent only
         #[arg(long, value_name = "AGENT")]
         agent: Option<String>,
+        /// Each below the session that it hangs under
+        #[arg(long)]
+        tree: bool,
     },
     /// One session
     Show {
         /// Its id (`sid`)
         id: String,
     },
-    /// End a session: every token in it is refused from now on
+    /// End a session and all below it, or all that acts on behalf of somebody: every token in them is refused from now on
     Revoke {
         /// Its id (`sid`)
-        id: String,
+        #[arg(required_unless_present = "subject", conflicts_with = "subject")]
+        id: Option<String>,
+        /// Whoever acts on behalf of this subject (`sub`); none of its tokens from before now opens a session any more
+        #[arg(long, value_name = "SUB")]
+        subject: Option<String>,
+        /// The issuer that vouches for the subject, by the name that `apply` gave it
+        #[arg(long, value_name = "NAME", requires = "subject")]
+        issuer: Option<String>,
         /// For the audit log
         #[arg(long)]
         reason: Option<String>,
@@ -34,10 +46,14 @@ impl Session {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         match self {
-            Self::List { agent } => {
+            Self::List { agent, tree } => {
                 let query = agent.map(|name| format!("?agent={}", segment(&name))).unwrap_or_default();
                 let answer = client.get(&format!("/admin/v1/sessions{query}")).await?;
                 context.output.show(&answer, |output, answer| {
+                    if tree {
+                        let columns = ["session", "agent", "subject", "expires_at", "revoked_at", "task"];
+                        return output.table(&as_tree(&answer["sessions"]), &columns, "no sessions");
+                    }
                     let columns = ["id", "agent", "created_at", "expires_at", "revoked_at", "task", "purpose"];
                     output.table(&answer["sessions"], &columns, "no sessions");
                 });
@@ -46,14 +62,53 @@ impl Session {
                 let answer = client.get(&format!("/admin/v1/sessions/{}", segment(&id))).await?;
                 context.output.show(&answer, |output, answer| output.fields(answer));
             }
-            Self::Revoke { id, reason } => {
+            Self::Revoke { id, subject, issuer, reason } => {
+                if let Some(subject) = subject {
+                    let body = json!({ "subject": subject, "issuer": issuer, "reason": reason });
+                    let answer = client.post("/admin/v1/subjects/revoke", &body).await?;
+                    context.output.show(&answer, |output, answer| {
+                        let text = "sessions on behalf of this subject are over; its tokens from before now open none";
+                        output.line(&format!("{} {text}", answer["sessions"]));
+                    });
+                    return Ok(());
+                }
+                let id = id.unwrap_or_default();
                 let path = format!("/admin/v1/sessions/{}/revoke", segment(&id));
                 let answer = client.post(&path, &json!({ "reason": reason })).await?;
                 context.output.show(&answer, |output, _| {
-                    output.line(&format!("{id} is over; its tokens are refused from now on"))
+                    output.line(&format!("{id} and all below it are over; their tokens are refused from now on"))
                 });
             }
         }
         Ok(())
     }
+}
+
+/// The sessions in the order of the tree, each with a `session` that shows where it hangs. One whose parent is not among
+/// them (of another agent, or over) stands at the left.
+fn as_tree(sessions: &Value) -> Value {
+    let all = sessions.as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |one: &Value, name: &str| one[name].as_str().unwrap_or_default().to_owned();
+    let there: BTreeSet<String> = all.iter().map(|one| text(one, "id")).collect();
+    let mut below: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for one in all {
+        let parent = Some(text(one, "parent")).filter(|parent| there.contains(parent));
+        below.entry(parent.unwrap_or_default()).or_default().push(one);
+    }
+    let under = |id: &str, depth: usize| {
+        let sessions = below.get(id).into_iter().flatten().rev();
+        sessions.map(|one| (depth, *one)).collect::<Vec<_>>()
+    };
+    let mut open = under("", 0);
+    let mut rows = Vec::with_capacity(all.len());
+    while let Some((depth, one)) = open.pop() {
+        let (id, mut row) = (text(one, "id"), one.clone());
+        let branch = if depth == 0 { String::new() } else { format!("{}`- ", "   ".repeat(depth - 1)) };
+        if let Some(row) = row.as_object_mut() {
+            row.insert("session".into(), format!("{branch}{id}").into());
+        }
+        rows.push(row);
+        open.extend(under(&id, depth + 1));
+    }
+    rows.into()
 }

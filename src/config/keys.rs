@@ -173,6 +173,9 @@ pub(super) const KEYS: &[Key] = &[
     integer("dpop.replay_entries", 1_000_000, 1_000, 100_000_000,
         "Used DPoP proofs that are remembered, at about 50 bytes each; further ones are refused"),
 
+    integer("delegation.max_depth", 4, 0, 15,
+        "Token exchanges on one way from a person, or an agent's own session, down; 0: none at all"),
+
     choice("keys.algorithm", "ES256", &["ES256", "EdDSA", "RS256"], "How tokens are signed"),
     integer("keys.rotate_days", 30, 1, 365, "Days that a signing key signs"),
     integer("keys.publish_ahead_hours", 24, 1, 8_759,

@@ -75,6 +75,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// `[dpop]`
     pub dpop: Dpop,
+    /// `[delegation]`
+    pub delegation: Delegation,
     /// `[keys]`
     pub keys: Keys,
     /// `[revocations]`
@@ -217,6 +219,13 @@ pub struct Dpop {
     pub window: Duration,
     /// Used proofs that are remembered.
     pub replay_entries: usize,
+}
+
+/// Acting on behalf of others.
+#[derive(Debug, Clone, Copy)]
+pub struct Delegation {
+    /// Token exchanges on one way from the root down.
+    pub max_depth: usize,
 }
 
 /// The signing keys.

@@ -9,7 +9,8 @@ use super::mistake::shown;
 use super::read::Reader;
 use super::sources::{database, tls, vault};
 use super::{
-    Audit, Config, Database, Dpop, Exchange, Keys, Listen, Log, LogFormat, LogLevel, Overrides, Revocations, Tokens,
+    Audit, Config, Database, Delegation, Dpop, Exchange, Keys, Listen, Log, LogFormat, LogLevel, Overrides,
+    Revocations, Tokens,
 };
 
 /// What `sockaddr_un` holds, less its closing NUL.
@@ -38,6 +39,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
         vault: vault?,
         tokens,
         dpop,
+        delegation: Delegation { max_depth: size(reader, "delegation.max_depth") },
         keys: keys?,
         revocations,
         audit,

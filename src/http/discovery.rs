@@ -10,6 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF
 use serde_json::json;
 
 use crate::http::State;
+use crate::http::token::GRANT_TOKEN_EXCHANGE;
 
 /// How long a JWKS may be kept. A new key is published at least an hour before it signs (`keys.publish_ahead_hours`).
 const JWKS_MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300, must-revalidate");
@@ -23,7 +24,7 @@ pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
         "introspection_endpoint": format!("{issuer}/oauth2/introspect"),
         "revocation_endpoint": format!("{issuer}/oauth2/revoke"),
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
-        "grant_types_supported": ["client_credentials"],
+        "grant_types_supported": ["client_credentials", GRANT_TOKEN_EXCHANGE],
         // REQUIRED by RFC 8414 §2, and empty here: there is no authorization endpoint.
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": methods,

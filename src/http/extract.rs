@@ -28,6 +28,9 @@ use crate::secret::random_id;
 /// Where an answer says which request it answers.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What may stand in a form more than once: RFC 8707 §2, RFC 8693 §2.1.
+const REPEATABLE: [&str; 2] = ["resource", "audience"];
+
 /// Form bodies above this are refused unread.
 const MAX_FORM: usize = 64 * 1024;
 
@@ -125,7 +128,7 @@ pub(super) struct Form {
 
 impl Form {
     /// Reads `application/x-www-form-urlencoded` (RFC 6749 §3.2): an empty value counts as left out; a repeated
-    /// parameter is an error, except `resource` (RFC 8707 §2). The whole body must be there within `patience`: nobody
+    /// parameter is an error, except [`REPEATABLE`]. The whole body must be there within `patience`: nobody
     /// holds a connection by sending a byte now and then.
     pub(super) async fn read(request: Request, patience: Duration) -> Result<(RequestParts, Self), TokenError> {
         let (parts, body) = request.into_parts();
@@ -173,7 +176,7 @@ fn parse_form(body: &Bytes) -> Result<Vec<(String, Zeroizing<String>)>, TokenErr
         if value.is_empty() {
             continue;
         }
-        if pairs.iter().any(|(there, _)| *there == *key) && *key != "resource" {
+        if pairs.iter().any(|(there, _)| *there == *key) && !REPEATABLE.contains(&key.as_str()) {
             return Err(invalid("a parameter is there twice"));
         }
         pairs.push((key.to_string(), value));

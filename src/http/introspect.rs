@@ -66,6 +66,7 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
             "sid": claims.sid,
             "cnf": claims.cnf,
             "act": claims.act,
+            "sub_id": claims.sub_id,
             "token_type": if is_dpop { "DPoP" } else { "Bearer" },
             });
             if let Some(body) = body.as_object_mut() {

@@ -74,6 +74,7 @@ pub fn table() -> Vec<Route> {
         row(Admin, "/admin/v1/sessions",                       LocalAdmin, get(admin::sessions::list)),
         row(Admin, "/admin/v1/sessions/{id}",                  LocalAdmin, get(admin::sessions::show)),
         row(Admin, "/admin/v1/sessions/{id}/revoke",           LocalAdmin, post(admin::sessions::revoke)),
+        row(Admin, "/admin/v1/subjects/revoke",                LocalAdmin, post(admin::sessions::revoke_subject)),
         row(Admin, "/admin/v1/tokens/inspect",                 LocalAdmin, post(admin::tokens::inspect)),
         row(Admin, "/admin/v1/tokens/revoke",                  LocalAdmin, post(admin::tokens::revoke)),
         row(Admin, "/admin/v1/upstreams",                      LocalAdmin, get(admin::upstreams::list)),

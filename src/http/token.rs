@@ -1,15 +1,19 @@
-//! `POST /oauth2/token` (RFC 6749 §4.4).
+//! `POST /oauth2/token`: client credentials (RFC 6749 §4.4) and token exchange (RFC 8693 §2).
 
 use axum::extract::{Request, State as AxumState};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::http::State;
 use crate::http::dpop;
 use crate::http::extract::{Form, RequestId, caller};
 use crate::http::reply::{OAuthError, no_store};
-use crate::issue::{IssuedToken, TokenError, TokenRequest};
+use crate::issue::{ExchangeRequest, IssuedToken, TokenError, TokenRequest, TokenType};
+
+/// The grant type of RFC 8693 §2.1.
+pub(super) const GRANT_TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 pub(super) async fn token(
     AxumState(state): AxumState<State>,
@@ -25,18 +29,19 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
     let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
     let mut caller = caller(&parts, &form)?;
     caller.proof = dpop::of_token_request(state, &parts)?;
-    match form.get("grant_type") {
-        Some("client_credentials") => {}
+    let is_exchange = match form.get("grant_type") {
+        Some("client_credentials") => false,
+        Some(GRANT_TOKEN_EXCHANGE) => true,
         Some(_) => return Err(TokenError::UnsupportedGrantType),
         None => return Err(TokenError::InvalidRequest("grant_type is missing; send client_credentials".into())),
-    }
+    };
     let session_expires_in = match form.get("session_expires_in") {
         Some(text) => Some(
             text.parse().map_err(|_| TokenError::InvalidRequest("session_expires_in is a number of seconds".into()))?,
         ),
         None => None,
     };
-    let request = TokenRequest {
+    let mut request = TokenRequest {
         scope: form.take("scope"),
         resources: form.all("resource"),
         session_id: form.take("session_id"),
@@ -44,14 +49,36 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
         task: form.take("task"),
         purpose: form.take("purpose"),
     };
-    let issued = state.issuer.token(&caller, &request, &id.0).await?;
-    Ok(render(&issued))
+    if !is_exchange {
+        let issued = state.issuer.token(&caller, &request, &id.0).await?;
+        return Ok(render(&issued, None));
+    }
+    // RFC 8693 §2.1: where it is to be used, by URI or by a name. The names of APIs here are URIs.
+    request.resources.extend(form.all("audience"));
+    let request = exchange(&form, request)?;
+    let (issued, kind) = state.issuer.exchange(&caller, &request, &id.0).await?;
+    Ok(render(&issued, Some(kind)))
 }
 
-fn render(issued: &IssuedToken) -> Response {
+/// RFC 8693 §2.1.
+fn exchange(form: &Form, token: TokenRequest) -> Result<ExchangeRequest, TokenError> {
+    let missing = |name: &str| TokenError::InvalidRequest(format!("{name} is missing"));
+    let secret = |name: &str| form.take(name).map(Zeroizing::new);
+    Ok(ExchangeRequest {
+        subject_token: secret("subject_token").ok_or_else(|| missing("subject_token"))?,
+        subject_token_type: form.take("subject_token_type").ok_or_else(|| missing("subject_token_type"))?,
+        actor_token: secret("actor_token"),
+        actor_token_type: form.take("actor_token_type"),
+        requested_token_type: form.take("requested_token_type"),
+        token,
+    })
+}
+
+/// `exchanged`: the type that it was exchanged into (RFC 8693 §2.2.1).
+fn render(issued: &IssuedToken, exchanged: Option<TokenType>) -> Response {
     // RFC 9449 §5. A token that is bound to a certificate stays a Bearer one (RFC 8705 §3).
     let is_dpop = issued.cnf.as_ref().is_some_and(|cnf| cnf.jkt.is_some());
-    let body = json!({
+    let mut body = json!({
         "access_token": issued.token,
         "token_type": if is_dpop { "DPoP" } else { "Bearer" },
         "expires_in": issued.expires_in,
@@ -59,6 +86,9 @@ fn render(issued: &IssuedToken) -> Response {
         "session_id": &*issued.session,
         "session_expires_in": issued.session_expires_in,
     });
+    if let (Some(kind), Some(body)) = (exchanged, body.as_object_mut()) {
+        body.insert("issued_token_type".into(), kind.as_str().into());
+    }
     let mut response = Json(body).into_response();
     no_store(response.headers_mut());
     response

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use hallpass_verify::{AccessToken, Confirmation, ScopeSet};
 
-use crate::issue::narrow::Grant;
+use crate::issue::narrow::{Ceiling, Grant};
 use crate::issue::{Authenticated, Issuer, MAX_SESSIONS_OF_AN_AGENT, TokenError, TokenRequest};
-use crate::model::{AgentStatus, Change, Delegation, Event, EventKind, Session, check_label};
+use crate::model::{Agent, AgentStatus, Change, Event, EventKind, Session, check_label};
 use crate::secret::random_id;
 use crate::world::Millis;
 
@@ -33,9 +33,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// On whose behalf it acts, and how far at most.
-    pub(super) fn ceiling(&self) -> Option<&Delegation> {
-        self.session.delegation.as_deref()
+    /// How far its tokens go at most.
+    pub(super) fn ceiling(&self) -> Ceiling<'_> {
+        Ceiling::of(self.session.delegation.as_deref())
     }
 }
 
@@ -78,6 +78,7 @@ impl Issuer {
             sid: session.id.to_string(),
             cnf: session.cnf.clone(),
             act: session.delegation.as_ref().and_then(|delegation| delegation.act()),
+            sub_id: session.delegation.as_ref().and_then(|delegation| delegation.sub_id()),
         };
         let text = self.sign(&token).await?;
 
@@ -88,6 +89,7 @@ impl Issuer {
         event.session = Some(session.id.clone());
         event.method_of_client = Some(method);
         event.about(&token);
+        event.parent = session.parent.clone();
         event.token = Some(token.jti.as_str().into());
         event.scope = Some(token.scope.to_string());
         event.audience = Some(token.aud.0.clone());
@@ -102,10 +104,13 @@ impl Issuer {
         if now_cut != cut || self.registry.agent(&agent.id).is_none_or(|agent| agent.status != AgentStatus::Active) {
             return Err(TokenError::InvalidClient);
         }
-        // So may a session above have been: whoever revoked it listed those below it that there were then.
-        if self.registry.lineage(&session).iter().any(|one| one.revoked_at.is_some()) {
+        // So may its session have been, or one above it. A new session below another one is made while `tree` is held, so
+        // that whoever takes back the one above has seen it.
+        let session_now = if is_new { session.clone() } else { self.registry.session(&session.id).unwrap_or(session) };
+        if self.registry.is_cut_off(&session_now) {
             return Err(TokenError::InvalidGrant("this session was just revoked".into()));
         }
+        let session = session_now;
 
         metrics::counter!("hallpass_tokens_issued_total").increment(1);
         Ok(IssuedToken {
@@ -126,17 +131,9 @@ impl Issuer {
         request: &TokenRequest,
         now: Millis,
     ) -> Result<Plan, TokenError> {
-        for (what, label) in [("task", &request.task), ("purpose", &request.purpose)] {
-            if let Some(label) = label {
-                check_label(what, label).map_err(TokenError::InvalidRequest)?;
-            }
-        }
         let agent = agent.agent();
-        if agent.identity.require_bound && cnf.is_none() {
-            return Err(TokenError::InvalidRequest(
-                "this agent's tokens are bound to a key: send a DPoP proof, or use a client certificate".into(),
-            ));
-        }
+        check_labels(request)?;
+        check_bound(agent, cnf.as_ref())?;
         if let Some(id) = &request.session_id {
             if request.session_expires_in.is_some() {
                 return Err(TokenError::InvalidRequest(
@@ -151,7 +148,7 @@ impl Issuer {
                     Err(TokenError::InvalidGrant("this session is bound to a key; prove the key that opened it".into()))
                 }
                 // A token that would die within the second it is made in is no token.
-                Some(session) if session.revoked_at.is_none() && session.expires_at / 1000 > now / 1000 => {
+                Some(session) if session.expires_at / 1000 > now / 1000 && !self.registry.is_cut_off(&session) => {
                     Ok(Plan { session, is_new: false })
                 }
                 _ => Err(TokenError::InvalidGrant(
@@ -159,19 +156,8 @@ impl Issuer {
                 )),
             };
         }
-        let life = match request.session_expires_in {
-            None => self.settings.session_life,
-            Some(seconds) if seconds > 0 && seconds <= self.settings.session_max / 1000 => seconds * 1000,
-            Some(_) => {
-                let most = self.settings.session_max / 1000;
-                return Err(TokenError::InvalidRequest(format!("session_expires_in is 1 to {most} seconds")));
-            }
-        };
-        if self.registry.sessions_of(&agent.id) >= MAX_SESSIONS_OF_AN_AGENT {
-            return Err(TokenError::InvalidRequest(format!(
-                "this agent has {MAX_SESSIONS_OF_AN_AGENT} sessions already; pass session_id to continue one of them"
-            )));
-        }
+        let life = self.session_life(request)?;
+        self.check_room(agent)?;
         let session = Session {
             id: random_id("se_", self.world.entropy.as_ref()).into(),
             agent_id: agent.id.clone(),
@@ -187,6 +173,28 @@ impl Issuer {
         Ok(Plan { session: Arc::new(session), is_new: true })
     }
 
+    /// How long a new session is asked to last.
+    pub(super) fn session_life(&self, request: &TokenRequest) -> Result<Millis, TokenError> {
+        match request.session_expires_in {
+            None => Ok(self.settings.session_life),
+            Some(seconds) if seconds > 0 && seconds <= self.settings.session_max / 1000 => Ok(seconds * 1000),
+            Some(_) => {
+                let most = self.settings.session_max / 1000;
+                Err(TokenError::InvalidRequest(format!("session_expires_in is 1 to {most} seconds")))
+            }
+        }
+    }
+
+    /// Whether the agent may have one more session.
+    pub(super) fn check_room(&self, agent: &Agent) -> Result<(), TokenError> {
+        if self.registry.sessions_of(&agent.id) < MAX_SESSIONS_OF_AN_AGENT {
+            return Ok(());
+        }
+        Err(TokenError::InvalidRequest(format!(
+            "this agent has {MAX_SESSIONS_OF_AN_AGENT} sessions already; pass session_id to continue one of them"
+        )))
+    }
+
     async fn sign(&self, token: &AccessToken) -> Result<String, TokenError> {
         let internal = |error: &dyn std::fmt::Display| TokenError::Internal(error.to_string());
         let keys = self.registry.keys();
@@ -198,4 +206,24 @@ impl Issuer {
         }
         keys.sign("at+jwt", token).map_err(|error| internal(&error))
     }
+}
+
+/// `task` and `purpose` ride into the audit log.
+pub(super) fn check_labels(request: &TokenRequest) -> Result<(), TokenError> {
+    for (what, label) in [("task", &request.task), ("purpose", &request.purpose)] {
+        if let Some(label) = label {
+            check_label(what, label).map_err(TokenError::InvalidRequest)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the agent proved a key, where it must.
+pub(super) fn check_bound(agent: &Agent, cnf: Option<&Confirmation>) -> Result<(), TokenError> {
+    if !agent.identity.require_bound || cnf.is_some() {
+        return Ok(());
+    }
+    Err(TokenError::InvalidRequest(
+        "this agent's tokens are bound to a key: send a DPoP proof, or use a client certificate".into(),
+    ))
 }

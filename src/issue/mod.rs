@@ -1,9 +1,11 @@
 //! A token request: authenticate → narrow → mint; and taking back what was issued.
 
 mod authenticate;
+mod delegate;
 mod keys;
 mod mint;
 mod narrow;
+mod subtree;
 mod withdraw;
 
 use std::collections::HashMap;
@@ -21,6 +23,9 @@ use crate::vault::Purpose;
 use crate::world::{Millis, World};
 
 pub use authenticate::{Authenticated, Caller, Presented};
+pub use delegate::{
+    ExchangeRequest, ForeignRefusal, ForeignSubject, MAX_SUBJECT_AGE, People, SubjectTokens, TokenType,
+};
 pub use keys::{KeyKeeper, first_keys, open_keys};
 pub use mint::IssuedToken;
 pub use withdraw::{Actor, MAX_OWN_REVOCATIONS, MAX_TOKEN_MILLIS};
@@ -56,6 +61,8 @@ pub struct IssueSettings {
     pub session_life: Millis,
     /// The longest session that an agent may ask for.
     pub session_max: Millis,
+    /// Exchanges (RFC 8693) on one way from the root down; 0: none at all.
+    pub max_depth: usize,
 }
 
 /// What a token request asked for, besides who asked.
@@ -117,6 +124,22 @@ impl TokenError {
             Self::Internal(_) => "server_error",
         }
     }
+
+    /// What the caller is told beside the code.
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::InvalidRequest(text)
+            | Self::UnauthorizedClient(text)
+            | Self::InvalidGrant(text)
+            | Self::InvalidScope(text)
+            | Self::InvalidTarget(text) => Some(text),
+            Self::InvalidClient
+            | Self::UnsupportedGrantType
+            | Self::Proof(_)
+            | Self::Unavailable
+            | Self::Internal(_) => None,
+        }
+    }
 }
 
 impl From<LedgerError> for TokenError {
@@ -137,6 +160,11 @@ pub struct Issuer {
     verifier: Arc<TokenVerifier>,
     failures: Throttle,
     own_revocations: Mutex<HashMap<Arc<str>, Vec<Millis>>>,
+    people: Arc<dyn SubjectTokens>,
+    /// Held by each exchange from the last look at its subject until its session is durable, and by whoever takes a
+    /// session, an agent or a subject back: a session that is made at that moment is either seen from above and ended
+    /// in the same commit, or sees that what it would hang under is over (P3).
+    tree: tokio::sync::RwLock<()>,
 }
 
 impl Issuer {
@@ -160,7 +188,15 @@ impl Issuer {
             verifier,
             failures: Throttle::default(),
             own_revocations: Mutex::default(),
+            people: Arc::new(People),
+            tree: tokio::sync::RwLock::default(),
         }
+    }
+
+    /// Verifies people's tokens by this.
+    #[must_use]
+    pub fn with_people(self, people: Arc<dyn SubjectTokens>) -> Self {
+        Self { people, ..self }
     }
 
     /// `iss`.
@@ -186,7 +222,7 @@ impl Issuer {
         if let Err(error) = &outcome
             && !matches!(error, TokenError::Unavailable)
         {
-            self.refused(&agent, error.code(), request_id).await;
+            self.refused(&agent, error, None, request_id).await;
         }
         outcome
     }
@@ -211,8 +247,9 @@ impl Issuer {
                 let Some(Err(refusal)) = caller.proof.as_ref().map(|proof| proof.spend(now / 1000)) else {
                     return Ok(agent);
                 };
-                self.refused(&agent, refusal.reason(), request_id).await;
-                return Err(TokenError::Proof(refusal));
+                let error = TokenError::Proof(refusal);
+                self.refused(&agent, &error, None, request_id).await;
+                return Err(error);
             }
             Err(reason) => reason,
         };
@@ -321,11 +358,24 @@ impl Issuer {
         self.registry.definitions().scopes_of(agent.agent())
     }
 
-    async fn refused(&self, agent: &Authenticated, reason: &str, request_id: &Arc<str>) {
-        metrics::counter!("hallpass_tokens_refused_total", "reason" => reason.to_owned()).increment(1);
+    async fn refused(
+        &self,
+        agent: &Authenticated,
+        error: &TokenError,
+        action: Option<&'static str>,
+        request_id: &Arc<str>,
+    ) {
+        let reason = match error {
+            TokenError::Proof(refusal) => refusal.reason(),
+            error => error.code(),
+        };
+        metrics::counter!("hallpass_tokens_refused_total", "reason" => reason).increment(1);
         let mut event = Event::new(EventKind::TokenRefused);
         event.decision = Some("deny");
         event.reason = Some(reason.into());
+        event.action = action.map(Arc::from);
+        // Our own words: nothing that a token or a request says is in them.
+        event.object = action.and_then(|_| error.text()).map(Arc::from);
         event.request = Some(request_id.clone());
         event.agent = Some(agent.agent().id.clone());
         event.agent_name = Some(agent.agent().name.clone());

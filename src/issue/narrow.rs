@@ -15,6 +15,20 @@ pub(super) struct Grant {
     pub(super) scope: ScopeSet,
 }
 
+/// How far a grant goes at most, besides what the agent's roles give.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ceiling<'a> {
+    pub(super) scope: Option<&'a ScopeSet>,
+    pub(super) audience: Option<&'a Audience>,
+}
+
+impl<'a> Ceiling<'a> {
+    /// Of a session that acts on behalf of somebody; none: an agent's own.
+    pub(super) fn of(delegation: Option<&'a Delegation>) -> Self {
+        Self { scope: delegation.map(|one| &one.scope), audience: delegation.map(|one| &one.audience) }
+    }
+}
+
 /// Which scopes an audience takes: those whose first half is …
 enum Reach {
     /// … any upstream, or `hallpass` itself.
@@ -24,14 +38,25 @@ enum Reach {
 }
 
 impl Issuer {
-    /// `ceiling`: on whose behalf the session acts, and so how far at most.
+    /// What was asked for, if the roles give it and the ceiling lets it through; all of that where nothing was named.
     pub(super) fn narrow(
         &self,
         agent: &Authenticated,
         request: &TokenRequest,
-        ceiling: Option<&Delegation>,
+        ceiling: Ceiling<'_>,
     ) -> Result<Grant, TokenError> {
-        let (audience, reaches) = self.audience(&request.resources)?;
+        let (audience, reaches) = match ceiling.audience {
+            None => self.audience(&request.resources)?,
+            Some(most) if request.resources.is_empty() => self.audience(&most.0)?,
+            Some(most) => {
+                if !request.resources.iter().all(|one| self.covers(most, one)) {
+                    let text = "this resource is beyond what the subject token was for; a token is exchanged for the \
+                                same resource or for an upstream below it";
+                    return Err(TokenError::InvalidTarget(text.into()));
+                }
+                self.audience(&request.resources)?
+            }
+        };
         let definitions = self.registry.definitions();
         let reachable = self.scopes_of(agent).filter(|scope| {
             let api = scope.split_once(':').map_or(scope, |(api, _)| api);
@@ -40,9 +65,9 @@ impl Issuer {
                 Reach::Api(name) => api == name,
             })
         });
-        let reachable = match ceiling {
+        let reachable = match ceiling.scope {
             None => reachable,
-            Some(ceiling) => reachable.filter(|scope| ceiling.scope.contains(scope)),
+            Some(most) => reachable.intersection(most),
         };
         let scope = match &request.scope {
             None => reachable,
@@ -50,16 +75,31 @@ impl Issuer {
                 let asked = ScopeSet::parse(text).map_err(|error| TokenError::InvalidScope(error.to_string()))?;
                 if !asked.is_subset(&reachable) {
                     return Err(TokenError::InvalidScope(
-                        "a scope was asked for that this agent's roles do not give for this resource".into(),
+                        "a scope was asked for that this agent's roles, or the token that it acts with, do not give for this \
+                         resource"
+                            .into(),
                     ));
                 }
                 asked
             }
         };
         if scope.is_empty() {
-            return Err(TokenError::InvalidScope("this agent's roles give no scope for this resource".into()));
+            let text = match ceiling.scope {
+                None => "this agent's roles give no scope for this resource",
+                Some(_) => {
+                    "this agent's roles and the token that it acts with have no scope for this resource in common"
+                }
+            };
+            return Err(TokenError::InvalidScope(text.into()));
         }
         Ok(Grant { audience, scope })
+    }
+
+    /// Whether a token for `most` is good for `resource` too: all that the exchange endpoint takes, each upstream takes.
+    fn covers(&self, most: &Audience, resource: &str) -> bool {
+        let exchange = self.exchange_audience();
+        let is_upstream = resource.strip_prefix(&exchange).is_some_and(|rest| rest.starts_with('/'));
+        most.contains(resource) || (is_upstream && most.contains(&exchange))
     }
 
     /// `resource` → `aud` (RFC 8707 §2).

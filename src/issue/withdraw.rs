@@ -2,16 +2,18 @@
 
 use std::sync::{Arc, PoisonError};
 
+use hallpass_verify::Claims;
+
 use crate::audit::LedgerError;
 use crate::issue::{Authenticated, Issuer, TokenError};
-use crate::model::{Agent, AgentStatus, Change, Event, EventKind, Revocation, RevocationKind, Session};
+use crate::model::{Agent, Change, Event, EventKind, Revocation, RevocationKind};
 use crate::world::Millis;
 
 /// No token lives longer (P2), so no revocation of tokens needs to be remembered for longer than this and a margin.
 pub const MAX_TOKEN_MILLIS: Millis = 15 * 60 * 1000;
 
 /// Clocks of gateways may be behind ours.
-const MARGIN: Millis = 60 * 1000;
+pub(super) const MARGIN: Millis = 60 * 1000;
 
 /// Tokens that one agent has taken back itself and that still stand on the list, at most. The list goes to every
 /// gateway, and gateways refuse one that is too long: an agent that issues and revokes in a loop would take them all
@@ -49,7 +51,7 @@ impl Issuer {
         let actor = Actor { admin: None, request: request.clone(), reason: "revoked by its agent".into() };
         let exp = claims.exp.saturating_mul(1000);
         if self.has_line_left(&agent.agent().id, keep_of_token(exp, self.world.now())) {
-            return Ok(self.revoke_token(&claims.jti, exp, Some(agent.agent()), &actor).await?);
+            return Ok(self.revoke_token(&claims.jti, exp, Some(&claims), &actor).await?);
         }
         self.revoke_all_own(agent.agent(), claims.iat, &actor).await
     }
@@ -69,7 +71,7 @@ impl Issuer {
         has
     }
 
-    /// Takes back all that the agent was issued before now, among it a token of `iat`. The agent stays as it is.
+    /// Takes back all that the agent was issued before now, among it a token of `iat`, with what hangs below it. The agent stays as it is.
     async fn revoke_all_own(&self, agent: &Arc<Agent>, iat: i64, actor: &Actor) -> Result<(), TokenError> {
         let now = self.world.now();
         let last = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
@@ -83,57 +85,44 @@ impl Issuer {
         }
         let cut = last.max(now / 1000 + 1);
         let keep = now + MAX_TOKEN_MILLIS + MARGIN;
+        let _tree = self.tree.write().await;
         let revocation = self.revocation(RevocationKind::Agent, agent.id.clone(), cut, keep, actor);
         let mut event = self.event(actor, "all_tokens", &agent.name);
         event.agent = Some(agent.id.clone());
         event.agent_name = Some(agent.name.clone());
-        Ok(self.ledger.commit(vec![event], vec![Change::PutRevocation(revocation)]).await?)
+        let (mut events, mut changes) = (vec![event], vec![Change::PutRevocation(revocation)]);
+        for one in self.below_agent(&agent.id) {
+            let (event, change) = self.end(&one, actor);
+            events.extend(event);
+            changes.extend(change);
+        }
+        Ok(self.ledger.commit(events, changes).await?)
     }
 
-    /// Takes back one token. `exp` is its end, or the latest that it could be, unix milliseconds.
+    /// Takes back one token, with the sessions that it was exchanged for. `exp` is its end, or the latest that it could
+    /// be, unix milliseconds; `claims` what it says, if it is there.
     pub async fn revoke_token(
         &self,
         jti: &str,
         exp: Millis,
-        agent: Option<&Arc<Agent>>,
+        claims: Option<&Claims>,
         actor: &Actor,
     ) -> Result<(), LedgerError> {
+        let _tree = self.tree.write().await;
         let keep = keep_of_token(exp, self.world.now());
         let revocation = self.revocation(RevocationKind::Token, jti.into(), 0, keep, actor);
         let mut event = self.event(actor, "token", jti);
         event.token = Some(jti.into());
-        event.agent = agent.map(|agent| agent.id.clone());
-        event.agent_name = agent.map(|agent| agent.name.clone());
-        self.ledger.commit(vec![event], vec![Change::PutRevocation(revocation)]).await
-    }
-
-    /// Ends a session, with every token in it.
-    pub async fn revoke_session(&self, session: &Session, actor: &Actor) -> Result<(), LedgerError> {
-        let now = self.world.now();
-        let keep = session.expires_at.min(now + MAX_TOKEN_MILLIS) + MARGIN;
-        let revocation = self.revocation(RevocationKind::Session, session.id.clone(), 0, keep, actor);
-        let mut event = self.event(actor, "session", &session.id);
-        event.session = Some(session.id.clone());
-        event.agent = Some(session.agent_id.clone());
-        event.agent_name = self.registry.agent(&session.agent_id).map(|agent| agent.name.clone());
-        let end = Change::EndSession { id: session.id.clone(), at: now };
-        self.ledger.commit(vec![event], vec![end, Change::PutRevocation(revocation)]).await
-    }
-
-    /// Suspends or revokes an agent: everything of it that was issued before now is refused.
-    pub async fn stop_agent(&self, agent: &Agent, status: AgentStatus, actor: &Actor) -> Result<(), LedgerError> {
-        let now = self.world.now();
-        // The next full second: `iat` counts in seconds, and a token of this very second must be caught too. So must
-        // one that was dated at an earlier cut's second, which may still be to come.
-        let last = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
-        let cut = if agent.status == AgentStatus::Active { last.max(now / 1000) + 1 } else { last.max(now / 1000 + 1) };
-        let revocation =
-            self.revocation(RevocationKind::Agent, agent.id.clone(), cut, now + MAX_TOKEN_MILLIS + MARGIN, actor);
-        let mut event = self.event(actor, status.as_str(), &agent.name);
-        event.agent = Some(agent.id.clone());
-        event.agent_name = Some(agent.name.clone());
-        let stopped = Change::PutAgent(Arc::new(Agent { status, ..agent.clone() }));
-        self.ledger.commit(vec![event], vec![stopped, Change::PutRevocation(revocation)]).await
+        let agent = claims.and_then(|claims| self.registry.agent(&claims.client_id));
+        event.agent = agent.as_ref().map(|agent| agent.id.clone());
+        event.agent_name = agent.as_ref().map(|agent| agent.name.clone());
+        let (mut events, mut changes) = (vec![event], vec![Change::PutRevocation(revocation)]);
+        for one in self.exchanged_for(jti, claims.map(|claims| claims.sid.as_str())) {
+            let (event, change) = self.end(&one, actor);
+            events.extend(event);
+            changes.extend(change);
+        }
+        self.ledger.commit(events, changes).await
     }
 
     /// The revocation of a signing key, to be committed together with the key's new state.
@@ -143,7 +132,7 @@ impl Issuer {
         (self.event(actor, "key", kid), Change::PutRevocation(revocation))
     }
 
-    fn revocation(
+    pub(super) fn revocation(
         &self,
         kind: RevocationKind,
         subject: Arc<str>,
@@ -156,7 +145,7 @@ impl Issuer {
         Revocation { kind, subject, cut, keep_until, created_at, reason: actor.reason.clone() }
     }
 
-    fn event(&self, actor: &Actor, what: &str, object: &str) -> Event {
+    pub(super) fn event(&self, actor: &Actor, what: &str, object: &str) -> Event {
         let mut event = Event::new(EventKind::Revocation);
         event.admin = actor.admin.clone();
         event.action = Some(what.into());

@@ -55,9 +55,15 @@ pub struct Event {
     /// The session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Arc<str>>,
+    /// The session that it hangs under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Arc<str>>,
     /// On whose behalf: the token's `sub`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Arc<str>>,
+    /// Who vouches for the subject, if another issuer does: its identifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject_issuer: Option<Arc<str>>,
     /// Through whom: the client ids of those who acted before the agent (`act`), the newest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub through: Option<Vec<Arc<str>>>,
@@ -144,6 +150,7 @@ impl Event {
     /// Fills in whose token it is about: on whose behalf, through whom, bound to what.
     pub fn about(&mut self, token: &AccessToken) {
         self.subject = Some(token.sub.as_str().into());
+        self.subject_issuer = token.sub_id.as_ref().map(|id| id.iss.as_str().into());
         // The outermost actor is the agent itself.
         let through = token.act.as_ref().map(|act| act.ids().skip(1).map(Arc::from).collect::<Vec<_>>());
         self.through = through.filter(|ids| !ids.is_empty());
@@ -162,7 +169,9 @@ impl Event {
             agent: None,
             agent_name: None,
             session: None,
+            parent: None,
             subject: None,
+            subject_issuer: None,
             through: None,
             bound_to: None,
             method_of_client: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hallpass_verify::{Actor, Audience, ScopeSet};
+use hallpass_verify::{Actor, Audience, ScopeSet, SubjectId};
 use serde::{Deserialize, Serialize};
 
 /// What an agent may prove itself with, besides the client secrets that it may have.
@@ -16,6 +16,12 @@ pub struct Identity {
     /// Whether each token must be bound to a key (mTLS or DPoP).
     #[serde(default, skip_serializing_if = "is_false")]
     pub require_bound: bool,
+    /// Names of agents that it may act for (RFC 8693): whose tokens it may exchange. Its own it always may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_act_for: Vec<String>,
+    /// Names of registered issuers whose people it may act for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_act_for_people_of: Vec<String>,
 }
 
 impl Identity {
@@ -145,7 +151,7 @@ pub struct TrustDomain {
 }
 
 /// On whose behalf a session acts, and how far at most (RFC 8693). Made by token exchange, never changed: no later token
-/// of the session goes beyond it.
+/// of the session goes beyond what its first token was granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delegation {
@@ -154,19 +160,30 @@ pub struct Delegation {
     /// The registered issuer that vouched for the person; none: the subject is an agent of this broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<Arc<str>>,
-    /// Client ids of those who act, the newest (the session's own agent) first.
+    /// That issuer's identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iss: Option<Arc<str>>,
+    /// Client ids of those who act, the newest (the session's own agent) first. None: an agent's own narrower session.
     pub actors: Vec<Arc<str>>,
-    /// What the subject token allowed, at most.
+    /// What the exchange granted.
     pub scope: ScopeSet,
-    /// For whom the subject token was, at most; empty: the exchange endpoint (the subject was a person's token of
-    /// another issuer, which names no audience of ours).
-    pub audience: Option<Audience>,
+    /// For whom the exchange granted it.
+    pub audience: Audience,
+    /// `jti` of the subject token, if it was one of ours: taking that back ends this session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Arc<str>>,
 }
 
 impl Delegation {
     /// `act`, nested (RFC 8693 §4.1).
     pub fn act(&self) -> Option<Actor> {
         Actor::chain(self.actors.iter().map(AsRef::as_ref))
+    }
+
+    /// `sub_id` of a person (RFC 9493 §3.2.3).
+    pub fn sub_id(&self) -> Option<SubjectId> {
+        let iss = self.iss.as_ref()?.to_string();
+        Some(SubjectId { iss, sub: self.subject.to_string() })
     }
 }
 

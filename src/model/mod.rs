@@ -18,7 +18,7 @@ pub use change::{Change, DefinitionKind, Rewrapped, StoredKey};
 pub use credential::{Credential, CredentialVersion, SealedColumns};
 pub use identity::{AuthMethod, Delegation, Identity, TrustDomain, TrustedIssuer};
 pub use names::{INTROSPECT_SCOPE, check_label, check_name};
-pub use revocation::{Revocation, RevocationKind};
+pub use revocation::{Revocation, RevocationKind, subject_key};
 pub use session::Session;
 pub use target::{Target, TargetError};
 pub use template::Template;

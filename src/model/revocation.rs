@@ -17,6 +17,8 @@ pub enum RevocationKind {
     Agent,
     /// All that a key signed.
     Key,
+    /// All that a subject (a person, mostly) delegated before a cut.
+    Subject,
 }
 
 impl RevocationKind {
@@ -27,12 +29,15 @@ impl RevocationKind {
             Self::Session => "session",
             Self::Agent => "agent",
             Self::Key => "key",
+            Self::Subject => "subject",
         }
     }
 
     /// From what is stored.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Token, Self::Session, Self::Agent, Self::Key].into_iter().find(|kind| kind.as_str() == text)
+        [Self::Token, Self::Session, Self::Agent, Self::Key, Self::Subject]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
     }
 }
 
@@ -41,9 +46,9 @@ impl RevocationKind {
 pub struct Revocation {
     /// What it is about.
     pub kind: RevocationKind,
-    /// The id of the token, session, agent or key.
+    /// The id of the token, session, agent or key; for a subject see [`subject_key`].
     pub subject: Arc<str>,
-    /// For an agent: tokens with `iat` below this are refused.
+    /// For an agent or a subject: tokens with `iat` below this are refused.
     pub cut: Seconds,
     /// When the last token that it could concern is dead.
     pub keep_until: Millis,
@@ -54,14 +59,23 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// Its line on the list.
-    pub fn entry(&self) -> RevocationEntry {
+    /// Its line on the list. A subject has none: the list is public and tells nobody's name, and gateways need none,
+    /// because each session of the subject has its own.
+    pub fn entry(&self) -> Option<RevocationEntry> {
         let subject = self.subject.to_string();
-        match self.kind {
+        Some(match self.kind {
             RevocationKind::Token => RevocationEntry::Token { jti: subject },
             RevocationKind::Session => RevocationEntry::Session { sid: subject },
             RevocationKind::Agent => RevocationEntry::Agent { client_id: subject, before: self.cut },
             RevocationKind::Key => RevocationEntry::Key { kid: subject },
-        }
+            RevocationKind::Subject => return None,
+        })
     }
+}
+
+/// Whose delegation a [`RevocationKind::Subject`] takes back: a subject and the registered issuer (by name) that vouches
+/// for it. `None`: that subject whoever vouches for it.
+pub fn subject_key(issuer: Option<&str>, subject: &str) -> String {
+    // No issuer's name holds a space or a star.
+    format!("{} {subject}", issuer.unwrap_or("*"))
 }

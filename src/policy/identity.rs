@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use url::Url;
 
-use crate::model::{AuthMethod, Identity};
+use crate::model::{AuthMethod, Identity, check_name};
 use crate::policy::manifest::{name_mistake, twice};
 use crate::policy::{Known, Manifest, Mistake};
 
@@ -68,6 +68,20 @@ pub(super) fn check_trust(manifest: &Manifest, known: &Known, mistakes: &mut Vec
 
 /// Checks what an agent may prove itself with.
 pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes: &mut Vec<Mistake>) {
+    for (n, name) in identity.may_act_for.iter().enumerate() {
+        // Whether there is such an agent is not asked: it may be declared later. Until then nobody is acted for.
+        if let Err(problem) = check_name("agent", name) {
+            let at = format!("{at}.may_act_for[{n}]");
+            mistakes.push(Mistake { at, problem, fix: "write the name of an agent".into() });
+        }
+    }
+    for (n, name) in identity.may_act_for_people_of.iter().enumerate() {
+        if !trusted.issuers.contains(name) {
+            let at = format!("{at}.may_act_for_people_of[{n}]");
+            let problem = format!("there is no issuer '{}'", name.escape_debug());
+            mistakes.push(Mistake { at, problem, fix: "declare it under issuers".into() });
+        }
+    }
     for (n, method) in identity.methods.iter().enumerate() {
         let at = format!("{at}.methods[{n}]");
         let mut wrong = |field: &str, problem: String, fix: &str| {

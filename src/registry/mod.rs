@@ -115,18 +115,34 @@ impl Registry {
         found
     }
 
+    /// The sessions that hang directly under this one.
+    pub fn children(&self, id: &str) -> Vec<Arc<Session>> {
+        self.children_of(id).iter().filter_map(|id| self.session(id)).collect()
+    }
+
+    /// All sessions that are kept and that `wanted` says yes to.
+    pub fn sessions_where(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
+        self.sessions.iter().filter(|entry| wanted(entry.value())).map(|entry| entry.value().clone()).collect()
+    }
+
     fn children_of(&self, id: &str) -> Vec<Arc<str>> {
         self.children.get(id).map(|entry| entry.value().clone()).unwrap_or_default()
     }
 
-    /// The session and those that it hangs under, itself first. A parent lives at least as long as its children, so
-    /// one that is missing from the way up is an end without a root: its child is treated as over.
-    pub fn lineage(&self, session: &Arc<Session>) -> Vec<Arc<Session>> {
+    /// The session and those that it hangs under, itself first; `None` if one of them is missing. A parent lives at
+    /// least as long as its children, so what hangs under nothing must not be trusted.
+    pub fn lineage(&self, session: &Arc<Session>) -> Option<Vec<Arc<Session>>> {
         let mut line = vec![session.clone()];
-        while let Some(parent) = line.last().and_then(|last| last.parent.clone()).and_then(|id| self.session(&id)) {
-            line.push(parent);
+        while let Some(parent) = line.last().and_then(|last| last.parent.clone()) {
+            line.push(self.session(&parent)?);
         }
-        line
+        Some(line)
+    }
+
+    /// Whether the session was revoked, or one that it hangs under; see [`Self::lineage`].
+    pub fn is_cut_off(&self, session: &Arc<Session>) -> bool {
+        session.revoked_at.is_some()
+            || self.lineage(session).is_none_or(|line| line.iter().any(|one| one.revoked_at.is_some()))
     }
 
     /// How many sessions have not ended.
@@ -221,7 +237,10 @@ impl Registry {
             }
             Change::PutSession(session) => self.put_session(session.clone()),
             Change::EndSession { id, at } => {
-                if let Some(mut entry) = self.sessions.get_mut(id) {
+                // As in the database: the first end stays.
+                if let Some(mut entry) = self.sessions.get_mut(id)
+                    && entry.revoked_at.is_none()
+                {
                     let ended = Session { revoked_at: Some(*at), ..Session::clone(entry.value()) };
                     *entry.value_mut() = Arc::new(ended);
                 }

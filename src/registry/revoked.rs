@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hallpass_verify::{AgentCut, Claims, RevocationEntry, RevocationSet, RevokedBy};
+use hallpass_verify::{AgentCut, Claims, RevocationEntry, RevocationSet, RevokedBy, Seconds};
 use tokio::sync::watch;
 
-use crate::model::Revocation;
+use crate::model::{Revocation, RevocationKind, subject_key};
 use crate::world::Millis;
 
 /// What is revoked, and a counter of changes that long polls and running calls wait for.
@@ -33,7 +33,9 @@ impl Revoked {
 
     pub(super) fn insert(&self, revocation: Revocation) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.set.insert(revocation.entry());
+        if let Some(entry) = revocation.entry() {
+            state.set.insert(entry);
+        }
         let key = (revocation.kind.as_str(), revocation.subject.clone());
         let merged = match state.all.remove(&key) {
             Some(there) => Revocation {
@@ -56,7 +58,7 @@ impl Revoked {
         if state.all.len() == there {
             return;
         }
-        state.set = state.all.values().map(Revocation::entry).collect();
+        state.set = state.all.values().filter_map(Revocation::entry).collect();
         drop(state);
         self.version.send_modify(|version| *version += 1);
     }
@@ -76,6 +78,14 @@ impl Revoked {
         self.with_set(|set| set.agent_cut(agent_id))
     }
 
+    /// The cut for what a subject delegates: its tokens with `iat` below this open no session any more.
+    pub fn subject_cut(&self, issuer: Option<&str>, subject: &str) -> Option<Seconds> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let cut = |key: String| state.all.get(&(RevocationKind::Subject.as_str(), key.into())).map(|one| one.cut);
+        let of_issuer = issuer.and_then(|issuer| cut(subject_key(Some(issuer), subject)));
+        of_issuer.max(cut(subject_key(None, subject)))
+    }
+
     /// Counts the changes.
     pub fn version(&self) -> u64 {
         *self.version.borrow()
@@ -86,7 +96,7 @@ impl Revoked {
         // The version first: a change in between makes the list newer than it says, never older.
         let version = self.version();
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        (version, state.all.values().map(Revocation::entry).collect())
+        (version, state.all.values().filter_map(Revocation::entry).collect())
     }
 
     /// Changes of the version.

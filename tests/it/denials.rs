@@ -141,6 +141,7 @@ fn rows() -> Vec<Row> {
         admin("/admin/v1/sessions", "/admin/v1/sessions"),
         admin("/admin/v1/sessions/{id}", "/admin/v1/sessions/se_x"),
         admin("/admin/v1/sessions/{id}/revoke", "/admin/v1/sessions/se_x/revoke"),
+        admin("/admin/v1/subjects/revoke", "/admin/v1/subjects/revoke"),
         admin("/admin/v1/tokens/inspect", "/admin/v1/tokens/inspect"),
         admin("/admin/v1/tokens/revoke", "/admin/v1/tokens/revoke"),
         admin("/admin/v1/upstreams", "/admin/v1/upstreams"),

@@ -5,6 +5,8 @@
 mod attacks;
 mod audit_log;
 mod cli;
+mod delegation;
+mod delegation_property;
 mod denials;
 mod dpop;
 mod exchange;

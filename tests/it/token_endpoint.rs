@@ -858,7 +858,10 @@ async fn rfc8414_s2_the_metadata_names_what_is_there() {
     assert_eq!(metadata["introspection_endpoint"], format!("{issuer}/oauth2/introspect"));
     assert_eq!(metadata["revocation_endpoint"], format!("{issuer}/oauth2/revoke"));
     assert_eq!(metadata["jwks_uri"], format!("{issuer}/.well-known/jwks.json"));
-    assert_eq!(metadata["grant_types_supported"], json!(["client_credentials"]));
+    assert_eq!(
+        metadata["grant_types_supported"],
+        json!(["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"])
+    );
     for endpoint in ["token", "introspection", "revocation"] {
         let methods = &metadata[format!("{endpoint}_endpoint_auth_methods_supported")];
         assert_eq!(*methods, json!(["client_secret_basic", "client_secret_post"]), "{endpoint}");

@@ -80,6 +80,20 @@ pub struct AccessToken {
     /// Who acts for `sub` (RFC 8693 §4.1): the agent itself outermost, those through whom it came inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Actor>,
+    /// Who calls the subject `sub` (RFC 9493 §3.2.3): there for people, whom another issuer vouches for. People of two
+    /// issuers may have the same `sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_id: Option<SubjectId>,
+}
+
+/// A subject by its issuer and that issuer's name for it (RFC 9493 §3.2.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "format", rename = "iss_sub")]
+pub struct SubjectId {
+    /// The issuer identifier.
+    pub iss: String,
+    /// What it calls the subject.
+    pub sub: String,
 }
 
 /// One actor, and the one before it (RFC 8693 §4.1). Only the outermost may be looked at to decide anything; the others

@@ -23,7 +23,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS};
+pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS, SubjectId};
 pub use crypto::install_crypto;
 pub use dpop::{
     DPOP_ALGORITHMS, Dpop, DpopNonces, DpopRefusal, DpopRequest, DpopSettings, Proof, ProofRefusal, ProvenKey,

@@ -59,6 +59,41 @@ pub(in crate::http) async fn revoke(
     Ok(reply(&view(&state, &session)))
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct OfSubject {
+    subject: String,
+    /// A registered issuer's name; without it, whoever vouches for the subject.
+    #[serde(default)]
+    issuer: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+pub(in crate::http) async fn revoke_subject(
+    AxumState(state): AxumState<State>,
+    admin: Admin,
+    Input(input): Input<OfSubject>,
+) -> Result<Response, Problem> {
+    let revoked = async {
+        let OfSubject { subject, issuer, reason } = input;
+        let reason = Reason { reason }.checked()?;
+        if !(1..=255).contains(&subject.len()) || subject.chars().any(char::is_control) {
+            let text = "subject is the sub that tokens carry: 1 to 255 bytes without control characters";
+            return Err(Error::invalid("bad_subject", text));
+        }
+        let _turn = state.one_admin_at_a_time.lock().await;
+        if let Some(name) = issuer.as_deref().filter(|name| state.registry.definitions().issuer(name).is_none()) {
+            let text = format!("there is no issuer '{}'; it takes the name that 'apply' gave it", name.escape_debug());
+            return Err(Error::not_found("issuer_unknown", text));
+        }
+        let ended = state.issuer.revoke_subject(issuer.as_deref(), &subject, &admin.actor(reason)).await;
+        Ok(json!({ "subject": subject, "issuer": issuer, "sessions": ended.map_err(unrecorded)? }))
+    };
+    let answer = revoked.await.map_err(|error| admin.problem(error))?;
+    Ok(reply(&answer))
+}
+
 fn find(state: &State, id: &str) -> Result<Arc<Session>> {
     state.registry.session(id).ok_or_else(|| {
         Error::not_found(
@@ -79,7 +114,11 @@ fn view(state: &State, session: &Session) -> Value {
         "purpose": session.purpose.as_deref(),
         "revoked_at": session.revoked_at,
         "parent": session.parent.as_deref(),
+        "subject": session.delegation.as_ref().map_or(&*session.agent_id, |delegation| &*delegation.subject),
+        "subject_issuer": session.delegation.as_ref().and_then(|delegation| delegation.issuer.as_deref()),
+        "act": session.delegation.as_ref().and_then(|delegation| delegation.act()),
         "cnf": session.cnf,
-        "delegation": session.delegation.as_deref(),
+        "scope": session.delegation.as_ref().map(|delegation| delegation.scope.to_string()),
+        "audience": session.delegation.as_ref().map(|delegation| &delegation.audience),
     })
 }

@@ -49,19 +49,19 @@ pub(in crate::http) async fn revoke(
     let revoked = async {
         let Token { token, jti, reason } = input;
         let actor = admin.actor(super::Reason { reason }.checked()?);
-        let (jti, exp) = match (token, jti) {
+        let (jti, exp, claims) = match (token, jti) {
             (Some(token), None) => {
                 let claims = state.issuer.identify(token.trim()).map_err(|refusal| {
                     Error::invalid(refusal.code(), format!("{refusal}; only a token of this broker can be revoked"))
                 })?;
-                (claims.jti.clone(), claims.exp.saturating_mul(1000))
+                (claims.jti.clone(), claims.exp.saturating_mul(1000), Some(claims))
             }
             (None, Some(jti)) if jti.starts_with("tk_") && jti.len() <= 64 => {
-                (jti, state.world.now() + MAX_TOKEN_MILLIS)
+                (jti, state.world.now() + MAX_TOKEN_MILLIS, None)
             }
             _ => return Err(Error::invalid("token_missing", "send either the token or its jti (tk_…)")),
         };
-        state.issuer.revoke_token(&jti, exp, None, &actor).await.map_err(unrecorded)?;
+        state.issuer.revoke_token(&jti, exp, claims.as_ref(), &actor).await.map_err(unrecorded)?;
         Ok(jti)
     };
     let jti = revoked.await.map_err(|error: Error| admin.problem(error))?;
