@@ -17,12 +17,13 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use crate::audit::{HEAD_SECRET, Ledger};
-use crate::broker::{Broker, BrokerParts, Resolve, SystemResolver};
+use crate::broker::{Broker, BrokerParts};
 use crate::config::{Config, DatabaseTarget};
 use crate::error::{Error, Result};
 use crate::http::{Listeners, Parts, State, bind_admin, finish_rewrap, serve};
 use crate::issue::{CLIENT_SECRET_KEY, Issuer, KeyKeeper, open_keys};
 use crate::model::{Change, Event, EventKind, Head};
+use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::{Access, ServeLock, Store, StoreError};

@@ -12,6 +12,7 @@
 
 mod claims;
 mod crypto;
+mod foreign;
 mod gateway;
 mod jwks;
 mod jws;
@@ -21,6 +22,9 @@ mod scope;
 
 pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS};
 pub use crypto::install_crypto;
+pub use foreign::{
+    ForeignAlgorithm, ForeignClaims, ForeignKeys, ForeignToken, KeyUse, MAX_FOREIGN_BYTES, MAX_FOREIGN_KEYS,
+};
 pub use gateway::{Gateway, GatewaySettings};
 pub use jwks::{KeySet, KeySetError};
 pub use jws::{MAX_TOKEN_BYTES, Refusal, TokenVerifier, Unverified};
