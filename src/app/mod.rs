@@ -27,6 +27,7 @@ use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::{Access, ServeLock, Store, StoreError};
+use crate::trust::Trust;
 use crate::world::{Clock as _, Millis, SystemClock, SystemEntropy, World};
 
 pub use init::{init, init_within};
@@ -171,6 +172,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
             ledger.clone(),
             client_secret_key.clone(),
             verifier.clone(),
+            Arc::new(Trust::new(leeway, world.clone(), registry.clone(), surroundings.resolver.clone())),
         ),
         keys: KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows),
         broker: Broker::new(
@@ -279,6 +281,7 @@ async fn keep(state: State, mut lock: ServeLock, stop: watch::Sender<bool>) {
         if let Err(error) = state.keys.tick().await {
             tracing::error!(%error, "the scheduled key rotation failed; it is tried again");
         }
+        state.issuer.tick();
         let now = state.world.now();
         if now - last_prune > 60_000 {
             last_prune = now;

@@ -11,7 +11,7 @@ use crate::audit::LedgerSettings;
 use crate::broker::BrokerSettings;
 use crate::config::{Config, SigningAlgorithm};
 use crate::error::{Error, Result};
-use crate::issue::{IssueSettings, MAX_TOKEN_MILLIS};
+use crate::issue::{ClientAuth, IssueSettings, MAX_TOKEN_MILLIS};
 use crate::keyring::{Algorithm, Policy};
 use crate::world::Millis;
 
@@ -56,6 +56,10 @@ pub(super) fn issue_settings(config: &Config) -> IssueSettings {
         token_life: millis(config.tokens.lifetime).min(MAX_TOKEN_MILLIS),
         session_life: millis(config.tokens.session),
         session_max: millis(config.tokens.session_max),
+        client_auth: ClientAuth {
+            methods: config.client_auth.methods.clone(),
+            algorithms: config.client_auth.assertion_algorithms.clone(),
+        },
     }
 }
 

@@ -115,6 +115,8 @@ const OTHER: &[(&str, &str)] = &[
     ("tokens.session_max_seconds", "62"),
     ("tokens.leeway_seconds", "15"),
     ("tokens.secret_grace_seconds", "1_6"),
+    ("client_auth.methods", "\"spiffe federated\""),
+    ("client_auth.assertion_algorithms", "\"RS256\""),
     ("keys.algorithm", "\"EdDSA\""),
     ("keys.rotate_days", "17"),
     ("keys.publish_ahead_hours", "18"),

@@ -4,11 +4,15 @@ use axum::extract::{Request, State as AxumState};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::http::State;
 use crate::http::extract::{Form, RequestId, caller};
 use crate::http::reply::{OAuthError, no_store};
-use crate::issue::{IssuedToken, TokenError, TokenRequest};
+use crate::issue::{IssuedToken, Presented, TokenError, TokenRequest};
+
+/// RFC 7523 §2.1.
+pub(super) const JWT_BEARER_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 pub(super) async fn token(
     AxumState(state): AxumState<State>,
@@ -20,9 +24,11 @@ pub(super) async fn token(
 
 async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
     let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
-    let caller = caller(&parts, &form)?;
+    let mut caller = caller(&parts, &form)?;
     match form.get("grant_type") {
         Some("client_credentials") => {}
+        // RFC 7523 §2.1: the workload's own token is the grant, and says who the client is.
+        Some(JWT_BEARER_GRANT) => caller.presented = grant(&form, &caller.presented)?,
         Some(_) => return Err(TokenError::UnsupportedGrantType),
         None => return Err(TokenError::InvalidRequest("grant_type is missing; send client_credentials".into())),
     }
@@ -42,6 +48,16 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
     };
     let issued = state.issuer.token(&caller, &request, &id.0).await?;
     Ok(render(&issued))
+}
+
+fn grant(form: &Form, presented: &Presented) -> Result<Presented, TokenError> {
+    let invalid = |text: &str| TokenError::InvalidRequest(text.into());
+    // Of two, one could be somebody else's; which one counts, nobody knows (RFC 6749 §2.3).
+    if matches!(presented, Presented::Secret { .. } | Presented::Assertion { .. }) {
+        return Err(invalid("the assertion is the authentication here; send no other"));
+    }
+    let assertion = form.take("assertion").ok_or_else(|| invalid("assertion is missing"))?;
+    Ok(Presented::Grant { id: form.take("client_id"), assertion: Zeroizing::new(assertion) })
 }
 
 fn render(issued: &IssuedToken) -> Response {

@@ -23,6 +23,9 @@ pub(in crate::http) struct Register {
     roles: Vec<String>,
     #[serde(default)]
     identity: Identity,
+    /// Whether it gets no client secret: it proves itself by what `identity` says.
+    #[serde(default)]
+    no_secret: bool,
 }
 
 pub(in crate::http) async fn register(
@@ -44,22 +47,28 @@ async fn do_register(state: &State, admin: &Admin, input: Register) -> Result<Re
     }
     check_roles(state, &input.roles)?;
     check_identity(state, &input.identity)?;
+    if input.no_secret && input.identity.methods.is_empty() {
+        let text = "an agent without a secret needs another way to prove itself; declare one, or leave no_secret out";
+        return Err(Error::invalid("no_method", text));
+    }
     let now = state.world.now();
     let id = random_id("ag_", state.world.entropy.as_ref());
-    let (secret, stored) = new_secret(state, &id);
+    let (secret, stored) = if input.no_secret { None } else { Some(new_secret(state, &id)) }.unzip();
     let agent = Agent {
         id: id.into(),
         name: input.name.into(),
         status: AgentStatus::Active,
         roles: input.roles,
-        secrets: vec![stored],
+        secrets: stored.into_iter().collect(),
         identity: input.identity,
         created_at: now,
     };
     let event = admin.event_of("agent register", &agent);
     let mut answer = view(&agent);
     state.ledger.commit(vec![event], vec![Change::PutAgent(Arc::new(agent))]).await.map_err(unrecorded)?;
-    show_once(&mut answer, &secret);
+    if let Some(secret) = &secret {
+        show_once(&mut answer, secret);
+    }
     Ok(reply(&answer))
 }
 
