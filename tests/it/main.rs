@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 #![allow(missing_docs)]
 
+mod assertions;
 mod attacks;
 mod audit_log;
 mod cli;
 mod denials;
 mod exchange;
+mod federation;
 mod floors;
 mod forge;
 #[path = "../hostile/mod.rs"]

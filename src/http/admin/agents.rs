@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::http::State;
 use crate::http::admin::{Admin, Input, Reason, json as reply, unrecorded};
 use crate::http::reply::Problem;
-use crate::model::{Agent, AgentStatus, Change, Identity, StoredSecret, check_name};
+use crate::model::{Agent, AgentStatus, AuthMethod, Change, Identity, StoredSecret, check_name};
 use crate::policy::{self, Trusted};
 use crate::secret::{ClientSecret, client_secret_digest, random_id};
 
@@ -126,6 +126,10 @@ pub(in crate::http) async fn show(
         let sessions = state.registry.sessions(now).iter().filter(|session| session.agent_id == agent.id).count();
         object.insert("sessions".into(), sessions.into());
         let good = agent.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|end| now < end));
+        let secret = good.clone().next().map(|_| "client_secret");
+        let mut methods: Vec<_> = secret.into_iter().chain(agent.identity.methods.iter().map(AuthMethod::name)).collect();
+        methods.dedup();
+        object.insert("methods".into(), methods.into());
         object.insert(
             "secrets".into(),
             good.map(|secret| json!({ "created_at": secret.created_at, "expires_at": secret.expires_at })).collect(),
