@@ -21,7 +21,7 @@ use crate::broker::{Broker, BrokerParts};
 use crate::config::{Config, DatabaseTarget};
 use crate::error::{Error, Result};
 use crate::http::{Listeners, Parts, State, bind_admin, finish_rewrap, serve};
-use crate::issue::{CLIENT_SECRET_KEY, Issuer, KeyKeeper, open_keys};
+use crate::issue::{CLIENT_SECRET_KEY, Issuer, IssuerParts, KeyKeeper, open_keys};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
@@ -167,12 +167,14 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         issuer: Issuer::new(
             issuer.clone(),
             issue_settings(&config),
-            world.clone(),
-            registry.clone(),
-            ledger.clone(),
-            client_secret_key.clone(),
-            verifier.clone(),
-            Arc::new(Trust::new(leeway, world.clone(), registry.clone(), surroundings.resolver.clone())),
+            IssuerParts {
+                world: world.clone(),
+                registry: registry.clone(),
+                ledger: ledger.clone(),
+                secret_key: client_secret_key.clone(),
+                verifier: verifier.clone(),
+                trust: Arc::new(Trust::new(leeway, world.clone(), registry.clone(), surroundings.resolver.clone())),
+            },
         ),
         keys: KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows),
         broker: Broker::new(

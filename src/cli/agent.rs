@@ -85,9 +85,8 @@ impl Proofs {
     fn methods(&self) -> Result<Vec<Value>, Failure> {
         let mut methods = Vec::new();
         if let Some(path) = &self.jwks {
-            let failed = |error: &dyn std::fmt::Display| {
-                Failure::Failed(format!("{} is no JWKS file: {error}", path.display()))
-            };
+            let failed =
+                |error: &dyn std::fmt::Display| Failure::Failed(format!("{} is no JWKS file: {error}", path.display()));
             let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
             let jwks: Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
             methods.push(json!({ "method": "private_key_jwt", "jwks": jwks }));
@@ -105,7 +104,7 @@ impl Proofs {
 
 /// `issuer=NAME,CLAIM=VALUE,…`; the first `=` of each part ends its name.
 fn federated(text: &str) -> Result<Value, Failure> {
-    let (mut entry, mut claims) = (json!({ "method": "federated" }), serde_json::Map::new());
+    let (mut issuer, mut audience, mut claims) = (None, None, serde_json::Map::new());
     for part in text.split(',') {
         let Some((name, value)) = part.split_once('=') else {
             return Err(Failure::Usage(format!(
@@ -114,12 +113,13 @@ fn federated(text: &str) -> Result<Value, Failure> {
             )));
         };
         match name {
-            "issuer" | "audience" => entry[name] = value.into(),
+            "issuer" => issuer = Some(value),
+            "audience" => audience = Some(value),
             _ => _ = claims.insert(name.to_owned(), value.into()),
         }
     }
-    entry["claims"] = claims.into();
-    Ok(entry)
+    let issuer = issuer.ok_or_else(|| Failure::Usage("--federated: which issuer? write issuer=NAME,…".into()))?;
+    Ok(json!({ "method": "federated", "issuer": issuer, "audience": audience, "claims": claims }))
 }
 
 impl Agent {
@@ -128,14 +128,8 @@ impl Agent {
         let of = |name: &str, verb: &str| format!("/admin/v1/agents/{}{verb}", segment(name));
         match self {
             Self::Register { name, roles, proofs } => {
-                let mut body = json!({ "name": name, "roles": roles });
-                let methods = proofs.methods()?;
-                if !methods.is_empty() {
-                    body["identity"] = json!({ "methods": methods });
-                }
-                if proofs.no_secret {
-                    body["no_secret"] = true.into();
-                }
+                let identity = json!({ "methods": proofs.methods()? });
+                let body = json!({ "name": name, "roles": roles, "identity": identity, "no_secret": proofs.no_secret });
                 let answer = client.post("/admin/v1/agents", &body).await?;
                 context.output.show(&answer, secret);
             }

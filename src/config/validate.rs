@@ -11,7 +11,8 @@ use super::mistake::shown;
 use super::read::Reader;
 use super::sources::{database, tls, vault};
 use super::{
-    Audit, CLIENT_AUTH_METHODS, ClientAuth, Config, Database, Exchange, Keys, Listen, Log, LogFormat, LogLevel, Overrides, Revocations, Tokens,
+    Audit, CLIENT_AUTH_METHODS, ClientAuth, Config, Database, Exchange, Keys, Listen, Log, LogFormat, LogLevel,
+    Overrides, Revocations, Tokens,
 };
 
 /// What `sockaddr_un` holds, less its closing NUL.

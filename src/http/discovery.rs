@@ -37,8 +37,12 @@ pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
     // RFC 8414 §2: there when, and only when, some method takes signed assertions.
     if config.allows("private_key_jwt") || config.allows("federated") {
         let algorithms: Vec<_> = config.assertion_algorithms.iter().map(|one| one.as_str()).collect();
-        for endpoint in ["token", "introspection", "revocation"] {
-            body[format!("{endpoint}_endpoint_auth_signing_alg_values_supported")] = json!(algorithms);
+        if let Some(body) = body.as_object_mut() {
+            body.extend(
+                ["token", "introspection", "revocation"].map(|endpoint| {
+                    (format!("{endpoint}_endpoint_auth_signing_alg_values_supported"), json!(algorithms))
+                }),
+            );
         }
     }
     ([(CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()

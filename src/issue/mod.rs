@@ -138,6 +138,23 @@ impl From<LedgerError> for TokenError {
     }
 }
 
+/// The parts that an issuer is made of.
+#[derive(Debug)]
+pub struct IssuerParts {
+    /// Time and randomness.
+    pub world: World,
+    /// Who is who.
+    pub registry: Arc<Registry>,
+    /// The audit log.
+    pub ledger: Ledger,
+    /// The HMAC key of client secrets.
+    pub secret_key: SecretBytes,
+    /// Verifies our own tokens.
+    pub verifier: Arc<TokenVerifier>,
+    /// Verifies those of others.
+    pub trust: Arc<Trust>,
+}
+
 /// Issues tokens and takes them back.
 #[derive(Debug)]
 pub struct Issuer {
@@ -157,17 +174,9 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// `issuer` is `iss`; `secret_key` is the HMAC key of client secrets.
-    pub fn new(
-        issuer: Arc<str>,
-        settings: IssueSettings,
-        world: World,
-        registry: Arc<Registry>,
-        ledger: Ledger,
-        secret_key: SecretBytes,
-        verifier: Arc<TokenVerifier>,
-        trust: Arc<Trust>,
-    ) -> Self {
+    /// `issuer` is `iss`.
+    pub fn new(issuer: Arc<str>, settings: IssueSettings, parts: IssuerParts) -> Self {
+        let IssuerParts { world, registry, ledger, secret_key, verifier, trust } = parts;
         Self {
             issuer,
             settings,

@@ -170,4 +170,3 @@ impl Dialer {
         Err(last)
     }
 }
-

@@ -143,7 +143,12 @@ async fn rfc7523_s3_what_an_assertion_says_is_held_to() {
     let scene = Scene::new().await;
     let issuer = scene.broker.running.issuer.clone();
     let now = forge::now(&scene.broker);
-    let other = register(&scene.broker, "other", json!({ "method": "private_key_jwt", "jwks": Signer::new("EdDSA", "o").jwks() })).await;
+    let other = register(
+        &scene.broker,
+        "other",
+        json!({ "method": "private_key_jwt", "jwks": Signer::new("EdDSA", "o").jwks() }),
+    )
+    .await;
     let table: Vec<(&str, Value, &str)> = vec![
         // rfc7523bis §4: our issuer and nothing else.
         ("aud", json!(format!("{issuer}/oauth2/token")), "assertion_wrong_audience"),
@@ -256,7 +261,8 @@ async fn rfc7523_s3_a_jti_is_good_once_also_for_many_at_the_same_moment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assertion_that_was_used_before_a_restart_is_not_good_after_it() {
-    let mut scene = Scene::with(Engine::Sqlite, "EdDSA", &[("HALLPASS_ISSUER", "http://127.0.0.1:8600")]).await.unwrap();
+    let mut scene =
+        Scene::with(Engine::Sqlite, "EdDSA", &[("HALLPASS_ISSUER", "http://127.0.0.1:8600")]).await.unwrap();
     let assertion = scene.signer.sign(&scene.claims());
     assert_eq!(scene.ask(&assertion, &[]).await.0, 200);
     scene.clock.add_seconds(2);
@@ -277,12 +283,17 @@ async fn rfc6749_s2_3_two_methods_in_one_request_are_refused() {
     let assertion = scene.signer.sign(&scene.claims());
     let (status, answer) = scene.ask(&assertion, &[("client_id", &scene.id), ("client_secret", "x")]).await;
     assert_eq!((status, answer["error"].as_str()), (400, Some("invalid_request")));
-    let form = [("grant_type", "client_credentials"), ("client_assertion", &*assertion), ("client_assertion_type", JWT_BEARER)];
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_assertion", &*assertion),
+        ("client_assertion_type", JWT_BEARER),
+    ];
     let request = scene.broker.http.post(scene.broker.url("/oauth2/token")).basic_auth(&scene.id, Some("x"));
     assert_eq!(request.form(&form).send().await.unwrap().status(), 400);
     let (status, _) = post(&scene.broker, "/oauth2/token", &form[..2]).await;
     assert_eq!(status, 400, "RFC 7521 section 4.2: the type is required");
-    let unknown = [form[0], form[1], ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:saml2-bearer")];
+    let unknown =
+        [form[0], form[1], ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:saml2-bearer")];
     assert_eq!(post(&scene.broker, "/oauth2/token", &unknown).await.0, 401);
 }
 
@@ -359,16 +370,21 @@ async fn rfc8414_s2_a_method_that_is_forbidden_is_neither_announced_nor_taken() 
         let algorithms = &all[format!("{endpoint}_endpoint_auth_signing_alg_values_supported")];
         assert_eq!(*algorithms, json!(["EdDSA", "ES256", "PS256"]));
     }
-    assert_eq!(all["grant_types_supported"], json!(["client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"]));
+    assert_eq!(
+        all["grant_types_supported"],
+        json!(["client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"])
+    );
 
-    let only = Scene::with(Engine::Sqlite, "EdDSA", &[("HALLPASS_CLIENT_AUTH__METHODS", "client_secret")]).await.unwrap();
+    let only =
+        Scene::with(Engine::Sqlite, "EdDSA", &[("HALLPASS_CLIENT_AUTH__METHODS", "client_secret")]).await.unwrap();
     let some = metadata(&only).await;
     assert_eq!(some["token_endpoint_auth_methods_supported"], json!(["client_secret_basic", "client_secret_post"]));
     assert!(some.get("token_endpoint_auth_signing_alg_values_supported").is_none());
     assert_eq!(some["grant_types_supported"], json!(["client_credentials"]));
     only.is_refused(&only.signer.sign(&only.claims()), "method_forbidden").await;
 
-    let keys = Scene::with(Engine::Sqlite, "EdDSA", &[("HALLPASS_CLIENT_AUTH__METHODS", "private_key_jwt")]).await.unwrap();
+    let keys =
+        Scene::with(Engine::Sqlite, "EdDSA", &[("HALLPASS_CLIENT_AUTH__METHODS", "private_key_jwt")]).await.unwrap();
     let agent = keys.broker.register("secretive", &["r"]).await;
     assert_eq!(keys.broker.token_request(&agent, &[]).await.0, 401);
     assert_eq!(keys.ask(&keys.signer.sign(&keys.claims()), &[]).await.0, 200);
@@ -405,7 +421,8 @@ async fn rfc6749_s2_3_1_guessing_is_slowed_and_locked_but_nobody_is_locked_out_o
     let mut waits = Vec::new();
     for _ in 0..11 {
         body(&agent.client_id, &wrong).await.unwrap();
-        let wait: i64 = body(&agent.client_id, &wrong).await.unwrap().headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        let wait: i64 =
+            body(&agent.client_id, &wrong).await.unwrap().headers()["retry-after"].to_str().unwrap().parse().unwrap();
         waits.push(wait);
         scene.clock.add_seconds(wait + 1);
     }
@@ -439,7 +456,10 @@ fn the_command_line_registers_an_agent_without_a_secret() {
     assert!(answer.get("client_secret").is_none(), "{answer}");
     assert_eq!(answer["identity"]["methods"][0]["jwks"], signer.jwks());
     let shown = binary.ok(&["agent", "show", "bot"], "");
-    assert!(shown.lines().any(|line| line.split_whitespace().collect::<Vec<_>>() == ["methods", "private_key_jwt"]), "{shown}");
+    assert!(
+        shown.lines().any(|line| line.split_whitespace().collect::<Vec<_>>() == ["methods", "private_key_jwt"]),
+        "{shown}"
+    );
     assert!(!binary.run(&["agent", "register", "none", "--no-secret"], "").status.success());
     assert!(!binary.run(&["agent", "register", "none", "--federated", "issuer"], "").status.success());
     assert!(!binary.run(&["agent", "register", "none", "--federated", "issuer=nobody,sub=x"], "").status.success());

@@ -39,7 +39,9 @@ impl Scene {
         let broker = TestBroker::start_with(engine, surroundings, &[]).await?;
         let signer = Signer::new(alg, "k1");
         let idp = Idp::start(signer.jwks()).await;
-        broker.apply(&document(&format!("{{ name: k8s, issuer: \"{}\", allow_private: true }}", idp.issuer()), "")).await;
+        broker
+            .apply(&document(&format!("{{ name: k8s, issuer: \"{}\", allow_private: true }}", idp.issuer()), ""))
+            .await;
         let bot = register(&broker, "bot", k8s("bot")).await;
         Some(Self { broker, clock, idp, signer, bot })
     }
@@ -185,9 +187,18 @@ async fn rfc7523_s3_what_a_foreign_token_says_is_held_to() {
         (forge::unsecured("none", "k1", &good), "assertion_wrong_algorithm"),
         (forge::by_hmac(scene.signer.jwk().to_string().as_bytes(), "k1", &good), "assertion_wrong_algorithm"),
         (forge::tampered(&scene.token(), |claims| claims["jti"] = json!("x")), "assertion_bad_signature"),
-        (scene.signer.sign_with(json!({ "alg": "RS256", "kid": "k1", "jwk": mallory.jwk() }), &good), "assertion_malformed"),
-        (scene.signer.sign_with(json!({ "alg": "RS256", "kid": "k1", "jku": stranger.issuer() }), &good), "assertion_malformed"),
-        (scene.signer.sign_with(json!({ "alg": "RS256", "kid": "k1", "typ": "logout+jwt" }), &good), "assertion_wrong_type"),
+        (
+            scene.signer.sign_with(json!({ "alg": "RS256", "kid": "k1", "jwk": mallory.jwk() }), &good),
+            "assertion_malformed",
+        ),
+        (
+            scene.signer.sign_with(json!({ "alg": "RS256", "kid": "k1", "jku": stranger.issuer() }), &good),
+            "assertion_malformed",
+        ),
+        (
+            scene.signer.sign_with(json!({ "alg": "RS256", "kid": "k1", "typ": "logout+jwt" }), &good),
+            "assertion_wrong_type",
+        ),
     ] {
         scene.is_refused(&token, reason).await;
     }
@@ -245,7 +256,11 @@ async fn an_audience_of_its_own_may_be_agreed_on() {
     assert_eq!(status, 200, "{answer}");
     assert_eq!(forge::payload(answer["access_token"].as_str().unwrap())["sub"], ci);
     for (name, value) in [("repository", json!("acme/shop2")), ("run_attempt", json!(2)), ("groups", json!(["dev"]))] {
-        assert_eq!(scene.grant(&scene.signer.sign(&forge::with(claims.clone(), name, value)), &[]).await.0, 400, "{name}");
+        assert_eq!(
+            scene.grant(&scene.signer.sign(&forge::with(claims.clone(), name, value)), &[]).await.0,
+            400,
+            "{name}"
+        );
     }
 }
 
@@ -256,7 +271,8 @@ async fn an_unknown_kid_has_the_keys_fetched_once_a_minute_however_often_it_come
     let storm = async |fetches: usize| {
         let all: Vec<_> = (0..100)
             .map(|n| {
-                let token = scene.signer.sign_with(json!({ "alg": "RS256", "kid": format!("new-{n}") }), &scene.claims());
+                let token =
+                    scene.signer.sign_with(json!({ "alg": "RS256", "kid": format!("new-{n}") }), &scene.claims());
                 let request = scene.broker.http.post(scene.broker.url("/oauth2/token"));
                 tokio::spawn(request.form(&[("grant_type", GRANT), ("assertion", &token)]).send())
             })
@@ -367,6 +383,14 @@ async fn an_endpoint_that_hangs_holds_nobody_for_long() {
     assert_eq!(scene.idp.fetches(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc8414_s3_an_authorization_server_is_discovered_too() {
+    let scene = Scene::new().await;
+    scene.idp.set(Mode::Rfc8414);
+    let (status, answer) = scene.grant(&scene.token(), &[]).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
 /// Names that lead where the test says.
 struct Names(HashMap<&'static str, IpAddr>);
 
@@ -381,7 +405,11 @@ async fn keys_come_by_tls_from_a_checked_address_or_not_at_all() {
     let (signer, clock) = (Signer::new("ES256", "k1"), TestClock::new());
     let server = Idp::start(signer.jwks()).await;
     let (address, ca, _task) = tls_in_front_of(server.upstream.address, "keys.example.com").await;
-    let names = [("keys.example.com", [127, 0, 0, 1]), ("other.example.com", [127, 0, 0, 1]), ("meta.example.com", [169, 254, 169, 254])];
+    let names = [
+        ("keys.example.com", [127, 0, 0, 1]),
+        ("other.example.com", [127, 0, 0, 1]),
+        ("meta.example.com", [169, 254, 169, 254]),
+    ];
     let resolver = Arc::new(Names(names.into_iter().map(|(name, ip)| (name, ip.into())).collect()));
     let surroundings = Surroundings { world: Some(clock.world()), resolver };
     let broker = TestBroker::start_with(Engine::Sqlite, surroundings, &[]).await.unwrap();
@@ -414,7 +442,10 @@ async fn keys_come_by_tls_from_a_checked_address_or_not_at_all() {
 }
 
 /// TLS with a certificate for `name`, in front of a plain server: its address, and its CA as PEM.
-async fn tls_in_front_of(plain: std::net::SocketAddr, name: &str) -> (std::net::SocketAddr, String, tokio::task::JoinHandle<()>) {
+async fn tls_in_front_of(
+    plain: std::net::SocketAddr,
+    name: &str,
+) -> (std::net::SocketAddr, String, tokio::task::JoinHandle<()>) {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -462,10 +493,12 @@ async fn spiffe_a_jwt_svid_of_a_registered_trust_domain_is_taken() {
         endpoint.issuer()
     );
     let issuer = format!("{{ name: k8s, issuer: \"{}\", allow_private: true }}", scene.idp.issuer());
-    let body = json!({ "document": document(&issuer, &domains), "files": { "bundle.json": bundle(&file).to_string() } });
+    let body =
+        json!({ "document": document(&issuer, &domains), "files": { "bundle.json": bundle(&file).to_string() } });
     scene.broker.admin_ok("POST", "/admin/v1/apply", body).await;
     let bot = register(&scene.broker, "svid", json!({ "method": "spiffe", "id": SPIFFE_ID })).await;
-    let edge = register(&scene.broker, "edge", json!({ "method": "spiffe", "id": "spiffe://edge.example.com/bot" })).await;
+    let edge =
+        register(&scene.broker, "edge", json!({ "method": "spiffe", "id": "spiffe://edge.example.com/bot" })).await;
     let now = forge::now(&scene.broker);
     let claims = json!({ "sub": SPIFFE_ID, "aud": [scene.broker.running.issuer], "exp": now + 300, "iat": now });
     let svid = file.sign(&claims);
@@ -490,7 +523,8 @@ async fn spiffe_a_jwt_svid_of_a_registered_trust_domain_is_taken() {
         // Another trust domain's keys do not count here.
         ("sub", json!("spiffe://edge.example.com/bot"), "assertion_unknown_key"),
     ] {
-        let (status, answer) = scene.client(JWT_SPIFFE, &file.sign(&forge::with(claims.clone(), name, value)), None).await;
+        let (status, answer) =
+            scene.client(JWT_SPIFFE, &file.sign(&forge::with(claims.clone(), name, value)), None).await;
         assert_eq!((status, answer["error"].as_str()), (401, Some("invalid_client")), "{reason}: {answer}");
         scene.recorded(reason).await;
     }
@@ -502,7 +536,9 @@ async fn spiffe_a_jwt_svid_of_a_registered_trust_domain_is_taken() {
     // From the endpoint; it is polled, so that keys change without anybody waiting for them.
     let at_edge = |signer: &Signer| {
         let now = forge::now(&scene.broker);
-        signer.sign(&json!({ "sub": "spiffe://edge.example.com/bot", "aud": scene.broker.running.issuer, "exp": now + 300 }))
+        signer.sign(
+            &json!({ "sub": "spiffe://edge.example.com/bot", "aud": scene.broker.running.issuer, "exp": now + 300 }),
+        )
     };
     let (status, answer) = scene.client(JWT_SPIFFE, &at_edge(&remote), Some(&edge)).await;
     assert_eq!(status, 200, "{answer}");
@@ -533,7 +569,10 @@ async fn rfc8693_s2_1_a_persons_token_is_verified_for_an_exchange() {
         "scope": "b a", "may_act": { "sub": scene.bot } });
     let subject = trust.subject(&scene.signer.sign(&claims), now).await.unwrap();
     assert_eq!((&*subject.issuer_name, &*subject.sub, subject.exp), ("people", "anna", now + 60));
-    assert_eq!((subject.audience, subject.iat, subject.jti.as_deref()), (vec!["app".into(), "more".into()], Some(now), Some("j")));
+    assert_eq!(
+        (subject.audience, subject.iat, subject.jti.as_deref()),
+        (vec!["app".into(), "more".into()], Some(now), Some("j"))
+    );
     assert_eq!(subject.scope.unwrap().to_string(), "a b");
     assert_eq!(subject.may_act.unwrap()["sub"], scene.bot);
     for (name, value, code) in [
@@ -545,7 +584,8 @@ async fn rfc8693_s2_1_a_persons_token_is_verified_for_an_exchange() {
         ("scope", json!("a\u{e4}"), "assertion_malformed"),
         ("iss", json!("https://stranger.example.com"), "assertion_wrong_issuer"),
     ] {
-        let refused = trust.subject(&scene.signer.sign(&forge::with(claims.clone(), name, value)), now).await.unwrap_err();
+        let refused =
+            trust.subject(&scene.signer.sign(&forge::with(claims.clone(), name, value)), now).await.unwrap_err();
         assert_eq!(refused, Untrusted(code), "{name}");
     }
 }

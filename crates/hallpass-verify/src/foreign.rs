@@ -332,7 +332,9 @@ impl ForeignClaims {
     pub fn audience(&self) -> Vec<&str> {
         match self.get("aud") {
             Some(Value::String(one)) => vec![one],
-            Some(Value::Array(all)) if all.iter().all(Value::is_string) => all.iter().filter_map(Value::as_str).collect(),
+            Some(Value::Array(all)) if all.iter().all(Value::is_string) => {
+                all.iter().filter_map(Value::as_str).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -411,8 +413,13 @@ mod tests {
             "kubernetes.io": { "namespace": "shop", "serviceaccount": { "name": "bot" } },
         }));
         for (path, value) in [
-            ("sub", "s"), ("n", "7"), ("yes", "true"), ("groups", "b"), ("https://x.example/team", "t"),
-            ("kubernetes.io/namespace", "shop"), ("kubernetes.io/serviceaccount/name", "bot"),
+            ("sub", "s"),
+            ("n", "7"),
+            ("yes", "true"),
+            ("groups", "b"),
+            ("https://x.example/team", "t"),
+            ("kubernetes.io/namespace", "shop"),
+            ("kubernetes.io/serviceaccount/name", "bot"),
         ] {
             assert!(claims.matches(path, value), "{path}");
             assert!(!claims.matches(path, "other"), "{path}");
@@ -457,8 +464,15 @@ mod tests {
         assert_eq!(count(with("use", "jwt-svid".into()), KeyUse::JwtSvid), 1);
         assert_eq!(count(good.clone(), KeyUse::JwtSvid), 0);
         for (name, value) in [
-            ("use", json!("enc")), ("use", json!("jwt-svid")), ("key_ops", json!(["sign"])), ("alg", json!("HS256")),
-            ("alg", json!("ES256")), ("d", json!("AA")), ("k", json!("AA")), ("kty", json!("oct")), ("x", json!("AA")),
+            ("use", json!("enc")),
+            ("use", json!("jwt-svid")),
+            ("key_ops", json!(["sign"])),
+            ("alg", json!("HS256")),
+            ("alg", json!("ES256")),
+            ("d", json!("AA")),
+            ("k", json!("AA")),
+            ("kty", json!("oct")),
+            ("x", json!("AA")),
             ("crv", json!("X25519")),
         ] {
             assert_eq!(count(with(name, value.clone()), KeyUse::Signature), 0, "{name} {value}");

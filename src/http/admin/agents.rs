@@ -127,7 +127,8 @@ pub(in crate::http) async fn show(
         object.insert("sessions".into(), sessions.into());
         let good = agent.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|end| now < end));
         let secret = good.clone().next().map(|_| "client_secret");
-        let mut methods: Vec<_> = secret.into_iter().chain(agent.identity.methods.iter().map(AuthMethod::name)).collect();
+        let mut methods: Vec<_> =
+            secret.into_iter().chain(agent.identity.methods.iter().map(AuthMethod::name)).collect();
         methods.dedup();
         object.insert("methods".into(), methods.into());
         object.insert(

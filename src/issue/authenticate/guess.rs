@@ -4,8 +4,8 @@
 //! share his address, and them only where they use a secret: whoever proves itself by a key is never asked here.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use quick_cache::sync::Cache;
 use ring::digest::{SHA256, digest};

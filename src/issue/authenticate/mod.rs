@@ -160,7 +160,9 @@ impl Issuer {
                 self.may_use("client_secret")?;
                 (self.by_slowed_secret(id, secret, caller.address, now)?, "client_secret")
             }
-            Presented::Assertion { id, kind, assertion } => self.by_assertion(id.as_deref(), kind, assertion, now).await?,
+            Presented::Assertion { id, kind, assertion } => {
+                self.by_assertion(id.as_deref(), kind, assertion, now).await?
+            }
             Presented::Grant { id, assertion } => {
                 self.may_use("federated")?;
                 let token = Self::read_assertion(assertion)?;

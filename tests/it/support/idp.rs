@@ -144,6 +144,8 @@ pub(crate) enum Mode {
     Huge,
     /// Sends elsewhere.
     Redirect(String),
+    /// Its discovery document is where RFC 8414 wants it, and not where OpenID Connect does.
+    Rfc8414,
     /// Its discovery document names this issuer.
     Names(String),
     /// Its discovery document names this place for the keys.
@@ -170,7 +172,11 @@ impl Idp {
             let now = own.lock().unwrap();
             let host = seen.headers["host"].to_str().unwrap();
             let issuer = format!("http://{host}");
-            let is_discovery = seen.uri.path() == "/.well-known/openid-configuration";
+            let place = match now.mode {
+                Mode::Rfc8414 => "/.well-known/oauth-authorization-server",
+                _ => "/.well-known/openid-configuration",
+            };
+            let is_discovery = seen.uri.path() == place;
             if !is_discovery && !["/jwks", "/bundle"].contains(&seen.uri.path()) {
                 return text(StatusCode::NOT_FOUND, "");
             }
@@ -192,7 +198,8 @@ impl Idp {
                 }
                 mode if is_discovery => {
                     let issuer = if let Mode::Names(other) = mode { other.clone() } else { issuer };
-                    let keys = if let Mode::KeysAt(other) = mode { other.clone() } else { format!("http://{host}/jwks") };
+                    let keys =
+                        if let Mode::KeysAt(other) = mode { other.clone() } else { format!("http://{host}/jwks") };
                     // As Kubernetes and GitHub Actions write it: without an authorization endpoint.
                     text(StatusCode::OK, &json!({ "issuer": issuer, "jwks_uri": keys }).to_string())
                 }
@@ -222,4 +229,3 @@ impl Idp {
         self.upstream.seen().iter().filter(|seen| ["/jwks", "/bundle"].contains(&seen.uri.path())).count()
     }
 }
-
