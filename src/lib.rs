@@ -7,8 +7,9 @@
 //! | top | [`app`] wires everything together; `main` calls [`cli`] |
 //! | doors | [`http`]: all listeners, axum lives only here · [`cli`]: the commands (never each other) |
 //! | work | [`issue`]: a token request, and taking back · [`broker`]: a brokered call (never each other) |
+//! | trust | [`trust`]: who others are: fetches and keeps their keys |
 //! | memory | [`audit`]: hash chain and group commit · [`registry`]: what hot paths read instead of SQL |
-//! | disk | [`store`]: all SQL, for both engines |
+//! | disk, wire | [`store`]: all SQL, for both engines · [`outbound`]: dialling, with every address checked |
 //! | pure | [`policy`]: `decide()` → `Permit` · [`vault`]: envelope encryption · [`keyring`]: signing keys · [`config`] |
 //! | ground | [`secret`] · [`world`]: clock and entropy · [`error`] · [`model`]: plain types |
 //! | below | `hallpass_verify`: what a gateway embeds, too |
@@ -34,9 +35,11 @@ pub mod http;
 pub mod issue;
 pub mod keyring;
 pub mod model;
+pub mod outbound;
 pub mod policy;
 pub mod registry;
 pub mod secret;
 pub mod store;
+pub mod trust;
 pub mod vault;
 pub mod world;

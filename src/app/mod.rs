@@ -18,15 +18,17 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use crate::audit::{HEAD_SECRET, Ledger};
-use crate::broker::{Broker, BrokerParts, Resolve, SystemResolver};
+use crate::broker::{Broker, BrokerParts};
 use crate::config::{Config, DatabaseTarget};
 use crate::error::{Error, Result};
 use crate::http::{Listeners, Parts, State, bind_admin, finish_rewrap, serve};
-use crate::issue::{CLIENT_SECRET_KEY, Issuer, KeyKeeper, People, SubjectTokens, open_keys};
+use crate::issue::{CLIENT_SECRET_KEY, Issuer, IssuerParts, KeyKeeper, People, SubjectTokens, open_keys};
 use crate::model::{Change, Event, EventKind, Head};
+use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::{Access, ServeLock, Store, StoreError};
+use crate::trust::Trust;
 use crate::world::{Clock as _, Millis, SystemClock, SystemEntropy, World};
 
 pub use init::{init, init_within};
@@ -163,6 +165,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     };
     let leeway = i64::try_from(config.tokens.leeway.as_secs()).unwrap_or(0);
     let verifier = Arc::new(TokenVerifier::new(&*issuer, leeway, config.exchange.token_cache));
+    let trust = Arc::new(Trust::new(leeway, world.clone(), registry.clone(), surroundings.resolver.clone()));
     let state: State = Arc::new(Parts {
         issuer_url: issuer.clone(),
         world: world.clone(),
@@ -173,13 +176,16 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         issuer: Issuer::new(
             issuer.clone(),
             issue_settings(&config),
-            world.clone(),
-            registry.clone(),
-            ledger.clone(),
-            client_secret_key.clone(),
-            verifier.clone(),
-        )
-        .with_people(surroundings.people.unwrap_or_else(|| Arc::new(People))),
+            IssuerParts {
+                world: world.clone(),
+                registry: registry.clone(),
+                ledger: ledger.clone(),
+                secret_key: client_secret_key.clone(),
+                verifier: verifier.clone(),
+                people: surroundings.people.unwrap_or_else(|| Arc::new(People(trust.clone()))),
+                trust,
+            },
+        ),
         keys: KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows),
         broker: Broker::new(
             broker_settings(&config),
@@ -288,6 +294,7 @@ async fn keep(state: State, mut lock: ServeLock, stop: watch::Sender<bool>) {
         if let Err(error) = state.keys.tick().await {
             tracing::error!(%error, "the scheduled key rotation failed; it is tried again");
         }
+        state.issuer.tick();
         let now = state.world.now();
         if now - last_prune > 60_000 {
             last_prune = now;

@@ -11,7 +11,7 @@ use crate::audit::LedgerSettings;
 use crate::broker::BrokerSettings;
 use crate::config::{Config, SigningAlgorithm};
 use crate::error::{Error, Result};
-use crate::issue::{IssueSettings, MAX_TOKEN_MILLIS};
+use crate::issue::{ClientAuth, IssueSettings, MAX_TOKEN_MILLIS};
 use crate::keyring::{Algorithm, Policy};
 use crate::world::Millis;
 
@@ -57,6 +57,10 @@ pub(super) fn issue_settings(config: &Config) -> IssueSettings {
         session_life: millis(config.tokens.session),
         session_max: millis(config.tokens.session_max),
         max_depth: config.delegation.max_depth,
+        client_auth: ClientAuth {
+            methods: config.client_auth.methods.clone(),
+            algorithms: config.client_auth.assertion_algorithms.clone(),
+        },
     }
 }
 

@@ -24,13 +24,14 @@ use tokio::sync::Semaphore;
 use crate::audit::{Ledger, Recorded, Throttle, more};
 use crate::error::Error;
 use crate::model::{AgentStatus, Event, EventKind, Target};
+use crate::outbound::Resolve;
 use crate::policy::{self, CompiledUpstream, Denial, Permit};
 use crate::registry::Registry;
 use crate::vault::Vault;
 use crate::world::World;
 
 pub use body::{BodyError, Download};
-pub use dial::{Resolve, SystemResolver, check_ca};
+pub use dial::check_ca;
 pub use inject::MIN_REDACTABLE;
 
 /// A body on its way through.

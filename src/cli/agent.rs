@@ -1,11 +1,13 @@
 //! `hallpass agent …`.
 
-use clap::Subcommand;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::cli::client::segment;
 use crate::cli::output::time;
-use crate::cli::{Context, Outcome};
+use crate::cli::{Context, Failure, Outcome};
 
 /// Agents: who may ask for tokens.
 #[derive(Debug, Subcommand)]
@@ -20,6 +22,8 @@ pub(super) enum Agent {
         /// Its tokens must be bound to a key (DPoP or a client certificate)
         #[arg(long)]
         require_bound: bool,
+        #[command(flatten)]
+        proofs: Proofs,
     },
     /// All agents
     List,
@@ -59,13 +63,76 @@ pub(super) enum Agent {
     },
 }
 
+/// What it may prove itself with besides a secret.
+#[derive(Debug, Args)]
+pub(super) struct Proofs {
+    /// A file with its public keys (a JWKS): it signs client assertions (private_key_jwt)
+    #[arg(long, value_name = "FILE", conflicts_with = "jwks_uri")]
+    jwks: Option<PathBuf>,
+    /// Where its public keys are, instead of a file
+    #[arg(long, value_name = "URL")]
+    jwks_uri: Option<String>,
+    /// Its SPIFFE ID, of a trust domain that `apply` declared; repeatable
+    #[arg(long, value_name = "ID")]
+    spiffe: Vec<String>,
+    /// Tokens of an issuer that `apply` declared, with these claims and, if it is not this broker's own, this audience:
+    /// issuer=NAME,CLAIM=VALUE,…[,audience=AUD]; repeatable
+    #[arg(long, value_name = "issuer=NAME,CLAIM=VALUE")]
+    federated: Vec<String>,
+    /// Make no client secret
+    #[arg(long)]
+    no_secret: bool,
+}
+
+impl Proofs {
+    fn methods(&self) -> Result<Vec<Value>, Failure> {
+        let mut methods = Vec::new();
+        if let Some(path) = &self.jwks {
+            let failed =
+                |error: &dyn std::fmt::Display| Failure::Failed(format!("{} is no JWKS file: {error}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+            let jwks: Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+            methods.push(json!({ "method": "private_key_jwt", "jwks": jwks }));
+        }
+        if let Some(uri) = &self.jwks_uri {
+            methods.push(json!({ "method": "private_key_jwt", "jwks_uri": uri }));
+        }
+        methods.extend(self.spiffe.iter().map(|id| json!({ "method": "spiffe", "id": id })));
+        for text in &self.federated {
+            methods.push(federated(text)?);
+        }
+        Ok(methods)
+    }
+}
+
+/// `issuer=NAME,CLAIM=VALUE,…`; the first `=` of each part ends its name.
+fn federated(text: &str) -> Result<Value, Failure> {
+    let (mut issuer, mut audience, mut claims) = (None, None, serde_json::Map::new());
+    for part in text.split(',') {
+        let Some((name, value)) = part.split_once('=') else {
+            return Err(Failure::Usage(format!(
+                "--federated: '{}' is no NAME=VALUE; write for example issuer=k8s,sub=system:serviceaccount:shop:bot",
+                part.escape_debug()
+            )));
+        };
+        match name {
+            "issuer" => issuer = Some(value),
+            "audience" => audience = Some(value),
+            _ => _ = claims.insert(name.to_owned(), value.into()),
+        }
+    }
+    let issuer = issuer.ok_or_else(|| Failure::Usage("--federated: which issuer? write issuer=NAME,…".into()))?;
+    Ok(json!({ "method": "federated", "issuer": issuer, "audience": audience, "claims": claims }))
+}
+
 impl Agent {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         let of = |name: &str, verb: &str| format!("/admin/v1/agents/{}{verb}", segment(name));
         match self {
-            Self::Register { name, roles, require_bound } => {
-                let body = json!({ "name": name, "roles": roles, "identity": { "require_bound": require_bound } });
+            Self::Register { name, roles, require_bound, proofs } => {
+                let identity = json!({ "methods": proofs.methods()?, "require_bound": require_bound });
+                let body = json!({ "name": name, "roles": roles, "identity": identity, "no_secret": proofs.no_secret });
                 let answer = client.post("/admin/v1/agents", &body).await?;
                 context.output.show(&answer, secret);
             }
@@ -115,5 +182,8 @@ impl Agent {
 fn secret(output: &crate::cli::Output, answer: &Value) {
     let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     output.line(&format!("client_id      {}", text("client_id")));
+    if answer.get("client_secret").is_none() {
+        return;
+    }
     output.line(&format!("client_secret  {}  (shown once; Hallpass keeps only a digest)", text("client_secret")));
 }

@@ -37,7 +37,17 @@ The document:
       allow_range: false              # optional: let agents ask for byte ranges
   resources: [ { name: orders, audience: \"https://orders.example.com\", scopes: [orders.read] } ]
   roles:  [ { name: support, scopes: [\"crm:contacts.read\", \"orders:orders.read\"] } ]
-  agents: [ { name: helpdesk, roles: [support] } ]   # a new agent gets its secret by 'agent rotate-secret'";
+  issuers: [ { name: k8s, issuer: \"https://k8s.example.com\" } ]   # optional: jwks_uri, ca_file, allow_private, subject_audiences
+  trust_domains: [ { name: prod.example.com, bundle_file: bundle.json } ]   # or bundle_endpoint; optional: ca_file, allow_private
+  agents:
+    - { name: helpdesk, roles: [support] }   # a new agent gets its secret by 'agent rotate-secret', or proves itself by:
+    - name: bot
+      roles: [support]
+      identity:
+        methods:
+          - { method: federated, issuer: k8s, claims: { sub: \"system:serviceaccount:shop:bot\" } }   # optional: audience
+          - { method: spiffe, id: \"spiffe://prod.example.com/bot\" }
+          - { method: private_key_jwt, jwks_uri: \"https://bot.example.com/jwks\" }   # or jwks: { keys: [...] }";
 
 impl Apply {
     pub(super) async fn run(self, context: &Context) -> Outcome {

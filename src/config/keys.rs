@@ -176,6 +176,12 @@ pub(super) const KEYS: &[Key] = &[
     integer("delegation.max_depth", 4, 0, 15,
         "Token exchanges on one way from a person, or an agent's own session, down; 0: none at all"),
 
+    text("client_auth.methods",
+        "client_secret private_key_jwt tls_client_auth self_signed_tls_client_auth spiffe federated",
+        "How agents may prove who they are; what is left out is refused, whatever is registered for an agent"),
+    text("client_auth.assertion_algorithms", "EdDSA ES256 PS256",
+        "How client assertions may be signed: EdDSA, ES256, ES384, PS256, RS256, RS512"),
+
     choice("keys.algorithm", "ES256", &["ES256", "EdDSA", "RS256"], "How tokens are signed"),
     integer("keys.rotate_days", 30, 1, 365, "Days that a signing key signs"),
     integer("keys.publish_ahead_hours", 24, 1, 8_759,

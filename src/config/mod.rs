@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use hallpass_verify::ForeignAlgorithm;
 use url::Url;
 
 use crate::error::Error;
@@ -77,6 +78,8 @@ pub struct Config {
     pub dpop: Dpop,
     /// `[delegation]`
     pub delegation: Delegation,
+    /// `[client_auth]`
+    pub client_auth: ClientAuth,
     /// `[keys]`
     pub keys: Keys,
     /// `[revocations]`
@@ -227,6 +230,26 @@ pub struct Delegation {
     /// Token exchanges on one way from the root down.
     pub max_depth: usize,
 }
+
+/// How agents may prove who they are.
+#[derive(Debug, Clone)]
+pub struct ClientAuth {
+    /// The methods that are allowed, each one of [`CLIENT_AUTH_METHODS`].
+    pub methods: Vec<String>,
+    /// How client assertions may be signed.
+    pub assertion_algorithms: Vec<ForeignAlgorithm>,
+}
+
+impl ClientAuth {
+    /// Whether a method is allowed.
+    pub fn allows(&self, method: &str) -> bool {
+        self.methods.iter().any(|one| one == method)
+    }
+}
+
+/// Every method by which an agent may prove who it is.
+pub const CLIENT_AUTH_METHODS: [&str; 6] =
+    ["client_secret", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth", "spiffe", "federated"];
 
 /// The signing keys.
 #[derive(Debug, Clone)]

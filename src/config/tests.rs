@@ -120,6 +120,8 @@ const OTHER: &[(&str, &str)] = &[
     ("dpop.require_nonce", "false"),
     ("dpop.window_seconds", "32"),
     ("dpop.replay_entries", "3300"),
+    ("client_auth.methods", "\"spiffe federated\""),
+    ("client_auth.assertion_algorithms", "\"RS256\""),
     ("keys.algorithm", "\"EdDSA\""),
     ("keys.rotate_days", "17"),
     ("keys.publish_ahead_hours", "18"),

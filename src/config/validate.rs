@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hallpass_verify::ForeignAlgorithm;
+
 use super::issuer::issuer;
 use super::mistake::shown;
 use super::read::Reader;
 use super::sources::{database, tls, vault};
 use super::{
-    Audit, Config, Database, Delegation, Dpop, Exchange, Keys, Listen, Log, LogFormat, LogLevel, Overrides,
-    Revocations, Tokens,
+    Audit, CLIENT_AUTH_METHODS, ClientAuth, Config, Database, Delegation, Dpop, Exchange, Keys, Listen, Log, LogFormat,
+    LogLevel, Overrides, Revocations, Tokens,
 };
 
 /// What `sockaddr_un` holds, less its closing NUL.
@@ -26,6 +28,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
     let vault = vault(reader);
     let tokens = tokens(reader);
     let dpop = dpop(reader);
+    let client_auth = client_auth(reader);
     let keys = keys(reader);
     let revocations = revocations(reader);
     let audit = audit(reader);
@@ -40,6 +43,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
         tokens,
         dpop,
         delegation: Delegation { max_depth: size(reader, "delegation.max_depth") },
+        client_auth: client_auth?,
         keys: keys?,
         revocations,
         audit,
@@ -145,6 +149,41 @@ fn dpop(reader: &Reader) -> Dpop {
         window: seconds(reader, "dpop.window_seconds"),
         replay_entries: size(reader, "dpop.replay_entries"),
     }
+}
+
+fn client_auth(reader: &mut Reader) -> Option<ClientAuth> {
+    let method = |word: &str| CLIENT_AUTH_METHODS.contains(&word).then(|| word.to_owned());
+    let methods = words(reader, "client_auth.methods", &CLIENT_AUTH_METHODS.join(", "), method);
+    let names = ForeignAlgorithm::ALL.map(ForeignAlgorithm::as_str).join(", ");
+    let assertion_algorithms = words(reader, "client_auth.assertion_algorithms", &names, ForeignAlgorithm::parse);
+    Some(ClientAuth { methods: methods?, assertion_algorithms: assertion_algorithms? })
+}
+
+/// One or more words with spaces in between, each of them known.
+fn words<T: PartialEq>(
+    reader: &mut Reader,
+    path: &'static str,
+    known: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Option<Vec<T>> {
+    let text = reader.text(path)?;
+    let fix = format!("write one or more of {known}, with spaces in between");
+    let mut found = Vec::new();
+    for word in text.split_whitespace() {
+        match parse(word) {
+            Some(one) if !found.contains(&one) => found.push(one),
+            Some(_) => {}
+            None => {
+                reader.mistake(path, format!("{} is not known", shown(word)), fix);
+                return None;
+            }
+        }
+    }
+    if found.is_empty() {
+        reader.mistake(path, "nothing is left", fix);
+        return None;
+    }
+    Some(found)
 }
 
 fn keys(reader: &mut Reader) -> Option<Keys> {

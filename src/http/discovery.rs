@@ -9,22 +9,24 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use serde_json::json;
 
+use crate::config::ClientAuth;
 use crate::http::State;
-use crate::http::token::GRANT_TOKEN_EXCHANGE;
+use crate::http::token::{GRANT_TOKEN_EXCHANGE, JWT_BEARER_GRANT};
 
 /// How long a JWKS may be kept. A new key is published at least an hour before it signs (`keys.publish_ahead_hours`).
 const JWKS_MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300, must-revalidate");
 
 pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
     let issuer = &*state.issuer_url;
-    let methods = ["client_secret_basic", "client_secret_post"];
-    let body = json!({
+    let config = &state.config.client_auth;
+    let methods = methods(config);
+    let mut body = json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}/oauth2/token"),
         "introspection_endpoint": format!("{issuer}/oauth2/introspect"),
         "revocation_endpoint": format!("{issuer}/oauth2/revoke"),
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
-        "grant_types_supported": ["client_credentials", GRANT_TOKEN_EXCHANGE],
+        "grant_types_supported": grants(config),
         // REQUIRED by RFC 8414 §2, and empty here: there is no authorization endpoint.
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": methods,
@@ -35,7 +37,35 @@ pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
         "hallpass_exchange_endpoint": format!("{issuer}/exchange"),
         "hallpass_revocations_endpoint": format!("{issuer}/revocations"),
     });
+    // RFC 8414 §2: there when, and only when, some method takes signed assertions.
+    if config.allows("private_key_jwt") || config.allows("federated") {
+        let algorithms: Vec<_> = config.assertion_algorithms.iter().map(|one| one.as_str()).collect();
+        if let Some(body) = body.as_object_mut() {
+            body.extend(
+                ["token", "introspection", "revocation"].map(|endpoint| {
+                    (format!("{endpoint}_endpoint_auth_signing_alg_values_supported"), json!(algorithms))
+                }),
+            );
+        }
+    }
     ([(CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()
+}
+
+/// By their registered names (OpenID Connect Core §9, RFC 8705 §2.1.1, draft-ietf-oauth-spiffe-client-auth). A federated
+/// token comes as an assertion, too, and has no name of its own.
+fn methods(config: &ClientAuth) -> Vec<&'static str> {
+    let names: [(&str, &[&str]); 3] = [
+        ("client_secret", &["client_secret_basic", "client_secret_post"]),
+        ("private_key_jwt", &["private_key_jwt"]),
+        ("spiffe", &["spiffe_jwt"]),
+    ];
+    let names = names.into_iter().filter(|(setting, _)| config.allows(setting));
+    names.flat_map(|(_, names)| names.iter().copied()).collect()
+}
+
+fn grants(config: &ClientAuth) -> Vec<&'static str> {
+    let federated = config.allows("federated").then_some(JWT_BEARER_GRANT);
+    ["client_credentials", GRANT_TOKEN_EXCHANGE].into_iter().chain(federated).collect()
 }
 
 pub(super) async fn jwks(AxumState(state): AxumState<State>, headers: HeaderMap) -> Response {

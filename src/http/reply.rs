@@ -233,9 +233,10 @@ impl IntoResponse for OAuthError {
                     format!("{refusal}; get a new one at the token endpoint")
                 }
                 Some(BearerError::Proof(refusal)) => refusal.to_string(),
-                _ => "client authentication failed: check client_id and client_secret".into(),
+                _ => "client authentication failed: check client_id, and its secret, assertion or certificate".into(),
             },
             TokenError::Proof(refusal) => refusal.to_string(),
+            TokenError::Slowed(_) => "too many secrets were wrong: wait as Retry-After says, then try again".into(),
             TokenError::UnsupportedGrantType => {
                 "the grant types are in the metadata; this one is not among them".into()
             }
@@ -249,7 +250,7 @@ impl IntoResponse for OAuthError {
         };
         let status = match &self.error {
             _ if matches!(self.bearer, Some(BearerError::Scope(_))) => StatusCode::FORBIDDEN,
-            TokenError::InvalidClient => StatusCode::UNAUTHORIZED,
+            TokenError::InvalidClient | TokenError::Slowed(_) => StatusCode::UNAUTHORIZED,
             TokenError::Unavailable | TokenError::Proof(ProofRefusal::TooMany) => StatusCode::SERVICE_UNAVAILABLE,
             TokenError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
@@ -270,6 +271,9 @@ impl IntoResponse for OAuthError {
         no_store(response.headers_mut());
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let TokenError::Slowed(seconds) = self.error {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         let text = match self.bearer {
             Some(BearerError::Token(refusal)) => Some(bearer_challenge(refusal)),

@@ -10,10 +10,13 @@ use crate::http::State;
 use crate::http::dpop;
 use crate::http::extract::{Form, RequestId, caller};
 use crate::http::reply::{OAuthError, no_store};
-use crate::issue::{ExchangeRequest, IssuedToken, TokenError, TokenRequest, TokenType};
+use crate::issue::{ExchangeRequest, IssuedToken, Presented, TokenError, TokenRequest, TokenType};
 
 /// The grant type of RFC 8693 §2.1.
 pub(super) const GRANT_TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// RFC 7523 §2.1.
+pub(super) const JWT_BEARER_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 pub(super) async fn token(
     AxumState(state): AxumState<State>,
@@ -32,6 +35,11 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
     let is_exchange = match form.get("grant_type") {
         Some("client_credentials") => false,
         Some(GRANT_TOKEN_EXCHANGE) => true,
+        // RFC 7523 §2.1: the workload's own token is the grant, and says who the client is.
+        Some(JWT_BEARER_GRANT) => {
+            caller.presented = grant(&form, &caller.presented)?;
+            false
+        }
         Some(_) => return Err(TokenError::UnsupportedGrantType),
         None => return Err(TokenError::InvalidRequest("grant_type is missing; send client_credentials".into())),
     };
@@ -58,6 +66,16 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
     let request = exchange(&form, request)?;
     let (issued, kind) = state.issuer.exchange(&caller, &request, &id.0).await?;
     Ok(render(&issued, Some(kind)))
+}
+
+fn grant(form: &Form, presented: &Presented) -> Result<Presented, TokenError> {
+    let invalid = |text: &str| TokenError::InvalidRequest(text.into());
+    // Of two, one could be somebody else's; which one counts, nobody knows (RFC 6749 §2.3).
+    if matches!(presented, Presented::Secret { .. } | Presented::Assertion { .. }) {
+        return Err(invalid("the assertion is the authentication here; send no other"));
+    }
+    let assertion = form.take("assertion").ok_or_else(|| invalid("assertion is missing"))?;
+    Ok(Presented::Grant { id: form.take("client_id"), assertion: Zeroizing::new(assertion) })
 }
 
 /// RFC 8693 §2.1.

@@ -11,14 +11,17 @@ mod withdraw;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use authenticate::{Failed, Guesses, MAX_REMEMBERED, Replay};
 use hallpass_verify::{
-    Claims, Dpop, DpopRefusal, DpopRequest, Possession, ProofRefusal, Refusal, ScopeSet, TokenVerifier,
+    Claims, Dpop, DpopRefusal, DpopRequest, ForeignAlgorithm, Possession, ProofRefusal, Refusal, ScopeSet,
+    TokenVerifier,
 };
 
 use crate::audit::{Ledger, LedgerError, Throttle, more};
 use crate::model::{Event, EventKind, INTROSPECT_SCOPE};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
+use crate::trust::Trust;
 use crate::vault::Purpose;
 use crate::world::{Millis, World};
 
@@ -53,7 +56,7 @@ pub fn broker_secret_purpose(id: &str) -> crate::error::Result<Purpose> {
 }
 
 /// How tokens and sessions are made. Times are milliseconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct IssueSettings {
     /// A token's life.
     pub token_life: Millis,
@@ -63,6 +66,24 @@ pub struct IssueSettings {
     pub session_max: Millis,
     /// Exchanges (RFC 8693) on one way from the root down; 0: none at all.
     pub max_depth: usize,
+    /// How agents may prove who they are.
+    pub client_auth: ClientAuth,
+}
+
+/// How agents may prove who they are, whatever is registered for them.
+#[derive(Debug, Clone)]
+pub struct ClientAuth {
+    /// The methods, by the names that [`crate::model::AuthMethod::name`] gives them, and `client_secret`.
+    pub methods: Vec<String>,
+    /// How client assertions may be signed.
+    pub algorithms: Vec<ForeignAlgorithm>,
+}
+
+impl ClientAuth {
+    /// Whether a method is allowed.
+    pub fn allows(&self, method: &str) -> bool {
+        self.methods.iter().any(|one| one == method)
+    }
 }
 
 /// What a token request asked for, besides who asked.
@@ -89,6 +110,9 @@ pub enum TokenError {
     InvalidRequest(String),
     /// Not authenticated. Never says which half was wrong.
     InvalidClient,
+    /// Too many secrets were wrong: none is looked at for so many seconds. To the client it is [`Self::InvalidClient`]
+    /// with a `Retry-After`.
+    Slowed(i64),
     /// Authenticated, but not allowed to do this.
     UnauthorizedClient(String),
     /// The session is not one that this agent can continue.
@@ -112,7 +136,7 @@ impl TokenError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::InvalidRequest(_) => "invalid_request",
-            Self::InvalidClient => "invalid_client",
+            Self::InvalidClient | Self::Slowed(_) => "invalid_client",
             Self::UnauthorizedClient(_) => "unauthorized_client",
             Self::InvalidGrant(_) => "invalid_grant",
             Self::UnsupportedGrantType => "unsupported_grant_type",
@@ -148,6 +172,25 @@ impl From<LedgerError> for TokenError {
     }
 }
 
+/// The parts that an issuer is made of.
+#[derive(Debug)]
+pub struct IssuerParts {
+    /// Time and randomness.
+    pub world: World,
+    /// Who is who.
+    pub registry: Arc<Registry>,
+    /// The audit log.
+    pub ledger: Ledger,
+    /// The HMAC key of client secrets.
+    pub secret_key: SecretBytes,
+    /// Verifies our own tokens.
+    pub verifier: Arc<TokenVerifier>,
+    /// Verifies those of others.
+    pub trust: Arc<Trust>,
+    /// Verifies people's tokens.
+    pub people: Arc<dyn SubjectTokens>,
+}
+
 /// Issues tokens and takes them back.
 #[derive(Debug)]
 pub struct Issuer {
@@ -158,6 +201,10 @@ pub struct Issuer {
     ledger: Ledger,
     secret_key: SecretBytes,
     verifier: Arc<TokenVerifier>,
+    trust: Arc<Trust>,
+    replay: Replay,
+    guesses: Guesses,
+    started: Millis,
     failures: Throttle,
     own_revocations: Mutex<HashMap<Arc<str>, Vec<Millis>>>,
     people: Arc<dyn SubjectTokens>,
@@ -168,35 +215,26 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// `issuer` is `iss`; `secret_key` is the HMAC key of client secrets.
-    pub fn new(
-        issuer: Arc<str>,
-        settings: IssueSettings,
-        world: World,
-        registry: Arc<Registry>,
-        ledger: Ledger,
-        secret_key: SecretBytes,
-        verifier: Arc<TokenVerifier>,
-    ) -> Self {
+    /// `issuer` is `iss`.
+    pub fn new(issuer: Arc<str>, settings: IssueSettings, parts: IssuerParts) -> Self {
+        let IssuerParts { world, registry, ledger, secret_key, verifier, trust, people } = parts;
         Self {
             issuer,
             settings,
+            started: world.now(),
             world,
             registry,
             ledger,
             secret_key,
             verifier,
+            trust,
+            replay: Replay::new(MAX_REMEMBERED),
+            guesses: Guesses::new(),
             failures: Throttle::default(),
             own_revocations: Mutex::default(),
-            people: Arc::new(People),
+            people,
             tree: tokio::sync::RwLock::default(),
         }
-    }
-
-    /// Verifies people's tokens by this.
-    #[must_use]
-    pub fn with_people(self, people: Arc<dyn SubjectTokens>) -> Self {
-        Self { people, ..self }
     }
 
     /// `iss`.
@@ -241,7 +279,7 @@ impl Issuer {
         request_id: &Arc<str>,
     ) -> Result<Authenticated, TokenError> {
         let (now, presented) = (self.world.now(), &caller.presented);
-        let reason = match self.authenticate(caller, now).await {
+        let Failed { reason, wait } = match self.authenticate(caller, now).await {
             Ok(agent) => {
                 // Only now: strangers must not fill the memory of what was spent.
                 let Some(Err(refusal)) = caller.proof.as_ref().map(|proof| proof.spend(now / 1000)) else {
@@ -251,7 +289,7 @@ impl Issuer {
                 self.refused(&agent, &error, None, request_id).await;
                 return Err(error);
             }
-            Err(reason) => reason,
+            Err(failed) => failed,
         };
         let endpoint = action.unwrap_or("token");
         metrics::counter!("hallpass_client_authentication_failures_total", "reason" => reason, "endpoint" => endpoint)
@@ -259,7 +297,8 @@ impl Issuer {
         if action.is_none() {
             metrics::counter!("hallpass_tokens_refused_total", "reason" => reason).increment(1);
         }
-        let known = presented.client_id().filter(|id| !is_of_strangers(reason) && self.registry.agent(id).is_some());
+        let claimed = presented.claimed_id();
+        let known = claimed.as_deref().filter(|id| !is_of_strangers(reason) && self.registry.agent(id).is_some());
         if let Some(left_out) = self.failures.may_record(known.unwrap_or(reason), now) {
             let mut event = Event::new(EventKind::TokenRefused);
             event.decision = Some("deny");
@@ -267,14 +306,27 @@ impl Issuer {
             event.action = action.map(Arc::from);
             event.request = Some(request_id.clone());
             // What somebody claims to be is theirs to choose: kept short and marked as a claim.
-            let claimed = presented.client_id().map(|id| format!("claimed:{}", printable(id)));
+            let claimed = claimed.as_deref().map(|id| format!("claimed:{}", printable(id)));
             event.object = match (claimed, more(left_out)) {
                 (Some(claimed), Some(more)) => Some(format!("{claimed} {more}").into()),
                 (claimed, more) => claimed.or(more).map(Arc::from),
             };
             self.record_refusal(event, reason).await;
         }
-        Err(TokenError::InvalidClient)
+        Err(match presented {
+            // RFC 7521 §4.1.1: there the assertion is the grant.
+            Presented::Grant { .. } => {
+                TokenError::InvalidGrant("the assertion is not good here, or describes no agent".into())
+            }
+            _ if wait > 0 => TokenError::Slowed(wait.saturating_add(999) / 1000),
+            _ => TokenError::InvalidClient,
+        })
+    }
+
+    /// What is due: forgets assertions that have ended. Called now and then.
+    pub fn tick(&self) {
+        self.replay.tick(self.world.now() / 1000);
+        self.trust.poll();
     }
 
     /// Introspection (RFC 7662): the claims, if the token is good here and now for an audience that this issuer serves.

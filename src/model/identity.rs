@@ -43,6 +43,9 @@ pub enum AuthMethod {
         /// Where its public keys are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         jwks_uri: Option<String>,
+        /// Whether `jwks_uri` may lead to loopback and private addresses.
+        #[serde(default, skip_serializing_if = "is_false")]
+        allow_private: bool,
     },
     /// A certificate of one of the CAs in `tls.client_ca_file` (RFC 8705 §2.1). Exactly one of the five (§2.1.2).
     TlsClientAuth {

@@ -89,7 +89,7 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
             mistakes.push(Mistake { at, problem, fix: fix.to_owned() });
         };
         match method {
-            AuthMethod::PrivateKeyJwt { jwks, jwks_uri } => {
+            AuthMethod::PrivateKeyJwt { jwks, jwks_uri, .. } => {
                 if jwks.is_some() == jwks_uri.is_some() {
                     wrong("", "it takes one source of keys".into(), "write either jwks or jwks_uri");
                 }
@@ -143,8 +143,8 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
 }
 
 /// Only https reaches somebody in particular; http to loopback is for trying things out.
-fn check_url(at: &str, text: &str, mistakes: &mut Vec<Mistake>) {
-    let good = Url::parse(text).is_ok_and(|url| {
+pub fn is_fetchable(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
         let is_loopback = match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
@@ -155,8 +155,11 @@ fn check_url(at: &str, text: &str, mistakes: &mut Vec<Mistake>) {
             && url.fragment().is_none()
             && url.username().is_empty()
             && url.password().is_none()
-    });
-    if !good {
+    })
+}
+
+fn check_url(at: &str, text: &str, mistakes: &mut Vec<Mistake>) {
+    if !is_fetchable(text) {
         mistakes.push(Mistake {
             at: at.to_owned(),
             problem: format!("'{}' is no https URL", text.escape_debug()),

@@ -16,7 +16,7 @@ use hallpass_verify::Claims;
 use crate::model::{Agent, AgentStatus, Target};
 
 pub use compiled::{BaseUrl, CompiledUpstream, OperationView};
-pub use identity::{Trusted, check_identity};
+pub use identity::{Trusted, check_identity, is_fetchable};
 pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, validate_manifest};
 
 /// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one.

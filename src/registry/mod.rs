@@ -79,6 +79,11 @@ impl Registry {
         all
     }
 
+    /// The agents that `wanted` says yes to, in no order.
+    pub fn agents_where(&self, wanted: impl Fn(&Agent) -> bool) -> Vec<Arc<Agent>> {
+        self.agents.iter().filter(|entry| wanted(entry.value())).map(|entry| entry.value().clone()).collect()
+    }
+
     /// A credential by its name.
     pub fn credential(&self, name: &str) -> Option<Arc<Credential>> {
         self.credentials.get(name).map(|entry| entry.value().clone())

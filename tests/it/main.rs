@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 #![allow(missing_docs)]
 
+mod assertions;
 mod attacks;
 mod audit_log;
 mod cli;
@@ -10,6 +11,7 @@ mod delegation_property;
 mod denials;
 mod dpop;
 mod exchange;
+mod federation;
 mod floors;
 mod forge;
 #[path = "../hostile/mod.rs"]

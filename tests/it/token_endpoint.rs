@@ -858,13 +858,13 @@ async fn rfc8414_s2_the_metadata_names_what_is_there() {
     assert_eq!(metadata["introspection_endpoint"], format!("{issuer}/oauth2/introspect"));
     assert_eq!(metadata["revocation_endpoint"], format!("{issuer}/oauth2/revoke"));
     assert_eq!(metadata["jwks_uri"], format!("{issuer}/.well-known/jwks.json"));
-    assert_eq!(
-        metadata["grant_types_supported"],
-        json!(["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"])
-    );
+    let grant = |name: &str| format!("urn:ietf:params:oauth:grant-type:{name}");
+    let grants = json!(["client_credentials", grant("token-exchange"), grant("jwt-bearer")]);
+    assert_eq!(metadata["grant_types_supported"], grants);
     for endpoint in ["token", "introspection", "revocation"] {
         let methods = &metadata[format!("{endpoint}_endpoint_auth_methods_supported")];
-        assert_eq!(*methods, json!(["client_secret_basic", "client_secret_post"]), "{endpoint}");
+        let expected = ["client_secret_basic", "client_secret_post", "private_key_jwt", "spiffe_jwt"];
+        assert_eq!(*methods, json!(expected), "{endpoint}");
     }
     assert!(metadata.get("authorization_endpoint").is_none());
     // §3.2 omits what is empty, but §2 requires this one.

@@ -13,6 +13,7 @@
 mod claims;
 mod crypto;
 mod dpop;
+mod foreign;
 mod gateway;
 mod jwk;
 mod jwks;
@@ -27,6 +28,9 @@ pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS, SubjectId};
 pub use crypto::install_crypto;
 pub use dpop::{
     DPOP_ALGORITHMS, Dpop, DpopNonces, DpopRefusal, DpopRequest, DpopSettings, Proof, ProofRefusal, ProvenKey,
+};
+pub use foreign::{
+    ForeignAlgorithm, ForeignClaims, ForeignKeys, ForeignToken, KeyUse, MAX_FOREIGN_BYTES, MAX_FOREIGN_KEYS,
 };
 pub use gateway::{Gateway, GatewaySettings};
 pub use jwks::{KeySet, KeySetError};

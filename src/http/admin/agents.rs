@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::http::State;
 use crate::http::admin::{Admin, Input, Reason, json as reply, unrecorded};
 use crate::http::reply::Problem;
-use crate::model::{Agent, AgentStatus, Change, Identity, StoredSecret, check_name};
+use crate::model::{Agent, AgentStatus, AuthMethod, Change, Identity, StoredSecret, check_name};
 use crate::policy::{self, Trusted};
 use crate::secret::{ClientSecret, client_secret_digest, random_id};
 
@@ -23,6 +23,9 @@ pub(in crate::http) struct Register {
     roles: Vec<String>,
     #[serde(default)]
     identity: Identity,
+    /// Whether it gets no client secret: it proves itself by what `identity` says.
+    #[serde(default)]
+    no_secret: bool,
 }
 
 pub(in crate::http) async fn register(
@@ -44,22 +47,28 @@ async fn do_register(state: &State, admin: &Admin, input: Register) -> Result<Re
     }
     check_roles(state, &input.roles)?;
     check_identity(state, &input.identity)?;
+    if input.no_secret && input.identity.methods.is_empty() {
+        let text = "an agent without a secret needs another way to prove itself; declare one, or leave no_secret out";
+        return Err(Error::invalid("no_method", text));
+    }
     let now = state.world.now();
     let id = random_id("ag_", state.world.entropy.as_ref());
-    let (secret, stored) = new_secret(state, &id);
+    let (secret, stored) = if input.no_secret { None } else { Some(new_secret(state, &id)) }.unzip();
     let agent = Agent {
         id: id.into(),
         name: input.name.into(),
         status: AgentStatus::Active,
         roles: input.roles,
-        secrets: vec![stored],
+        secrets: stored.into_iter().collect(),
         identity: input.identity,
         created_at: now,
     };
     let event = admin.event_of("agent register", &agent);
     let mut answer = view(&agent);
     state.ledger.commit(vec![event], vec![Change::PutAgent(Arc::new(agent))]).await.map_err(unrecorded)?;
-    show_once(&mut answer, &secret);
+    if let Some(secret) = &secret {
+        show_once(&mut answer, secret);
+    }
     Ok(reply(&answer))
 }
 
@@ -117,6 +126,11 @@ pub(in crate::http) async fn show(
         let sessions = state.registry.sessions(now).iter().filter(|session| session.agent_id == agent.id).count();
         object.insert("sessions".into(), sessions.into());
         let good = agent.secrets.iter().filter(|secret| secret.expires_at.is_none_or(|end| now < end));
+        let secret = good.clone().next().map(|_| "client_secret");
+        let mut methods: Vec<_> =
+            secret.into_iter().chain(agent.identity.methods.iter().map(AuthMethod::name)).collect();
+        methods.dedup();
+        object.insert("methods".into(), methods.into());
         object.insert(
             "secrets".into(),
             good.map(|secret| json!({ "created_at": secret.created_at, "expires_at": secret.expires_at })).collect(),

@@ -1,18 +1,32 @@
 //! Who asks: client authentication (RFC 6749 §2.3). One method per request; one that was presented and failed ends the
 //! attempt, whatever else the agent could have proved itself with.
 
+mod assertion;
+mod federated;
+mod guess;
+mod replay;
 mod secret;
+mod spiffe;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hallpass_verify::{CertificateThumbprint, Confirmation, Proof};
+use hallpass_verify::{CertificateThumbprint, Confirmation, ForeignToken, Proof};
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::issue::Issuer;
 use crate::model::{Agent, AgentStatus};
 use crate::world::Millis;
+
+pub(super) use guess::Guesses;
+pub(super) use replay::{MAX_REMEMBERED, Replay};
+
+/// `client_assertion_type` of RFC 7523 §2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// `client_assertion_type` of draft-ietf-oauth-spiffe-client-auth.
+const JWT_SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 
 /// What the client presented. Exactly one method: two in one request are refused before this is built (§2.3).
 pub enum Presented {
@@ -34,6 +48,13 @@ pub enum Presented {
         /// `client_assertion`. Good for one use, and a secret until then.
         assertion: Zeroizing<String>,
     },
+    /// A workload's own token as a grant (RFC 7523 §2.1).
+    Grant {
+        /// `client_id`, where it was sent.
+        id: Option<String>,
+        /// `assertion`.
+        assertion: Zeroizing<String>,
+    },
     /// A client certificate on the connection (RFC 8705 §2).
     Certificate {
         /// `client_id`.
@@ -53,7 +74,17 @@ impl Presented {
         match self {
             Self::Nothing => None,
             Self::Secret { id, .. } | Self::Certificate { id } => Some(id),
-            Self::Assertion { id, .. } => id.as_deref(),
+            Self::Assertion { id, .. } | Self::Grant { id, .. } => id.as_deref(),
+        }
+    }
+
+    /// As [`Self::client_id`]; where it was not sent, what a client's assertion says of itself.
+    pub(super) fn claimed_id(&self) -> Option<String> {
+        match self {
+            Self::Assertion { id: None, assertion, .. } => {
+                ForeignToken::parse(assertion).ok()?.claimed_subject().map(str::to_owned)
+            }
+            other => other.client_id().map(str::to_owned),
         }
     }
 }
@@ -101,23 +132,85 @@ impl Authenticated {
     }
 }
 
+/// Why nobody was authenticated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failed {
+    /// For the audit log.
+    pub(super) reason: &'static str,
+    /// How long the client must wait before its secret is looked at.
+    pub(super) wait: Millis,
+}
+
+impl From<&'static str> for Failed {
+    fn from(reason: &'static str) -> Self {
+        Self { reason, wait: 0 }
+    }
+}
+
 impl Issuer {
     /// Checks what was presented.
     ///
     /// # Errors
     /// A reason for the audit log. The caller is told none of them apart: whoever guesses must not learn which
     /// client ids there are.
-    pub(super) async fn authenticate(&self, caller: &Caller, now: Millis) -> Result<Authenticated, &'static str> {
+    pub(super) async fn authenticate(&self, caller: &Caller, now: Millis) -> Result<Authenticated, Failed> {
         let (agent, method) = match &caller.presented {
-            Presented::Nothing => return Err("no_client_authentication"),
-            Presented::Secret { id, secret } => (self.by_secret(id, secret, now)?, "client_secret"),
-            Presented::Assertion { .. } => return Err("client_assertion_not_accepted"),
-            Presented::Certificate { .. } => return Err("client_certificate_not_accepted"),
+            Presented::Nothing => return Err("no_client_authentication".into()),
+            Presented::Secret { id, secret } => {
+                self.may_use("client_secret")?;
+                (self.by_slowed_secret(id, secret, caller.address, now)?, "client_secret")
+            }
+            Presented::Assertion { id, kind, assertion } => {
+                self.by_assertion(id.as_deref(), kind, assertion, now).await?
+            }
+            Presented::Grant { id, assertion } => {
+                self.may_use("federated")?;
+                let token = Self::read_assertion(assertion)?;
+                let agent = match id {
+                    Some(id) => self.by_federation(id, &token, now).await?,
+                    None => self.by_own_assertion(&token, now).await?,
+                };
+                (agent, "federated")
+            }
+            Presented::Certificate { .. } => return Err("client_certificate_not_accepted".into()),
         };
         match agent.status {
             AgentStatus::Active => Ok(Authenticated { agent, method }),
-            AgentStatus::Suspended => Err("agent_suspended"),
-            AgentStatus::Revoked => Err("agent_revoked"),
+            AgentStatus::Suspended => Err("agent_suspended".into()),
+            AgentStatus::Revoked => Err("agent_revoked".into()),
         }
+    }
+
+    async fn by_assertion(
+        &self,
+        id: Option<&str>,
+        kind: &str,
+        assertion: &str,
+        now: Millis,
+    ) -> Result<(Arc<Agent>, &'static str), &'static str> {
+        let token = match kind {
+            JWT_BEARER | JWT_SPIFFE => Self::read_assertion(assertion)?,
+            _ => return Err("client_assertion_type_unknown"),
+        };
+        if kind == JWT_SPIFFE {
+            self.may_use("spiffe")?;
+            return Ok((self.by_svid(id, &token, now).await?, "spiffe"));
+        }
+        match (id, token.claimed_issuer()) {
+            // Somebody else's word, about a client that was named: without the name, nobody is.
+            (Some(id), Some(issuer)) if issuer != id && token.claimed_subject() != Some(issuer) => {
+                self.may_use("federated")?;
+                Ok((self.by_federation(id, &token, now).await?, "federated"))
+            }
+            _ => {
+                self.may_use("private_key_jwt")?;
+                Ok((self.by_private_key(id, &token, now).await?, "private_key_jwt"))
+            }
+        }
+    }
+
+    /// Whether the operator allows this method at all.
+    fn may_use(&self, method: &'static str) -> Result<(), &'static str> {
+        if self.settings.client_auth.allows(method) { Ok(()) } else { Err("method_forbidden") }
     }
 }

@@ -1,16 +1,41 @@
 //! `client_secret_basic` and `client_secret_post` (RFC 6749 §2.3.1).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::issue::Issuer;
+use crate::issue::authenticate::Failed;
 use crate::model::Agent;
 use crate::secret::{ClientSecret, client_secret_digest};
 use crate::world::Millis;
 
 impl Issuer {
-    pub(super) fn by_secret(&self, id: &str, secret: &str, now: Millis) -> Result<Arc<Agent>, &'static str> {
+    /// As [`Self::by_secret`], unless too many were wrong: then no secret is looked at for a while, right or wrong.
+    pub(super) fn by_slowed_secret(
+        &self,
+        id: &str,
+        secret: &str,
+        address: Option<IpAddr>,
+        now: Millis,
+    ) -> Result<Arc<Agent>, Failed> {
+        let is_known = self.registry.agent(id).is_some();
+        let wait = self.guesses.wait(id, is_known, address, now);
+        if wait > 0 {
+            return Err(Failed { reason: "client_secret_slowed", wait });
+        }
+        let outcome = self.by_secret(id, secret, now);
+        match &outcome {
+            Ok(_) => self.guesses.succeeded(id, address),
+            // Nonsense is no guess: its checksum tells that it was never a secret.
+            Err("client_secret_malformed") => {}
+            Err(_) => self.guesses.failed(id, is_known, address, now),
+        }
+        Ok(outcome?)
+    }
+
+    fn by_secret(&self, id: &str, secret: &str, now: Millis) -> Result<Arc<Agent>, &'static str> {
         // A typing error is told by the checksum, which is public: nonsense costs no HMAC.
         if !ClientSecret::is_well_formed(secret) {
             return Err("client_secret_malformed");

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use hallpass_verify::ScopeSet;
+use hallpass_verify::{ForeignToken, ScopeSet};
 use serde_json::Value;
 
 use crate::issue::delegate::subject::Subject;
 use crate::issue::delegate::{TokenType, invalid};
 use crate::issue::{Authenticated, Issuer, TokenError};
+use crate::trust::Trust;
 use crate::world::Millis;
 
 /// A person's token is good for a delegation for so long after it was issued, whatever its `exp`: so long it must be
@@ -73,18 +74,40 @@ pub trait SubjectTokens: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<ForeignSubject, ForeignRefusal>>;
 }
 
-/// No issuer of people.
-#[derive(Debug, Clone, Copy)]
-pub struct People;
+/// The issuers that an admin registered, by their published keys.
+#[derive(Debug, Clone)]
+pub struct People(pub Arc<Trust>);
 
 impl SubjectTokens for People {
     fn verify<'a>(
         &'a self,
-        _: &'a str,
-        _: TokenType,
-        _: Millis,
+        token: &'a str,
+        kind: TokenType,
+        now: Millis,
     ) -> BoxFuture<'a, Result<ForeignSubject, ForeignRefusal>> {
-        Box::pin(async { Err(ForeignRefusal::UnregisteredIssuer) })
+        Box::pin(async move {
+            let parsed = ForeignToken::parse(token).map_err(|_| ForeignRefusal::Refused("it is no signed JWT"))?;
+            // RFC 9068 §5: what says that it is an access token is no ID token.
+            if kind == TokenType::IdToken && parsed.typ().is_some_and(|typ| typ.ends_with("at+jwt")) {
+                return Err(ForeignRefusal::Refused("it is an access token; send its type"));
+            }
+            let person = self.0.subject(token, now / 1000).await.map_err(|untrusted| match untrusted.0 {
+                "assertion_wrong_issuer" => ForeignRefusal::UnregisteredIssuer,
+                "issuer_keys_unavailable" => ForeignRefusal::Unavailable,
+                code => ForeignRefusal::Refused(code),
+            })?;
+            Ok(ForeignSubject {
+                issuer: person.issuer_name,
+                sub: person.sub,
+                aud: person.audience,
+                scope: person.scope.map(|scope| scope.to_string()),
+                exp: person.exp,
+                // Without it nobody can say whether its person has taken back what it delegates.
+                iat: person.iat.ok_or(ForeignRefusal::Refused("it has no iat"))?,
+                jti: person.jti,
+                may_act: person.may_act,
+            })
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 use hallpass::app::Surroundings;
-use hallpass::broker::Resolve;
+use hallpass::outbound::Resolve;
 use reqwest::Method;
 use serde_json::json;
 

@@ -9,6 +9,7 @@ pub(crate) mod binary;
 pub(crate) mod broker;
 pub(crate) mod clock;
 pub(crate) mod database;
+pub(crate) mod idp;
 pub(crate) mod load;
 pub(crate) mod postgres;
 pub(crate) mod proof;

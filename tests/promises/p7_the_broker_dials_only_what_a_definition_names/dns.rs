@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hallpass::broker::Resolve;
+use hallpass::outbound::Resolve;
 use tokio::net::UdpSocket;
 
 const A: u16 = 1;

@@ -1,0 +1,401 @@
+//! JWTs that others signed: client assertions, tokens of registered issuers, SVIDs.
+//!
+//! Their JWKS may leave `alg` out (RFC 7517 §4.4), so the rule is another one than for our own tokens: the header's `alg`
+//! must be in the list that the reader brings for this purpose, AND fit the type of the key, AND be the key's own `alg`
+//! where it has one. `none` and HS* have no name here, so no list can hold them (RFC 8725 §3.1).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
+};
+use serde_json::{Map, Value};
+
+use crate::{Refusal, Seconds};
+
+/// Longer ones are refused unread. Kubernetes and cloud identities put more into a token than we do into ours.
+pub const MAX_FOREIGN_BYTES: usize = 16 * 1024;
+
+/// Keys of one set that are read; the rest is passed over.
+pub const MAX_FOREIGN_KEYS: usize = 64;
+
+/// Keys that are tried where the header names none. Each try is a signature verification that the sender causes.
+const MAX_TRIES: usize = 4;
+
+/// How others may sign (RFC 7518 §3.1, RFC 8037 §3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ForeignAlgorithm {
+    /// Ed25519; `Ed25519` is RFC 9864's name for the same.
+    EdDsa,
+    /// ECDSA, P-256, SHA-256, r‖s.
+    Es256,
+    /// ECDSA, P-384, SHA-384, r‖s.
+    Es384,
+    /// RSASSA-PSS, SHA-256.
+    Ps256,
+    /// RSASSA-PKCS1-v1_5, SHA-256.
+    Rs256,
+    /// RSASSA-PKCS1-v1_5, SHA-512.
+    Rs512,
+}
+
+impl ForeignAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::EdDsa, Self::Es256, Self::Es384, Self::Ps256, Self::Rs256, Self::Rs512];
+
+    /// As `alg` says it.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "Ed25519" => Some(Self::EdDsa),
+            _ => Self::ALL.into_iter().find(|one| one.as_str() == name),
+        }
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Ps256 => "PS256",
+            Self::Rs256 => "RS256",
+            Self::Rs512 => "RS512",
+        }
+    }
+}
+
+/// What a key may be published for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
+    /// `use` is `sig`, or left out (RFC 7517 §4.2).
+    Signature,
+    /// `use` is `jwt-svid`, always written (SPIFFE Trust Domain and Bundle §4.2.2).
+    JwtSvid,
+}
+
+/// The public keys of somebody else.
+#[derive(Debug, Clone, Default)]
+pub struct ForeignKeys {
+    keys: Vec<ForeignKey>,
+}
+
+#[derive(Debug, Clone)]
+struct ForeignKey {
+    kid: Option<String>,
+    algorithm: Option<ForeignAlgorithm>,
+    material: Material,
+}
+
+#[derive(Clone)]
+enum Material {
+    Ed25519(Vec<u8>),
+    P256(Vec<u8>),
+    P384(Vec<u8>),
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ed25519(_) => "Ed25519",
+            Self::P256(_) => "P-256",
+            Self::P384(_) => "P-384",
+            Self::Rsa { .. } => "RSA",
+        })
+    }
+}
+
+impl ForeignKeys {
+    /// Reads a JWKS (RFC 7517 §5). Keys of other kinds, for other uses, or with a private half in them are passed over.
+    /// None: it is no JWKS at all.
+    pub fn from_value(jwks: &Value, wanted: KeyUse) -> Option<Self> {
+        let keys = jwks.get("keys")?.as_array()?;
+        let keys = keys.iter().filter_map(|key| ForeignKey::read(key.as_object()?, wanted));
+        Some(Self { keys: keys.take(MAX_FOREIGN_KEYS).collect() })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Those that may have signed this.
+    fn candidates(&self, kid: Option<&str>, algorithm: ForeignAlgorithm) -> Result<Vec<&ForeignKey>, Refusal> {
+        // A key without a name may be the one that the header names; a header without a name may mean any.
+        let may_be = |key: &&ForeignKey| kid.is_none() || key.kid.is_none() || key.kid.as_deref() == kid;
+        let is_named = kid.is_some() && self.keys.iter().any(|key| key.kid.as_deref() == kid);
+        let fitting = self.keys.iter().filter(may_be).filter(|key| key.fits(algorithm));
+        let fitting: Vec<_> = fitting.take(MAX_TRIES).collect();
+        match fitting.is_empty() {
+            false => Ok(fitting),
+            true if is_named => Err(Refusal::WrongAlgorithm),
+            true => Err(Refusal::UnknownKey),
+        }
+    }
+}
+
+impl ForeignKey {
+    fn read(key: &Map<String, Value>, wanted: KeyUse) -> Option<Self> {
+        let text = |name: &str| key.get(name).and_then(Value::as_str);
+        let is_for_us = match (wanted, text("use")) {
+            (KeyUse::Signature, None | Some("sig")) | (KeyUse::JwtSvid, Some("jwt-svid")) => true,
+            (_, _) => false,
+        };
+        let may_verify = match key.get("key_ops") {
+            None => true,
+            Some(ops) => ops.as_array()?.iter().any(|op| op == "verify"),
+        };
+        if !is_for_us || !may_verify || ["d", "k", "p", "q"].iter().any(|private| key.contains_key(*private)) {
+            return None;
+        }
+        let algorithm = match key.get("alg") {
+            None => None,
+            Some(name) => Some(ForeignAlgorithm::parse(name.as_str()?)?),
+        };
+        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
+        let point = |size: usize| {
+            let (x, y) = (bytes("x")?, bytes("y")?);
+            // SEC 1 §2.3.3: uncompressed.
+            (x.len() == size && y.len() == size).then(|| [&[4][..], &x, &y].concat())
+        };
+        let material = match (text("kty")?, text("crv")) {
+            ("OKP", Some("Ed25519")) => Material::Ed25519(bytes("x").filter(|x| x.len() == 32)?),
+            ("EC", Some("P-256")) => Material::P256(point(32)?),
+            ("EC", Some("P-384")) => Material::P384(point(48)?),
+            ("RSA", _) => Material::Rsa {
+                n: bytes("n").filter(|n| (256..=1025).contains(&n.len()))?,
+                e: bytes("e").filter(|e| (1..=8).contains(&e.len()))?,
+            },
+            _ => return None,
+        };
+        let key = Self { kid: text("kid").map(str::to_owned), algorithm, material };
+        algorithm.is_none_or(|algorithm| key.fits(algorithm)).then_some(key)
+    }
+
+    /// Whether a signature of this algorithm may be this key's.
+    fn fits(&self, algorithm: ForeignAlgorithm) -> bool {
+        use ForeignAlgorithm::{EdDsa, Es256, Es384, Ps256, Rs256, Rs512};
+        self.algorithm.is_none_or(|own| own == algorithm)
+            && matches!(
+                (&self.material, algorithm),
+                (Material::Ed25519(_), EdDsa)
+                    | (Material::P256(_), Es256)
+                    | (Material::P384(_), Es384)
+                    | (Material::Rsa { .. }, Ps256 | Rs256 | Rs512)
+            )
+    }
+
+    fn verify(&self, algorithm: ForeignAlgorithm, message: &[u8], signature: &[u8]) -> bool {
+        let outcome = match (&self.material, algorithm) {
+            (Material::Ed25519(x), ForeignAlgorithm::EdDsa) => {
+                UnparsedPublicKey::new(&ED25519, x).verify(message, signature)
+            }
+            (Material::P256(point), ForeignAlgorithm::Es256) => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
+            }
+            (Material::P384(point), ForeignAlgorithm::Es384) => {
+                UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).verify(message, signature)
+            }
+            (Material::Rsa { n, e }, algorithm) => {
+                let parameters: &RsaParameters = match algorithm {
+                    ForeignAlgorithm::Ps256 => &RSA_PSS_2048_8192_SHA256,
+                    ForeignAlgorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
+                    ForeignAlgorithm::Rs512 => &RSA_PKCS1_2048_8192_SHA512,
+                    _ => return false,
+                };
+                RsaPublicKeyComponents { n, e }.verify(parameters, message, signature)
+            }
+            _ => return false,
+        };
+        outcome.is_ok()
+    }
+}
+
+/// Somebody else's JWT, of which nothing is known but its form. What it says may be looked at to find out whose keys to
+/// verify it with, and for nothing else.
+pub struct ForeignToken<'a> {
+    message: &'a str,
+    signature: Vec<u8>,
+    algorithm: ForeignAlgorithm,
+    kid: Option<String>,
+    typ: Option<String>,
+    claims: Map<String, Value>,
+}
+
+impl fmt::Debug for ForeignToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForeignToken").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}
+
+impl<'a> ForeignToken<'a> {
+    /// Checks the form and the header (RFC 7515 §5.2); trusts none of it.
+    pub fn parse(text: &'a str) -> Result<Self, Refusal> {
+        if text.len() > MAX_FOREIGN_BYTES {
+            return Err(Refusal::Malformed);
+        }
+        let (message, signature) = text.rsplit_once('.').ok_or(Refusal::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(Refusal::Malformed)?;
+        let header = object(header)?;
+        let name = header.get("alg").and_then(Value::as_str).ok_or(Refusal::Malformed)?;
+        let algorithm = ForeignAlgorithm::parse(name).ok_or(Refusal::WrongAlgorithm)?;
+        // RFC 7515 §4.1.11: an extension that must be understood and is not. A header that brings its own key, or says
+        // where to fetch it, is an attempt to choose whom we trust (RFC 8725 §3.10).
+        if ["crit", "b64", "jwk", "jku", "x5u", "x5c"].iter().any(|name| header.contains_key(*name)) {
+            return Err(Refusal::Malformed);
+        }
+        let text_of = |name: &str| match header.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(Refusal::Malformed),
+        };
+        Ok(Self {
+            message,
+            signature: URL_SAFE_NO_PAD.decode(signature).map_err(|_| Refusal::Malformed)?,
+            algorithm,
+            kid: text_of("kid")?,
+            typ: text_of("typ")?,
+            claims: object(claims)?,
+        })
+    }
+
+    /// `typ`, in lower case and without `application/` (RFC 7515 §4.1.9).
+    pub fn typ(&self) -> Option<String> {
+        let typ = self.typ.as_deref()?.to_ascii_lowercase();
+        Some(typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ))
+    }
+
+    /// `iss`, as the sender claims.
+    pub fn claimed_issuer(&self) -> Option<&str> {
+        self.claims.get("iss").and_then(Value::as_str)
+    }
+
+    /// `sub`, as the sender claims.
+    pub fn claimed_subject(&self) -> Option<&str> {
+        self.claims.get("sub").and_then(Value::as_str)
+    }
+
+    /// Verifies the signature by one of these keys, with one of these algorithms. A set that is older than a rotation
+    /// answers [`Refusal::UnknownKey`]; ask again with a newer one.
+    pub fn verify(&self, keys: &ForeignKeys, algorithms: &[ForeignAlgorithm]) -> Result<ForeignClaims, Refusal> {
+        if !algorithms.contains(&self.algorithm) {
+            return Err(Refusal::WrongAlgorithm);
+        }
+        let candidates = keys.candidates(self.kid.as_deref(), self.algorithm)?;
+        let is_signed =
+            candidates.iter().any(|key| key.verify(self.algorithm, self.message.as_bytes(), &self.signature));
+        // Without a name, the key may be one that this set does not hold yet.
+        let is_named = |key: &&ForeignKey| key.kid.is_some() && key.kid == self.kid;
+        match is_signed {
+            true => Ok(ForeignClaims(self.claims.clone())),
+            false if candidates.iter().any(is_named) => Err(Refusal::BadSignature),
+            false => Err(Refusal::UnknownKey),
+        }
+    }
+}
+
+fn object(part: &str) -> Result<Map<String, Value>, Refusal> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)?;
+    serde_json::from_slice(&bytes).map_err(|_| Refusal::Malformed)
+}
+
+/// What somebody else signed. Only [`ForeignToken::verify`] builds it; times and audience are not checked yet.
+#[derive(Clone)]
+pub struct ForeignClaims(Map<String, Value>);
+
+impl fmt::Debug for ForeignClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForeignClaims").field("iss", &self.text("iss")).finish_non_exhaustive()
+    }
+}
+
+impl ForeignClaims {
+    /// A claim.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// A claim that is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Value::as_str)
+    }
+
+    /// `aud` (RFC 7519 §4.1.3): text, or an array of texts. Empty if it is missing or anything else.
+    pub fn audience(&self) -> Vec<&str> {
+        match self.get("aud") {
+            Some(Value::String(one)) => vec![one],
+            Some(Value::Array(all)) if all.iter().all(Value::is_string) => {
+                all.iter().filter_map(Value::as_str).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A NumericDate (RFC 7519 §2), which may have a fraction. Missing is `Ok(None)`; nonsense is refused.
+    pub fn time(&self, name: &str) -> Result<Option<Seconds>, Refusal> {
+        /// Year 9999: beyond it, a sum of times could overflow somewhere.
+        const MOST: f64 = 253_402_300_799.0;
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) => {
+                let seconds = value.as_f64().filter(|seconds| (0.0..=MOST).contains(seconds));
+                // In range, so the cast only cuts the fraction off.
+                seconds.map(|seconds| Some(seconds as Seconds)).ok_or(Refusal::Malformed)
+            }
+        }
+    }
+
+    /// `exp` (required), `nbf` and `iat` against the clock. Leeway is for the start only; an end is an end. Answers `exp`.
+    pub fn check_times(&self, now: Seconds, leeway: Seconds) -> Result<Seconds, Refusal> {
+        let exp = self.time("exp")?.ok_or(Refusal::Malformed)?;
+        if now >= exp {
+            return Err(Refusal::Expired);
+        }
+        let latest = now.saturating_add(leeway);
+        let is_early = |time: Option<Seconds>| time.is_some_and(|time| time > latest);
+        if is_early(self.time("nbf")?) || is_early(self.time("iat")?) {
+            return Err(Refusal::NotYetValid);
+        }
+        Ok(exp)
+    }
+
+    /// Whether a claim is this text: by its name as it stands, else inside by slashes
+    /// (`kubernetes.io/serviceaccount/name`). Numbers and booleans are compared as text; of an array, one element must be
+    /// it.
+    pub fn matches(&self, path: &str, wanted: &str) -> bool {
+        find(&self.0, path).is_some_and(|value| match value {
+            Value::Array(all) => all.iter().any(|one| is(one, wanted)),
+            one => is(one, wanted),
+        })
+    }
+}
+
+fn find<'a>(within: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    // Names may have slashes themselves: `https://example.com/team`, `kubernetes.io`.
+    within.get(path).or_else(|| {
+        path.match_indices('/').find_map(|(at, _)| {
+            let (outer, inner) = (path.get(..at)?, path.get(at + 1..)?);
+            find(within.get(outer)?.as_object()?, inner)
+        })
+    })
+}
+
+fn is(value: &Value, wanted: &str) -> bool {
+    match value {
+        Value::String(text) => text == wanted,
+        Value::Number(number) => number.to_string() == wanted,
+        Value::Bool(flag) => flag.to_string() == wanted,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
