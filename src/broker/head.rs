@@ -23,7 +23,7 @@ const HOP_BY_HOP: [&str; 10] = [
 ];
 
 /// Credentials, and what would speak for somebody: an agent must not bring its own, nor its token travel on.
-const CREDENTIALS: [&str; 13] = [
+const CREDENTIALS: [&str; 14] = [
     "authorization",
     "cookie",
     "cookie2",
@@ -36,6 +36,7 @@ const CREDENTIALS: [&str; 13] = [
     "x-amz-security-token",
     "private-token",
     "client-cert",
+    "client-cert-chain",
     "x-forwarded-client-cert",
 ];
 

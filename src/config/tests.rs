@@ -67,6 +67,8 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!((config.listen.header_timeout.as_secs(), config.listen.drain.as_secs()), (10, 20));
     assert!(config.listen.http2);
     assert!(config.tls.is_none());
+    assert!(config.client_certificates.ca_file.is_none() && config.client_certificates.crl_file.is_none());
+    assert!(config.listen.trusted_proxies.is_empty());
     assert!(matches!(&config.database.target, DatabaseTarget::Sqlite(path) if *path == dir.path("data/hallpass.db")));
     assert_eq!(config.database.max_connections, 8);
     assert!(matches!(&config.vault.master_key, MasterKey::File(path) if *path == dir.path("keys/master.key")));
@@ -104,8 +106,11 @@ const OTHER: &[(&str, &str)] = &[
     ("listen.max_header_bytes", "0x4000"),
     ("listen.drain_seconds", "0"),
     ("listen.http2", "false"),
+    ("listen.trusted_proxies", "\"10.0.0.0/8, ::1\""),
     ("tls.cert_file", "\"cert.pem\""),
     ("tls.key_file", "\"key.pem\""),
+    ("tls.client_ca_file", "\"cert.pem\""),
+    ("tls.client_crl_file", "\"cert.pem\""),
     ("database.url", "\"sqlite:///var/hp.db\""),
     ("database.max_connections", "13"),
     ("vault.master_key_file", "\"mk\""),
@@ -146,6 +151,10 @@ fn assert_other(dir: &Dir, config: &Config) {
     assert_eq!((config.listen.max_connections, config.listen.max_header_bytes), (11, 16_384));
     assert_eq!((config.listen.header_timeout.as_secs(), config.listen.drain.as_secs()), (12, 0));
     assert!(!config.listen.http2);
+    let proxies: Vec<_> = config.listen.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+    assert_eq!(config.client_certificates.ca_file, Some(dir.path("cert.pem")));
+    assert_eq!(config.client_certificates.crl_file, Some(dir.path("cert.pem")));
     let tls = config.tls.as_ref().unwrap();
     assert_eq!((&tls.cert_file, &tls.key_file), (&dir.path("cert.pem"), &dir.path("key.pem")));
     assert!(

@@ -15,8 +15,12 @@ const JWKS_MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300,
 
 pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
     let issuer = &*state.issuer_url;
-    let methods = ["client_secret_basic", "client_secret_post"];
-    let body = json!({
+    let mut methods = vec!["client_secret_basic", "client_secret_post"];
+    let sees_certificates = state.config.sees_certificates();
+    if sees_certificates {
+        methods.extend(["tls_client_auth", "self_signed_tls_client_auth"]);
+    }
+    let mut body = json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}/oauth2/token"),
         "introspection_endpoint": format!("{issuer}/oauth2/introspect"),
@@ -31,6 +35,12 @@ pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
         "hallpass_exchange_endpoint": format!("{issuer}/exchange"),
         "hallpass_revocations_endpoint": format!("{issuer}/revocations"),
     });
+    // RFC 8705 §3.3. No `mtls_endpoint_aliases` (§5): a certificate is asked for on the one port there is, and a client
+    // that has none is not asked again.
+    if let Some(body) = body.as_object_mut().filter(|_| sees_certificates) {
+        body.insert("tls_client_certificate_bound_access_tokens".into(), true.into());
+        body.insert("hallpass_certificate_endpoint".into(), format!("{issuer}/oauth2/certificate").into());
+    }
     ([(CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()
 }
 

@@ -1,9 +1,11 @@
 //! A token request: authenticate → narrow → mint; and taking back what was issued.
 
 mod authenticate;
+mod certificates;
 mod keys;
 mod mint;
 mod narrow;
+mod renew;
 mod withdraw;
 
 use std::collections::HashMap;
@@ -19,6 +21,7 @@ use crate::vault::Purpose;
 use crate::world::{Millis, World};
 
 pub use authenticate::{Authenticated, Caller, Presented};
+pub use certificates::{Authority, CERTIFICATE_MILLIS, CLIENT_CA, Certificates, ClientCas, IssuedCertificate};
 pub use keys::{KeyKeeper, first_keys, open_keys};
 pub use mint::IssuedToken;
 pub use withdraw::{Actor, MAX_OWN_REVOCATIONS, MAX_TOKEN_MILLIS};
@@ -34,6 +37,7 @@ pub const CLIENT_SECRET_KEY: &str = "client-secret-hmac";
 pub fn broker_secret_purpose(id: &str) -> crate::error::Result<Purpose> {
     match id {
         CLIENT_SECRET_KEY => Ok(Purpose::ClientSecretHmac),
+        CLIENT_CA => Ok(Purpose::ClientCa),
         crate::audit::HEAD_SECRET => Ok(Purpose::AuditHead),
         other => {
             Err(crate::error::Error::internal(format!("the database has a broker secret '{other}' that nobody knows")))
@@ -125,6 +129,7 @@ pub struct Issuer {
     ledger: Ledger,
     secret_key: SecretBytes,
     verifier: Arc<TokenVerifier>,
+    certificates: Certificates,
     failures: Throttle,
     own_revocations: Mutex<HashMap<Arc<str>, Vec<Millis>>>,
 }
@@ -139,6 +144,7 @@ impl Issuer {
         ledger: Ledger,
         secret_key: SecretBytes,
         verifier: Arc<TokenVerifier>,
+        certificates: Certificates,
     ) -> Self {
         Self {
             issuer,
@@ -148,6 +154,7 @@ impl Issuer {
             ledger,
             secret_key,
             verifier,
+            certificates,
             failures: Throttle::default(),
             own_revocations: Mutex::default(),
         }
@@ -308,7 +315,10 @@ impl Issuer {
 
 /// Reasons that say nothing of an agent that there is: anybody can cause them without knowing anything.
 fn is_of_strangers(reason: &str) -> bool {
-    matches!(reason, "no_client_authentication" | "client_secret_malformed" | "unknown_client")
+    matches!(
+        reason,
+        "no_client_authentication" | "client_secret_malformed" | "unknown_client" | "client_certificate_malformed"
+    )
 }
 
 /// At most 64 printable ASCII characters of what a stranger sent.

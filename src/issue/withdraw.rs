@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::audit::LedgerError;
 use crate::issue::{Authenticated, Issuer, TokenError};
-use crate::model::{Agent, AgentStatus, Change, Event, EventKind, Revocation, RevocationKind, Session};
+use crate::model::{Agent, AgentStatus, Change, Event, EventKind, Identity, Revocation, RevocationKind, Session};
 use crate::world::Millis;
 
 /// No token lives longer (P2), so no revocation of tokens needs to be remembered for longer than this and a margin.
@@ -132,7 +132,9 @@ impl Issuer {
         let mut event = self.event(actor, status.as_str(), &agent.name);
         event.agent = Some(agent.id.clone());
         event.agent_name = Some(agent.name.clone());
-        let stopped = Change::PutAgent(Arc::new(Agent { status, ..agent.clone() }));
+        // Whoever took the key of an issued certificate could renew it for ever: stopping the agent ends them all.
+        let identity = Identity { certificates_after: Some(now), ..agent.identity.clone() };
+        let stopped = Change::PutAgent(Arc::new(Agent { status, identity, ..agent.clone() }));
         self.ledger.commit(vec![event], vec![stopped, Change::PutRevocation(revocation)]).await
     }
 

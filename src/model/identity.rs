@@ -6,6 +6,8 @@ use std::sync::Arc;
 use hallpass_verify::{Actor, Audience, ScopeSet};
 use serde::{Deserialize, Serialize};
 
+use crate::world::Millis;
+
 /// What an agent may prove itself with, besides the client secrets that it may have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,10 @@ pub struct Identity {
     /// Whether each token must be bound to a key (mTLS or DPoP).
     #[serde(default, skip_serializing_if = "is_false")]
     pub require_bound: bool,
+    /// Certificates that this broker issued to it before then count no more. The broker sets it when the agent is
+    /// stopped; it cannot be declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates_after: Option<Millis>,
 }
 
 impl Identity {

@@ -36,6 +36,8 @@ pub enum Purpose {
     ClientSecretHmac,
     /// The MAC key over the audit chain's head.
     AuditHead,
+    /// The key and the certificate of the authority that issues agents' certificates.
+    ClientCa,
 }
 
 impl Purpose {
@@ -47,6 +49,7 @@ impl Purpose {
             Self::VerifyKey => "verify-key",
             Self::ClientSecretHmac => "client-secret-hmac",
             Self::AuditHead => "audit-head",
+            Self::ClientCa => "client-ca",
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod audit_log;
+mod certificates;
 mod cli;
 mod denials;
 mod exchange;
@@ -13,6 +14,7 @@ mod forge;
 mod hostile;
 mod ledger;
 mod limits;
+mod mtls;
 #[path = "../promises/mod.rs"]
 mod promises;
 mod quickstart;

@@ -1,6 +1,7 @@
 //! Who asks: client authentication (RFC 6749 §2.3). One method per request; one that was presented and failed ends the
 //! attempt, whatever else the agent could have proved itself with.
 
+mod certificate;
 mod secret;
 
 use std::net::IpAddr;
@@ -112,7 +113,9 @@ impl Issuer {
             Presented::Nothing => return Err("no_client_authentication"),
             Presented::Secret { id, secret } => (self.by_secret(id, secret, now)?, "client_secret"),
             Presented::Assertion { .. } => return Err("client_assertion_not_accepted"),
-            Presented::Certificate { .. } => return Err("client_certificate_not_accepted"),
+            Presented::Certificate { id } => {
+                self.by_certificate(id, caller.certificates.as_deref().unwrap_or_default(), now)?
+            }
         };
         match agent.status {
             AgentStatus::Active => Ok(Authenticated { agent, method }),

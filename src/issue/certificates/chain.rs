@@ -1,0 +1,133 @@
+//! Whether somebody whom we trust vouches for a certificate (RFC 5280 §6), by webpki.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
+use serde_json::Value;
+use webpki::{
+    ALL_VERIFICATION_ALGS, CertRevocationList, EndEntityCert, Error, ExpirationPolicy, KeyUsage,
+    OwnedCertRevocationList, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+    anchor_from_trusted_cert,
+};
+
+use crate::world::Millis;
+
+/// Certificate authorities, and what they have revoked.
+#[derive(Default)]
+pub struct ClientCas {
+    anchors: Vec<TrustAnchor<'static>>,
+    crls: Vec<CertRevocationList<'static>>,
+    has_crls: bool,
+}
+
+impl std::fmt::Debug for ClientCas {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ClientCas({} anchors, {} revocation lists)", self.anchors.len(), self.crls.len())
+    }
+}
+
+impl ClientCas {
+    /// From CA certificates and, where revocation is checked, revocation lists; both PEM.
+    ///
+    /// # Errors
+    /// What is wrong, of one that cannot be read; a file without any.
+    pub fn parse(ca: &[u8], crl: Option<&[u8]>) -> Result<Self, String> {
+        let certificates = CertificateDer::pem_slice_iter(ca).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates.map_err(|error| format!("the CA file is no PEM: {error}"))?;
+        if certificates.is_empty() {
+            return Err("the CA file holds no certificate".into());
+        }
+        let anchor = |der| anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned());
+        let anchors = certificates.iter().map(anchor).collect::<Result<Vec<_>, _>>();
+        let anchors = anchors.map_err(|error| format!("the CA file holds what is no CA certificate: {error}"))?;
+        let mut crls = Vec::new();
+        if let Some(crl) = crl {
+            for der in CertificateRevocationListDer::pem_slice_iter(crl) {
+                let der = der.map_err(|error| format!("the revocation list is no PEM: {error}"))?;
+                let owned = OwnedCertRevocationList::from_der(&der);
+                crls.push(CertRevocationList::Owned(
+                    owned.map_err(|error| format!("a revocation list is bad: {error}"))?,
+                ));
+            }
+            if crls.is_empty() {
+                return Err("the revocation list's file holds none".into());
+            }
+        }
+        Ok(Self { anchors, crls, has_crls: crl.is_some() })
+    }
+
+    /// These, without revocation lists.
+    pub fn of(anchors: Vec<TrustAnchor<'static>>) -> Self {
+        Self { anchors, crls: Vec::new(), has_crls: false }
+    }
+}
+
+/// The roots for X.509-SVIDs in a SPIFFE bundle: each key with `use: x509-svid` holds one certificate in `x5c` (SPIFFE
+/// X.509-SVID §6.1, SPIFFE bundle §4.2). One that cannot be read makes the bundle worthless: nothing is passed over.
+pub(in crate::issue) fn roots_of_bundle(bundle: &str) -> Option<ClientCas> {
+    let bundle: Value = serde_json::from_str(bundle).ok()?;
+    let mut anchors = Vec::new();
+    for key in bundle.get("keys")?.as_array()? {
+        if key.get("use").and_then(Value::as_str) != Some("x509-svid") {
+            continue;
+        }
+        let [one] = key.get("x5c")?.as_array()?.as_slice() else { return None };
+        let der = CertificateDer::from(STANDARD.decode(one.as_str()?).ok()?);
+        anchors.push(anchor_from_trusted_cert(&der).ok()?.to_owned());
+    }
+    Some(ClientCas::of(anchors))
+}
+
+/// Checks the chain of `chain`'s first certificate, through the others, to one of `cas`; each within its validity `now`,
+/// for client authentication where it says for what.
+///
+/// Where there are revocation lists, the certificate itself must be covered by one that is not outdated: a list that
+/// somebody withholds must not bring a revoked certificate back. Of certificates in between, the lists that there are
+/// count.
+///
+/// # Errors
+/// The reason for the audit log.
+pub(in crate::issue) fn verify(
+    chain: &[CertificateDer<'static>],
+    cas: &ClientCas,
+    now: Millis,
+) -> Result<(), &'static str> {
+    let (leaf, intermediates) = chain.split_first().ok_or("no_client_certificate")?;
+    let leaf = EndEntityCert::try_from(leaf).map_err(reason)?;
+    let now = UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(now).unwrap_or(0)));
+    let check = |policy: Option<(RevocationCheckDepth, UnknownStatusPolicy)>| {
+        let crls = cas.crls.iter().collect::<Vec<_>>();
+        let options = match policy {
+            None => None,
+            Some((depth, unknown)) => {
+                let options = RevocationOptionsBuilder::new(&crls).map_err(|_| "client_certificate_status_unknown")?;
+                let options = options.with_depth(depth).with_status_policy(unknown);
+                Some(options.with_expiration_policy(ExpirationPolicy::Enforce).build())
+            }
+        };
+        let usage = KeyUsage::client_auth();
+        let path = leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &cas.anchors, intermediates, now, usage, options, None);
+        path.map(|_| ()).map_err(reason)
+    };
+    if !cas.has_crls {
+        return check(None);
+    }
+    check(Some((RevocationCheckDepth::EndEntity, UnknownStatusPolicy::Deny)))?;
+    check(Some((RevocationCheckDepth::Chain, UnknownStatusPolicy::Allow)))
+}
+
+fn reason(error: Error) -> &'static str {
+    match error {
+        Error::CertExpired { .. } => "client_certificate_expired",
+        Error::CertNotValidYet { .. } => "client_certificate_not_yet_valid",
+        Error::CertRevoked => "client_certificate_revoked",
+        Error::UnknownRevocationStatus | Error::CrlExpired { .. } => "client_certificate_status_unknown",
+        Error::CaUsedAsEndEntity => "client_certificate_is_a_ca",
+        Error::RequiredEkuNotFoundContext(_) => "client_certificate_not_for_clients",
+        Error::UnknownIssuer => "client_certificate_of_unknown_ca",
+        _ => "client_certificate_invalid",
+    }
+}
