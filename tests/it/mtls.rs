@@ -177,7 +177,6 @@ async fn rfc8705_s2_1_2_each_matcher_takes_its_name_and_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rfc8705_s2_1_a_certificate_must_be_good_and_vouched_for() {
     let scene = Scene::new().await;
-    let now = OffsetDateTime::now_utc();
     let stranger = Ca::new("Example CA");
     let named = |change: fn(&mut CertificateParams)| {
         move |params: &mut CertificateParams| {
@@ -232,7 +231,6 @@ async fn rfc8705_s2_1_a_certificate_must_be_good_and_vouched_for() {
     scene.accepted(&agent, &early, "its time has come").await;
     scene.clock.add_seconds(24 * 3600);
     scene.refused(&agent, &good, "client_certificate_expired").await;
-    assert!(now < OffsetDateTime::now_utc());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -546,9 +544,9 @@ async fn certificates_are_read_again_and_broken_files_change_nothing() {
     scene.refused(&agent, &old, "client_certificate_of_unknown_ca").await;
     // The server's own: while only one of two files is new they do not fit, and the old pair stays.
     let next = server_certificate();
-    write(scene.files.path().join("tls.crt"), &next.cert.pem());
     let before = failed().await;
-    until("a mismatch is counted", 20, async || failed().await > before - 1.0).await;
+    write(scene.files.path().join("tls.crt"), &next.cert.pem());
+    until("a mismatch is counted", 20, async || failed().await > before).await;
     scene.accepted(&agent, &by_new, "the old server certificate").await;
     write(scene.files.path().join("tls.key"), &next.signing_key.serialize_pem());
     let path = scene.url("/.well-known/jwks.json");

@@ -31,10 +31,14 @@ impl Issuer {
         let own = chain.first().filter(|_| chain.len() <= MAX_CHAIN).ok_or("client_certificate_malformed")?;
         let leaf = Leaf::read(own)?;
         leaf.is_valid_at(now)?;
-        if leaf.only_uri() == Some(&Authority::uri(&agent.id)) && self.is_issued_to(&agent, &leaf, chain, now).is_ok() {
-            return Ok((agent, "tls_client_auth"));
-        }
         let mut failed = None;
+        if leaf.only_uri() == Some(&Authority::uri(&agent.id)) {
+            match self.is_issued_to(&agent, &leaf, chain, now) {
+                Ok(()) => return Ok((agent, "tls_client_auth")),
+                // A method may name this URI, too, of another CA.
+                Err(reason) => failed = Some(reason),
+            }
+        }
         for method in &agent.identity.methods {
             let checked = match method {
                 AuthMethod::TlsClientAuth { .. } if !names(method, &leaf) => Err(NOT_ITS_OWN),

@@ -127,7 +127,8 @@ fn reason(error: Error) -> &'static str {
         Error::UnknownRevocationStatus | Error::CrlExpired { .. } => "client_certificate_status_unknown",
         Error::CaUsedAsEndEntity => "client_certificate_is_a_ca",
         Error::RequiredEkuNotFoundContext(_) => "client_certificate_not_for_clients",
-        Error::UnknownIssuer => "client_certificate_of_unknown_ca",
+        // The second: somebody else's CA of the same name.
+        Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => "client_certificate_of_unknown_ca",
         _ => "client_certificate_invalid",
     }
 }

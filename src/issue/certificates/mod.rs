@@ -9,8 +9,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use authority::{Authority, CERTIFICATE_MILLIS, CLIENT_CA, IssuedCertificate};
-pub(super) use chain::{roots_of_bundle, verify};
 pub use chain::ClientCas;
+pub(super) use chain::{roots_of_bundle, verify};
 pub(super) use leaf::Leaf;
 
 /// Whose certificates count.
