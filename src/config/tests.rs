@@ -441,6 +441,22 @@ fn what_no_form_shows_is_refused_too() {
             "vault.previous_master_key_file (hallpass.toml line 3): is the same file as vault.master_key_file; name the old key's file",
         ),
         (
+            "listen.trusted_proxies",
+            "\"10.0.0.0/8, x\"",
+            "listen.trusted_proxies (hallpass.toml line 3): 'x' is no address or network of proxies; write them with commas",
+        ),
+        (
+            "listen.trusted_proxies",
+            "\"0.0.0.0/0\"",
+            "listen.trusted_proxies (hallpass.toml line 3): '0.0.0.0/0' is no address or network of proxies; ",
+        ),
+        (
+            "tls.client_crl_file",
+            "\"absent\"",
+            "tls.client_crl_file (hallpass.toml line 3): is there without tls.client_ca_file; ",
+        ),
+        ("tls.client_ca_file", "\"absent\"", "tls.client_ca_file (hallpass.toml line 3): 'absent' cannot be read"),
+        (
             "tls.cert_file",
             "\"absent\"",
             "tls.key_file (not set): is missing beside tls.cert_file; set both, or remove both",

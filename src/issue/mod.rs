@@ -136,6 +136,7 @@ pub struct Issuer {
 
 impl Issuer {
     /// `issuer` is `iss`; `secret_key` is the HMAC key of client secrets.
+    #[allow(clippy::too_many_arguments, reason = "the parts, wired together once, by `app`")]
     pub fn new(
         issuer: Arc<str>,
         settings: IssueSettings,

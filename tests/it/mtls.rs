@@ -572,10 +572,24 @@ async fn rfc8705_s3_3_the_metadata_says_what_is_so() {
     assert!(metadata.get("mtls_endpoint_aliases").is_none());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_authority_is_the_same_after_a_restart() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let Some(broker) = TestBroker::start_with(engine, Surroundings::default(), &[]).await else { continue };
+        let before = broker.admin_ok("GET", "/admin/v1/client-ca", Value::Null).await;
+        assert!(before["certificate"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+        let broker = broker.restart().await;
+        assert_eq!(broker.admin_ok("GET", "/admin/v1/client-ca", Value::Null).await, before);
+        let agent = broker.register("helpdesk", &[]).await;
+        let path = format!("/admin/v1/agents/{}/certificate", agent.client_id);
+        broker.admin_ok("POST", &path, json!({ "csr": Holder::self_signed(|_| {}).csr() })).await;
+    }
+}
+
 /// The walk-through of the README, with stock openssl and curl, against the program itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn openssl_and_curl_get_along_with_the_program() {
-    if ["openssl", "curl"].iter().any(|tool| Command::new(tool).arg("version").output().is_err()) {
+    if ["openssl", "curl"].iter().any(|tool| Command::new(tool).arg("--version").output().is_err()) {
         use std::io::Write as _;
         drop(
             std::io::stderr()
