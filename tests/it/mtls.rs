@@ -500,7 +500,7 @@ async fn an_issued_certificate_renews_itself_and_dies_with_its_agent() {
     scene.broker.admin_ok("POST", &of("resume"), json!({})).await;
     scene.refused(&agent, &third, "client_certificate_revoked").await;
     // Declaring the agent again does not bring them back.
-    let shown = scene.broker.admin_ok("GET", &of("").trim_end_matches('/').to_owned(), Value::Null).await;
+    let shown = scene.broker.admin_ok("GET", of("").trim_end_matches('/'), Value::Null).await;
     let name = shown["name"].as_str().unwrap();
     scene
         .broker
