@@ -41,7 +41,7 @@ pub(super) fn tls(reader: &mut Reader) -> Option<Tls> {
 pub(super) fn client_certificates(reader: &mut Reader) -> ClientCertificates {
     let (ca, crl) = ("tls.client_ca_file", "tls.client_crl_file");
     if reader.is_given(crl) && !reader.is_given(ca) {
-        reader.mistake(crl, format!("is there without {ca}"), "name the CA's certificate, too, or remove it");
+        reader.mistake(ca, format!("is missing beside {crl}"), "set both, or remove the revocation list");
     }
     let [ca_file, crl_file] = [ca, crl].map(|key| {
         let path = file(reader, key)?;

@@ -453,7 +453,7 @@ fn what_no_form_shows_is_refused_too() {
         (
             "tls.client_crl_file",
             "\"absent\"",
-            "tls.client_crl_file (hallpass.toml line 3): is there without tls.client_ca_file; ",
+            "tls.client_ca_file (not set): is missing beside tls.client_crl_file; set both, or remove the revocation list",
         ),
         ("tls.client_ca_file", "\"absent\"", "tls.client_ca_file (hallpass.toml line 3): 'absent' cannot be read"),
         (
