@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::config::{Config, MasterKey as MasterKeySource};
 use crate::error::{Error, Result};
 use crate::http::MasterKeyFiles;
-use crate::issue::broker_secret_purpose;
+use crate::issue::{Authority, CLIENT_CA, broker_secret_purpose};
 use crate::model::{Change, SealedColumns};
 use crate::secret::SecretBytes;
 use crate::store::Everything;
@@ -110,4 +110,16 @@ pub(super) fn new_broker_secret(id: &str, vault: &Vault, world: &World) -> Resul
 pub(super) fn broker_secret(everything: &Everything, id: &str, vault: &Vault) -> Result<SecretBytes> {
     let missing = || Error::internal(format!("the broker secret '{id}' is missing from the database"));
     open_broker_secret(id, everything.broker_secrets.get(id).ok_or_else(missing)?, vault)
+}
+
+/// The client CA's key and certificate; made where there is none yet, and then with what stores it.
+pub(super) fn client_ca(everything: &Everything, vault: &Vault, world: &World) -> Result<(SecretBytes, Vec<Change>)> {
+    if everything.broker_secrets.contains_key(CLIENT_CA) {
+        return Ok((broker_secret(everything, CLIENT_CA, vault)?, Vec::new()));
+    }
+    let secret = Authority::generate(world.entropy.as_ref(), world.now())?;
+    let label = Label { purpose: broker_secret_purpose(CLIENT_CA)?, id: CLIENT_CA, version: 1 };
+    let sealed = vault.seal(world.entropy.as_ref(), label, &secret)?;
+    let sealed = SealedColumns { wrapped_key: sealed.wrapped_key, ciphertext: sealed.ciphertext };
+    Ok((secret, vec![Change::PutBrokerSecret { id: CLIENT_CA.to_owned(), sealed }]))
 }

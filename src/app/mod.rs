@@ -3,7 +3,9 @@
 mod dpop;
 mod init;
 mod master_key;
+mod reload;
 mod settings;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -22,7 +24,9 @@ use crate::broker::{Broker, BrokerParts};
 use crate::config::{Config, DatabaseTarget};
 use crate::error::{Error, Result};
 use crate::http::{Listeners, Parts, State, bind_admin, finish_rewrap, serve};
-use crate::issue::{CLIENT_SECRET_KEY, Issuer, IssuerParts, KeyKeeper, People, SubjectTokens, open_keys};
+use crate::issue::{
+    Authority, CLIENT_SECRET_KEY, Certificates, Issuer, IssuerParts, KeyKeeper, People, SubjectTokens, open_keys,
+};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
@@ -34,8 +38,10 @@ use crate::world::{Clock as _, Millis, SystemClock, SystemEntropy, World};
 pub use init::{init, init_within};
 pub use master_key::{UnfinishedRewrap, open_broker_secret, open_vault};
 
-use master_key::broker_secret;
-use settings::{broker_settings, issue_settings, key_policy, ledger_settings, tls_config};
+use master_key::{broker_secret, client_ca};
+use reload::Reload;
+use settings::{broker_settings, issue_settings, key_policy, ledger_settings};
+use tls::{client_cas, tls_config};
 
 /// How often schedules are looked at: key rotation, forgetting what cannot matter any more, the database lock.
 const TICK: Duration = Duration::from_secs(1);
@@ -127,7 +133,9 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     };
     let ops_address = ops.local_addr().map_err(Error::internal)?;
     let issuer: Arc<str> = config.issuer_for(public).into();
-    let tls = tls_config(&config)?;
+    let (tls, server_certificate) = tls_config(&config)?.unzip();
+    let cas = Arc::new(ArcSwap::from_pointee(client_cas(&config.client_certificates)?));
+    let reload = Reload::new(&config, server_certificate, cas.clone());
 
     let store = open_store(&config, Access::Serve).await?;
     let lock = store.lock().await.map_err(startup)?;
@@ -150,6 +158,8 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let client_secret_key = broker_secret(&everything, CLIENT_SECRET_KEY, &vault)?;
     let mac_key = broker_secret(&everything, HEAD_SECRET, &vault)?;
     let nonce_key = dpop::kept_nonce_key(&everything, &vault)?;
+    let (client_ca, new_client_ca) = client_ca(&everything, &vault, &world)?;
+    let certificates = Certificates { cas, authority: Authority::open(&client_ca)? };
     let head = chain_end(&store, &config.node, &mac_key).await?;
     let rows = everything.keys.clone();
     let keys = open_keys(&rows, &vault)?;
@@ -184,6 +194,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
                 verifier: verifier.clone(),
                 people: surroundings.people.unwrap_or_else(|| Arc::new(People(trust.clone()))),
                 trust,
+                certificates,
             },
         ),
         keys: KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows),
@@ -213,10 +224,10 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     }
     let mut event = Event::new(EventKind::Broker);
     event.action = Some("serve".into());
-    ledger.commit(vec![event], Vec::new()).await.map_err(Error::internal)?;
+    ledger.commit(vec![event], new_client_ca).await.map_err(Error::internal)?;
 
     let (stop, stopped) = watch::channel(false);
-    let keeper = tokio::spawn(keep(state.clone(), lock, stop.clone()));
+    let keeper = tokio::spawn(keep(state.clone(), lock, reload, stop.clone()));
     let listeners = Listeners { public: listener, ops, admin };
     let is_tls = tls.is_some();
     let server = tokio::spawn({
@@ -268,14 +279,15 @@ impl Running {
     }
 }
 
-/// Schedules: key rotation, pruning, and whether the database is still ours alone.
-async fn keep(state: State, mut lock: ServeLock, stop: watch::Sender<bool>) {
+/// Schedules: key rotation, renewed certificates, pruning, and whether the database is still ours alone.
+async fn keep(state: State, mut lock: ServeLock, mut reload: Reload, stop: watch::Sender<bool>) {
     let mut stopped = stop.subscribe();
     let mut last_prune = state.world.now();
     loop {
         if tokio::time::timeout(TICK, stopped.wait_for(|stop| *stop)).await.is_ok() {
             return;
         }
+        reload.tick();
         let held = tokio::time::timeout(TICK * 5, lock.is_held()).await.unwrap_or(false);
         if !held {
             match state.store.lock().await {

@@ -1,39 +1,13 @@
 //! From the configuration to what each part takes.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
-
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::audit::LedgerSettings;
 use crate::broker::BrokerSettings;
 use crate::config::{Config, SigningAlgorithm};
-use crate::error::{Error, Result};
 use crate::issue::{ClientAuth, IssueSettings, MAX_TOKEN_MILLIS};
 use crate::keyring::{Algorithm, Policy};
 use crate::world::Millis;
-
-pub(super) fn tls_config(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>> {
-    let Some(tls) = &config.tls else { return Ok(None) };
-    let bad = |path: &Path, error: &dyn std::fmt::Display| {
-        Error::unavailable("tls", format!("{} cannot be used for TLS: {error}", path.display()))
-    };
-    let chain = CertificateDer::pem_file_iter(&tls.cert_file)
-        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
-        .map_err(|error| bad(&tls.cert_file, &error))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|error| bad(&tls.key_file, &error))?;
-    let mut server = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(Error::internal)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| bad(&tls.cert_file, &error))?;
-    server.alpn_protocols =
-        if config.listen.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
-    Ok(Some(Arc::new(server)))
-}
 
 pub(super) fn key_policy(config: &Config) -> Policy {
     let millis = |duration: Duration| Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX);

@@ -23,7 +23,7 @@ const HOP_BY_HOP: [&str; 10] = [
 ];
 
 /// Credentials, and what would speak for somebody: an agent must not bring its own, nor its token travel on.
-const CREDENTIALS: [&str; 14] = [
+const CREDENTIALS: [&str; 15] = [
     "authorization",
     "cookie",
     "cookie2",
@@ -36,6 +36,7 @@ const CREDENTIALS: [&str; 14] = [
     "x-amz-security-token",
     "private-token",
     "client-cert",
+    "client-cert-chain",
     "x-forwarded-client-cert",
     // RFC 9449: the proof that came with the agent's own token. It is for us alone.
     "dpop",

@@ -1,6 +1,7 @@
 //! `hallpass agent …`.
 
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -53,6 +54,19 @@ pub(super) enum Agent {
         #[arg(long)]
         reason: Option<String>,
     },
+    /// Issue a certificate of 24 hours, by this broker's own CA, for the key of a certification request
+    IssueCert {
+        /// Name or client id
+        name: String,
+        /// The certification request, PEM (- for standard input)
+        #[arg(long, value_name = "FILE")]
+        csr: PathBuf,
+        /// Write the certificate here instead of printing it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// The certificate of this broker's own CA
+    Ca,
     /// Give it a new secret, printed once; the old one stays valid for a while
     RotateSecret {
         /// Name or client id
@@ -167,6 +181,24 @@ impl Agent {
                     output.line(&format!("{name} is revoked for good; its tokens are refused from now on"))
                 });
             }
+            Self::IssueCert { name, csr, out } => {
+                let csr = read(&csr)?;
+                let answer = client.post(&of(&name, "/certificate"), &json!({ "csr": csr })).await?;
+                if let Some(path) = &out {
+                    std::fs::write(path, text(&answer, "certificate"))?;
+                }
+                context.output.show(&answer, |output, answer| match &out {
+                    Some(path) => {
+                        let end = time(&answer["expires_at"]);
+                        output.line(&format!("{} holds the certificate of {name}, good until {end}", path.display()));
+                    }
+                    None => output.line(text(answer, "certificate").trim_end()),
+                });
+            }
+            Self::Ca => {
+                let answer = client.get("/admin/v1/client-ca").await?;
+                context.output.show(&answer, |output, answer| output.line(text(answer, "certificate").trim_end()));
+            }
             Self::RotateSecret { name, grace } => {
                 let answer = client.post(&of(&name, "/rotate-secret"), &json!({ "grace_seconds": grace })).await?;
                 context.output.show(&answer, |output, answer| {
@@ -179,11 +211,24 @@ impl Agent {
     }
 }
 
+fn read(path: &Path) -> io::Result<String> {
+    if path != Path::new("-") {
+        return std::fs::read_to_string(path);
+    }
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn text<'a>(answer: &'a Value, key: &str) -> &'a str {
+    answer.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
 fn secret(output: &crate::cli::Output, answer: &Value) {
-    let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    output.line(&format!("client_id      {}", text("client_id")));
+    output.line(&format!("client_id      {}", text(answer, "client_id")));
     if answer.get("client_secret").is_none() {
         return;
     }
-    output.line(&format!("client_secret  {}  (shown once; Hallpass keeps only a digest)", text("client_secret")));
+    let secret = text(answer, "client_secret");
+    output.line(&format!("client_secret  {secret}  (shown once; Hallpass keeps only a digest)"));
 }

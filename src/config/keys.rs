@@ -142,9 +142,15 @@ pub(super) const KEYS: &[Key] = &[
     integer("listen.max_header_bytes", 32_768, 8_192, 1_048_576, "Bytes that a request's head may have"),
     integer("listen.drain_seconds", 20, 0, 3_600, "Seconds that calls in flight get to finish when the broker stops"),
     boolean("listen.http2", true, "Speak HTTP/2 beside HTTP/1.1"),
+    optional("listen.trusted_proxies", "10.0.0.0/8, 192.0.2.7",
+        "Addresses of TLS-terminating proxies that say in Client-Cert whose certificate they saw; nobody else is heard"),
 
     optional("tls.cert_file", "keys/tls.crt", "Certificate chain in PEM; with key_file it turns TLS on"),
     optional("tls.key_file", "keys/tls.key", "Private key in PEM, readable by its owner alone (chmod 600)"),
+    optional("tls.client_ca_file", "keys/client-ca.crt",
+        "CA certificates in PEM that vouch for agents' certificates (tls_client_auth)"),
+    optional("tls.client_crl_file", "keys/client-ca.crl",
+        "Their revocation lists in PEM; then a certificate that none of them covers, or only an outdated one, is refused"),
 
     text("database.url", "sqlite:data/hallpass.db",
         "Where data is kept: sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME"),

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hallpass_verify::ForeignAlgorithm;
+use ipnet::IpNet;
 use url::Url;
 
 use crate::error::Error;
@@ -68,6 +69,8 @@ pub struct Config {
     pub listen: Listen,
     /// `[tls]`; none: plain HTTP.
     pub tls: Option<Tls>,
+    /// `[tls]`: who vouches for agents' certificates, with TLS here or at a trusted proxy.
+    pub client_certificates: ClientCertificates,
     /// `[database]`
     pub database: Database,
     /// `[vault]`
@@ -93,6 +96,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether agents can show certificates at all: to us, or to a proxy that we trust.
+    pub fn sees_certificates(&self) -> bool {
+        self.tls.is_some() || !self.listen.trusted_proxies.is_empty()
+    }
+
     /// The issuer of a broker whose public listener is bound to `bound`: the configured one, or the address itself.
     pub fn issuer_for(&self, bound: SocketAddr) -> String {
         match &self.issuer {
@@ -134,6 +142,8 @@ pub struct Listen {
     pub drain: Duration,
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
+    /// Peers whose `Client-Cert` and `X-Forwarded-For` count (RFC 9440).
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// TLS of the public listener. Both files could be read when the settings were.
@@ -143,6 +153,15 @@ pub struct Tls {
     pub cert_file: PathBuf,
     /// Private key, PEM, its owner's alone.
     pub key_file: PathBuf,
+}
+
+/// Who vouches for agents' certificates. The files could be read when the settings were.
+#[derive(Debug, Clone, Default)]
+pub struct ClientCertificates {
+    /// CA certificates, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Revocation lists, PEM; only beside `ca_file`.
+    pub crl_file: Option<PathBuf>,
 }
 
 /// Where data is kept.

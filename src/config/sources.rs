@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::mistake::shown;
 use super::read::Reader;
 use super::validate::file;
-use super::{Command, DatabaseTarget, MasterKey, Tls, Vault};
+use super::{ClientCertificates, Command, DatabaseTarget, MasterKey, Tls, Vault};
 use crate::secret::SecretBytes;
 
 const MAX_URL_BYTES: u64 = 64 * 1024;
@@ -35,6 +35,20 @@ pub(super) fn tls(reader: &mut Reader) -> Option<Tls> {
         reader.mistake(key, problem, format!("run `chmod 600 {}`", path.display()));
     }
     Some(Tls { cert_file: cert_file?, key_file: key_file? })
+}
+
+/// `[tls]`: CA and revocation lists for agents' certificates.
+pub(super) fn client_certificates(reader: &mut Reader) -> ClientCertificates {
+    let (ca, crl) = ("tls.client_ca_file", "tls.client_crl_file");
+    if reader.is_given(crl) && !reader.is_given(ca) {
+        reader.mistake(ca, format!("is missing beside {crl}"), "set both, or remove the revocation list");
+    }
+    let [ca_file, crl_file] = [ca, crl].map(|key| {
+        let path = file(reader, key)?;
+        readable(reader, key, &path)?;
+        Some(path)
+    });
+    ClientCertificates { ca_file, crl_file }
 }
 
 /// The mode of a file that can be read; else a mistake.

@@ -67,6 +67,8 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!((config.listen.header_timeout.as_secs(), config.listen.drain.as_secs()), (10, 20));
     assert!(config.listen.http2);
     assert!(config.tls.is_none());
+    assert!(config.client_certificates.ca_file.is_none() && config.client_certificates.crl_file.is_none());
+    assert!(config.listen.trusted_proxies.is_empty());
     assert!(matches!(&config.database.target, DatabaseTarget::Sqlite(path) if *path == dir.path("data/hallpass.db")));
     assert_eq!(config.database.max_connections, 8);
     assert!(matches!(&config.vault.master_key, MasterKey::File(path) if *path == dir.path("keys/master.key")));
@@ -106,8 +108,11 @@ const OTHER: &[(&str, &str)] = &[
     ("listen.max_header_bytes", "0x4000"),
     ("listen.drain_seconds", "0"),
     ("listen.http2", "false"),
+    ("listen.trusted_proxies", "\"10.0.0.0/8, ::1\""),
     ("tls.cert_file", "\"cert.pem\""),
     ("tls.key_file", "\"key.pem\""),
+    ("tls.client_ca_file", "\"cert.pem\""),
+    ("tls.client_crl_file", "\"cert.pem\""),
     ("database.url", "\"sqlite:///var/hp.db\""),
     ("database.max_connections", "13"),
     ("vault.master_key_file", "\"mk\""),
@@ -153,6 +158,10 @@ fn assert_other(dir: &Dir, config: &Config) {
     assert_eq!((config.listen.max_connections, config.listen.max_header_bytes), (11, 16_384));
     assert_eq!((config.listen.header_timeout.as_secs(), config.listen.drain.as_secs()), (12, 0));
     assert!(!config.listen.http2);
+    let proxies: Vec<_> = config.listen.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+    assert_eq!(config.client_certificates.ca_file, Some(dir.path("cert.pem")));
+    assert_eq!(config.client_certificates.crl_file, Some(dir.path("cert.pem")));
     let tls = config.tls.as_ref().unwrap();
     assert_eq!((&tls.cert_file, &tls.key_file), (&dir.path("cert.pem"), &dir.path("key.pem")));
     assert!(
@@ -440,6 +449,22 @@ fn what_no_form_shows_is_refused_too() {
             "\"keys/master.key\"",
             "vault.previous_master_key_file (hallpass.toml line 3): is the same file as vault.master_key_file; name the old key's file",
         ),
+        (
+            "listen.trusted_proxies",
+            "\"10.0.0.0/8, x\"",
+            "listen.trusted_proxies (hallpass.toml line 3): 'x' is no address or network of proxies; write them with commas",
+        ),
+        (
+            "listen.trusted_proxies",
+            "\"0.0.0.0/0\"",
+            "listen.trusted_proxies (hallpass.toml line 3): '0.0.0.0/0' is no address or network of proxies; ",
+        ),
+        (
+            "tls.client_crl_file",
+            "\"absent\"",
+            "tls.client_ca_file (not set): is missing beside tls.client_crl_file; set both, or remove the revocation list",
+        ),
+        ("tls.client_ca_file", "\"absent\"", "tls.client_ca_file (hallpass.toml line 3): 'absent' cannot be read"),
         (
             "tls.cert_file",
             "\"absent\"",

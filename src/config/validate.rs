@@ -1,15 +1,16 @@
 //! Turns what was read into typed settings, and checks what no single value shows by its form.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hallpass_verify::ForeignAlgorithm;
+use ipnet::IpNet;
 
 use super::issuer::issuer;
 use super::mistake::shown;
 use super::read::Reader;
-use super::sources::{database, tls, vault};
+use super::sources::{client_certificates, database, tls, vault};
 use super::{
     Audit, CLIENT_AUTH_METHODS, ClientAuth, Config, Database, Delegation, Dpop, Exchange, Keys, Listen, Log, LogFormat,
     LogLevel, Overrides, Revocations, Tokens,
@@ -23,6 +24,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
     let node = node(reader);
     let listen = listen(reader, overrides);
     let tls = tls(reader);
+    let client_certificates = client_certificates(reader);
     let issuer = issuer(reader, listen.as_ref(), overrides);
     let target = database(reader);
     let vault = vault(reader);
@@ -38,6 +40,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
         node: node?,
         listen: listen?,
         tls,
+        client_certificates,
         database: Database { target: target?, max_connections: size(reader, "database.max_connections") },
         vault: vault?,
         tokens,
@@ -119,7 +122,27 @@ fn listen(reader: &mut Reader, overrides: Overrides) -> Option<Listen> {
         max_header_bytes: size(reader, "listen.max_header_bytes"),
         drain: seconds(reader, "listen.drain_seconds"),
         http2: reader.boolean("listen.http2"),
+        trusted_proxies: trusted_proxies(reader),
     })
+}
+
+/// Addresses and networks, separated by commas.
+fn trusted_proxies(reader: &mut Reader) -> Vec<IpNet> {
+    let key = "listen.trusted_proxies";
+    let Some(text) = reader.text(key) else { return Vec::new() };
+    let mut networks = Vec::new();
+    for one in text.split(',').map(str::trim) {
+        let network = one.parse::<IpNet>().or_else(|_| one.parse::<IpAddr>().map(IpNet::from));
+        // Whoever trusts everybody's word on who they are has no authentication.
+        match network {
+            Ok(network) if network.prefix_len() > 0 => networks.push(network),
+            _ => {
+                let problem = format!("{} is no address or network of proxies", shown(one));
+                reader.mistake(key, problem, "write them with commas, for example \"10.0.0.0/8, 192.0.2.7\"");
+            }
+        }
+    }
+    networks
 }
 
 /// Whether one of two listeners would find its port taken by the other.

@@ -1,4 +1,5 @@
-//! What is known of the other end of a connection, before it has said a word of HTTP.
+//! What is known of the other end of a connection, before it has said a word of HTTP; or, for one
+//! request, what a trusted proxy says of its client instead.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub(super) struct Connection {
     pub(super) address: Option<IpAddr>,
     /// The certificate chain that the client showed in the TLS handshake, its own certificate first.
     pub(super) certificates: Option<Arc<[CertificateDer<'static>]>>,
+    /// Whether a trusted proxy said something of its client that cannot be read.
+    pub(super) malformed: bool,
 }
 
 impl Connection {

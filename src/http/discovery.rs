@@ -19,7 +19,8 @@ const JWKS_MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300,
 pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
     let issuer = &*state.issuer_url;
     let config = &state.config.client_auth;
-    let methods = methods(config);
+    let sees_certificates = state.config.sees_certificates();
+    let methods = methods(config, sees_certificates);
     let mut body = json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}/oauth2/token"),
@@ -48,17 +49,27 @@ pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
             );
         }
     }
+    // RFC 8705 §3.3. No `mtls_endpoint_aliases` (§5): a certificate is asked for on the one port there is, and a client
+    // that has none is not asked again.
+    if let Some(body) = body.as_object_mut().filter(|_| sees_certificates) {
+        body.insert("tls_client_certificate_bound_access_tokens".into(), true.into());
+        body.insert("hallpass_certificate_endpoint".into(), format!("{issuer}/oauth2/certificate").into());
+    }
     ([(CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()
 }
 
 /// By their registered names (OpenID Connect Core §9, RFC 8705 §2.1.1, draft-ietf-oauth-spiffe-client-auth). A federated
 /// token comes as an assertion, too, and has no name of its own.
-fn methods(config: &ClientAuth) -> Vec<&'static str> {
-    let names: [(&str, &[&str]); 3] = [
+fn methods(config: &ClientAuth, sees_certificates: bool) -> Vec<&'static str> {
+    let mut names: Vec<(&str, &[&str])> = vec![
         ("client_secret", &["client_secret_basic", "client_secret_post"]),
         ("private_key_jwt", &["private_key_jwt"]),
         ("spiffe", &["spiffe_jwt"]),
     ];
+    if sees_certificates {
+        names.push(("tls_client_auth", &["tls_client_auth"]));
+        names.push(("self_signed_tls_client_auth", &["self_signed_tls_client_auth"]));
+    }
     let names = names.into_iter().filter(|(setting, _)| config.allows(setting));
     names.flat_map(|(_, names)| names.iter().copied()).collect()
 }

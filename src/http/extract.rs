@@ -91,6 +91,9 @@ fn unambiguous(request: &Request) -> Result<(), Error> {
     if has_userinfo || !request.headers().get_all(header::HOST).iter().all(is_host) {
         return Err(Error::invalid("host_invalid", "Host is no host name; send the broker's name in it"));
     }
+    if request.extensions().get::<Connection>().is_some_and(|connection| connection.malformed) {
+        return Err(Error::invalid("client_cert_malformed", "the proxy's Client-Cert is not as RFC 9440 writes it"));
+    }
     let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
     if codings
         .next()
@@ -204,7 +207,7 @@ fn invalid(message: &str) -> TokenError {
 
 /// Who knocks at the token, introspection or revocation endpoint.
 pub(super) fn caller(parts: &RequestParts, form: &Form) -> Result<Caller, TokenError> {
-    let Connection { address, certificates } = parts.extensions.get::<Connection>().cloned().unwrap_or_default();
+    let Connection { address, certificates, .. } = parts.extensions.get::<Connection>().cloned().unwrap_or_default();
     let presented = presented(&parts.headers, form, certificates.is_some())?;
     Ok(Caller { presented, address, certificates, proof: None })
 }

@@ -1,6 +1,8 @@
 //! The doors: axum lives here and nowhere else.
 
 mod admin;
+mod certificate;
+mod client_cert;
 mod connection;
 mod discovery;
 mod dpop;

@@ -3,7 +3,9 @@
 use axum::Router;
 use axum::routing::{MethodRouter, any, delete, get, post};
 
-use crate::http::{State, admin, discovery, exchange, extract, introspect, ops, revocations, revoke, token};
+use crate::http::{
+    State, admin, certificate, discovery, exchange, extract, introspect, ops, revocations, revoke, token,
+};
 
 /// Which listener a route is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub fn table() -> Vec<Route> {
         row(Public, "/oauth2/token",                           Client,         post(token::token)),
         row(Public, "/oauth2/introspect",                      ClientOrBearer, post(introspect::introspect)),
         row(Public, "/oauth2/revoke",                          Client,         post(revoke::revoke)),
+        row(Public, "/oauth2/certificate",                     Client,         post(certificate::renew)),
         row(Public, "/.well-known/oauth-authorization-server", Open,           get(discovery::metadata)),
         row(Public, "/.well-known/jwks.json",                  Open,           get(discovery::jwks)),
         row(Public, "/exchange/{upstream}",                    Bearer,         any(exchange::exchange)),
@@ -71,6 +74,8 @@ pub fn table() -> Vec<Route> {
         row(Admin, "/admin/v1/agents/{name}/resume",           LocalAdmin, post(admin::agents::resume)),
         row(Admin, "/admin/v1/agents/{name}/revoke",           LocalAdmin, post(admin::agents::revoke)),
         row(Admin, "/admin/v1/agents/{name}/rotate-secret",    LocalAdmin, post(admin::agents::rotate_secret)),
+        row(Admin, "/admin/v1/agents/{name}/certificate",      LocalAdmin, post(admin::certificates::issue)),
+        row(Admin, "/admin/v1/client-ca",                      LocalAdmin, get(admin::certificates::authority)),
         row(Admin, "/admin/v1/sessions",                       LocalAdmin, get(admin::sessions::list)),
         row(Admin, "/admin/v1/sessions/{id}",                  LocalAdmin, get(admin::sessions::show)),
         row(Admin, "/admin/v1/sessions/{id}/revoke",           LocalAdmin, post(admin::sessions::revoke)),

@@ -25,6 +25,7 @@ use tower::ServiceExt as _;
 
 use crate::http::State;
 use crate::http::admin::Peer;
+use crate::http::client_cert::behind;
 use crate::http::connection::Connection;
 use crate::http::fair::Fair;
 use crate::http::routes::{Listener, router};
@@ -166,14 +167,14 @@ async fn connection(
             let is_http2 = manner.http2 && session.alpn_protocol() == Some(b"h2");
             let certificates =
                 session.peer_certificates().map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
-            let connection = Connection { address: Some(peer.ip()), certificates };
+            let connection = Connection { address: Some(peer.ip()), certificates, malformed: false };
             speak(stream, is_http2, connection, router, manner, watcher).await
         }
         None => {
             let is_http2 =
                 tokio::time::timeout(manner.header_timeout, begins_http2(&stream)).await.map_err(|_| timed_out())??;
             let is_http2 = is_http2 && manner.http2;
-            let connection = Connection { address: Some(peer.ip()), certificates: None };
+            let connection = Connection { address: Some(peer.ip()), ..Connection::default() };
             speak(stream, is_http2, connection, router, manner, watcher).await
         }
     }
@@ -210,8 +211,10 @@ async fn speak<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let state = manner.state.clone();
     let router = TowerToHyperService::new(router.map_request(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(connection.clone());
+        let connection = behind(&connection, request.headers_mut(), &state.config.listen.trusted_proxies);
+        request.extensions_mut().insert(connection);
         request
     }));
     // A client that does not read holds a call, a connection and the upstream's: not for longer than a body may pause.

@@ -1,10 +1,12 @@
 //! A token request: authenticate → narrow → mint; and taking back what was issued.
 
 mod authenticate;
+mod certificates;
 mod delegate;
 mod keys;
 mod mint;
 mod narrow;
+mod renew;
 mod subtree;
 mod withdraw;
 
@@ -26,6 +28,7 @@ use crate::vault::Purpose;
 use crate::world::{Millis, World};
 
 pub use authenticate::{Authenticated, Caller, Presented};
+pub use certificates::{Authority, CERTIFICATE_MILLIS, CLIENT_CA, Certificates, ClientCas, IssuedCertificate};
 pub use delegate::{
     ExchangeRequest, ForeignRefusal, ForeignSubject, MAX_SUBJECT_AGE, People, SubjectTokens, TokenType,
 };
@@ -48,6 +51,7 @@ pub fn broker_secret_purpose(id: &str) -> crate::error::Result<Purpose> {
     match id {
         CLIENT_SECRET_KEY => Ok(Purpose::ClientSecretHmac),
         DPOP_NONCE_KEY => Ok(Purpose::DpopNonce),
+        CLIENT_CA => Ok(Purpose::ClientCa),
         crate::audit::HEAD_SECRET => Ok(Purpose::AuditHead),
         other => {
             Err(crate::error::Error::internal(format!("the database has a broker secret '{other}' that nobody knows")))
@@ -158,6 +162,7 @@ impl TokenError {
             | Self::InvalidScope(text)
             | Self::InvalidTarget(text) => Some(text),
             Self::InvalidClient
+            | Self::Slowed(_)
             | Self::UnsupportedGrantType
             | Self::Proof(_)
             | Self::Unavailable
@@ -189,6 +194,8 @@ pub struct IssuerParts {
     pub trust: Arc<Trust>,
     /// Verifies people's tokens.
     pub people: Arc<dyn SubjectTokens>,
+    /// Whom certificates are trusted from, and issued by.
+    pub certificates: Certificates,
 }
 
 /// Issues tokens and takes them back.
@@ -205,6 +212,7 @@ pub struct Issuer {
     replay: Replay,
     guesses: Guesses,
     started: Millis,
+    certificates: Certificates,
     failures: Throttle,
     own_revocations: Mutex<HashMap<Arc<str>, Vec<Millis>>>,
     people: Arc<dyn SubjectTokens>,
@@ -217,7 +225,7 @@ pub struct Issuer {
 impl Issuer {
     /// `issuer` is `iss`.
     pub fn new(issuer: Arc<str>, settings: IssueSettings, parts: IssuerParts) -> Self {
-        let IssuerParts { world, registry, ledger, secret_key, verifier, trust, people } = parts;
+        let IssuerParts { world, registry, ledger, secret_key, verifier, trust, people, certificates } = parts;
         Self {
             issuer,
             settings,
@@ -230,6 +238,7 @@ impl Issuer {
             trust,
             replay: Replay::new(MAX_REMEMBERED),
             guesses: Guesses::new(),
+            certificates,
             failures: Throttle::default(),
             own_revocations: Mutex::default(),
             people,
@@ -443,7 +452,10 @@ impl Issuer {
 
 /// Reasons that say nothing of an agent that there is: anybody can cause them without knowing anything.
 fn is_of_strangers(reason: &str) -> bool {
-    matches!(reason, "no_client_authentication" | "client_secret_malformed" | "unknown_client")
+    matches!(
+        reason,
+        "no_client_authentication" | "client_secret_malformed" | "unknown_client" | "client_certificate_malformed"
+    )
 }
 
 /// At most 64 printable ASCII characters of what a stranger sent.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::audit::LedgerError;
 use crate::issue::withdraw::{Actor, MARGIN, MAX_TOKEN_MILLIS};
 use crate::issue::{Issuer, MAX_SUBJECT_AGE};
-use crate::model::{Agent, AgentStatus, Change, Event, RevocationKind, Session, subject_key};
+use crate::model::{Agent, AgentStatus, Change, Event, Identity, RevocationKind, Session, subject_key};
 
 impl Issuer {
     /// Ends a session, with every token in it and every session below it.
@@ -35,7 +35,9 @@ impl Issuer {
         let mut event = self.event(actor, status.as_str(), &agent.name);
         event.agent = Some(agent.id.clone());
         event.agent_name = Some(agent.name.clone());
-        let stopped = Change::PutAgent(Arc::new(Agent { status, ..agent.clone() }));
+        // Whoever took the key of an issued certificate could renew it for ever: stopping the agent ends them all.
+        let identity = Identity { certificates_after: Some(now), ..agent.identity.clone() };
+        let stopped = Change::PutAgent(Arc::new(Agent { status, identity, ..agent.clone() }));
         let (mut events, mut changes) = (vec![event], vec![stopped, Change::PutRevocation(revocation)]);
         for one in self.below_agent(&agent.id) {
             let (event, change) = self.end(&one, actor);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use hallpass_verify::{Actor, Audience, ScopeSet, SubjectId};
 use serde::{Deserialize, Serialize};
 
+use crate::world::Millis;
+
 /// What an agent may prove itself with, besides the client secrets that it may have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +24,10 @@ pub struct Identity {
     /// Names of registered issuers whose people it may act for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub may_act_for_people_of: Vec<String>,
+    /// Certificates that this broker issued to it before then count no more. The broker sets it when the agent is
+    /// stopped; it cannot be declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates_after: Option<Millis>,
 }
 
 impl Identity {

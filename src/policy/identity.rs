@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use url::Url;
 
-use crate::model::{AuthMethod, Identity, check_name};
+use crate::model::{AuthMethod, DistinguishedName, Identity, check_name};
 use crate::policy::manifest::{name_mistake, twice};
 use crate::policy::{Known, Manifest, Mistake};
 
@@ -82,6 +82,13 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
             mistakes.push(Mistake { at, problem, fix: "declare it under issuers".into() });
         }
     }
+    if identity.certificates_after.is_some() {
+        mistakes.push(Mistake {
+            at: format!("{at}.certificates_after"),
+            problem: "the broker sets it when an agent is stopped".into(),
+            fix: "remove it".into(),
+        });
+    }
     for (n, method) in identity.methods.iter().enumerate() {
         let at = format!("{at}.methods[{n}]");
         let mut wrong = |field: &str, problem: String, fix: &str| {
@@ -105,6 +112,10 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
                 if given.len() != 1 || given.iter().any(|text| text.is_empty()) {
                     let fix = "write exactly one of subject_dn, san_dns, san_uri, san_ip, san_email (RFC 8705)";
                     wrong("", "it takes one name".into(), fix);
+                }
+                if subject_dn.as_ref().is_some_and(|dn| DistinguishedName::parse(dn).is_none()) {
+                    let fix = "write for example CN=bot,O=Example (openssl x509 -noout -subject -nameopt RFC2253)";
+                    wrong("subject_dn", "it is no distinguished name of RFC 4514".into(), fix);
                 }
                 if san_ip.as_ref().is_some_and(|ip| ip.parse::<IpAddr>().is_err()) {
                     wrong("san_ip", "it is no IP address".into(), "write for example 192.0.2.7 or 2001:db8::7");

@@ -38,6 +38,8 @@ pub enum Purpose {
     AuditHead,
     /// The key that DPoP nonces are derived from.
     DpopNonce,
+    /// The key and the certificate of the authority that issues agents' certificates.
+    ClientCa,
 }
 
 impl Purpose {
@@ -50,6 +52,7 @@ impl Purpose {
             Self::ClientSecretHmac => "client-secret-hmac",
             Self::AuditHead => "audit-head",
             Self::DpopNonce => "dpop-nonce",
+            Self::ClientCa => "client-ca",
         }
     }
 }

@@ -245,6 +245,7 @@ fn the_purposes_keep_their_texts() {
         (Purpose::VerifyKey, "verify-key"),
         (Purpose::ClientSecretHmac, "client-secret-hmac"),
         (Purpose::AuditHead, "audit-head"),
+        (Purpose::ClientCa, "client-ca"),
     ];
     assert!(all.iter().all(|(purpose, text)| purpose.as_str() == *text));
 }

@@ -5,6 +5,7 @@
 mod assertions;
 mod attacks;
 mod audit_log;
+mod certificates;
 mod cli;
 mod delegation;
 mod delegation_property;
@@ -18,6 +19,7 @@ mod forge;
 mod hostile;
 mod ledger;
 mod limits;
+mod mtls;
 #[path = "../promises/mod.rs"]
 mod promises;
 mod quickstart;

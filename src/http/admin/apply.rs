@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::State;
 use crate::http::admin::{Admin, Input, json as reply, unrecorded};
 use crate::http::reply::Problem;
-use crate::model::{Agent, AgentStatus, Change, DefinitionKind, Event};
+use crate::model::{Agent, AgentStatus, Change, DefinitionKind, Event, Identity};
 use crate::policy::{AgentSpec, Manifest, Mistake, parse_manifest, validate_manifest};
 use crate::secret::random_id;
 
@@ -194,7 +194,7 @@ fn agent(state: &State, spec: &AgentSpec, differences: &mut Vec<Difference>, cha
     let old = there.as_ref().map(|agent| AgentSpec {
         name: agent.name.to_string(),
         roles: agent.roles.clone(),
-        identity: agent.identity.clone(),
+        identity: Identity { certificates_after: None, ..agent.identity.clone() },
     });
     if old.as_ref() == Some(spec) {
         return Ok(());
@@ -206,7 +206,11 @@ fn agent(state: &State, spec: &AgentSpec, differences: &mut Vec<Difference>, cha
                 format!("agent '{}' is revoked for good; pick another name", spec.name),
             ));
         }
-        Some(agent) => Agent { roles: spec.roles.clone(), identity: spec.identity.clone(), ..Agent::clone(agent) },
+        Some(agent) => {
+            let certificates_after = agent.identity.certificates_after;
+            let identity = Identity { certificates_after, ..spec.identity.clone() };
+            Agent { roles: spec.roles.clone(), identity, ..Agent::clone(agent) }
+        }
         None => Agent {
             id: random_id("ag_", state.world.entropy.as_ref()).into(),
             name: spec.name.as_str().into(),

@@ -2,6 +2,7 @@
 
 pub(super) mod agents;
 pub(super) mod apply;
+pub(super) mod certificates;
 pub(super) mod credentials;
 pub(super) mod keys;
 pub(super) mod rewrap;

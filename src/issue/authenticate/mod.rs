@@ -2,6 +2,7 @@
 //! attempt, whatever else the agent could have proved itself with.
 
 mod assertion;
+mod certificate;
 mod federated;
 mod guess;
 mod replay;
@@ -172,7 +173,12 @@ impl Issuer {
                 };
                 (agent, "federated")
             }
-            Presented::Certificate { .. } => return Err("client_certificate_not_accepted".into()),
+            Presented::Certificate { id } => {
+                let chain = caller.certificates.as_deref().unwrap_or_default();
+                let (agent, method) = self.by_certificate(id, chain, now).await?;
+                self.may_use(method)?;
+                (agent, method)
+            }
         };
         match agent.status {
             AgentStatus::Active => Ok(Authenticated { agent, method }),

@@ -1,0 +1,122 @@
+//! TLS of the public listener: it asks for a client certificate and demands none.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+
+use crate::config::{ClientCertificates, Config, Tls};
+use crate::error::{Error, Result};
+use crate::issue::ClientCas;
+
+/// The certificate that the listener shows, and can change while connections come in.
+#[derive(Debug)]
+pub(super) struct ServerCertificate(ArcSwap<CertifiedKey>);
+
+impl ServerCertificate {
+    pub(super) fn put(&self, certificate: CertifiedKey) {
+        self.0.store(Arc::new(certificate));
+    }
+}
+
+impl ResolvesServerCert for ServerCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+/// Lets every certificate through the handshake. Which CA, name or registered key counts depends on the agent, whom the
+/// request names later; here the client shows that it holds the private key, and that much is enough to bind a token to
+/// it. No CA names are offered, so that a client shows the certificate that it has.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyCertificate {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> std::result::Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What the public listener speaks, and the certificate in it.
+pub(super) fn tls_config(config: &Config) -> Result<Option<(Arc<rustls::ServerConfig>, Arc<ServerCertificate>)>> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let certificate = Arc::new(ServerCertificate(ArcSwap::from_pointee(server_certificate(tls)?)));
+    let mut server = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(Error::internal)?
+        .with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
+        .with_cert_resolver(certificate.clone());
+    server.alpn_protocols =
+        if config.listen.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    Ok(Some((Arc::new(server), certificate)))
+}
+
+/// Reads certificate and key; they must belong together.
+pub(super) fn server_certificate(tls: &Tls) -> Result<CertifiedKey> {
+    let chain = CertificateDer::pem_file_iter(&tls.cert_file)
+        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
+        .map_err(|error| unusable(&tls.cert_file, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|error| unusable(&tls.key_file, &error))?;
+    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
+        .map_err(|error| unusable(&tls.cert_file, &error))
+}
+
+/// Reads the CAs that vouch for agents, and their revocation lists.
+pub(super) fn client_cas(files: &ClientCertificates) -> Result<ClientCas> {
+    let Some(ca_file) = &files.ca_file else { return Ok(ClientCas::default()) };
+    let read = |path: &Path| std::fs::read(path).map_err(|error| unusable(path, &error));
+    let crl = files.crl_file.as_deref().map(read).transpose()?;
+    ClientCas::parse(&read(ca_file)?, crl.as_deref()).map_err(|error| unusable(ca_file, &error))
+}
+
+fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::unavailable("tls", format!("{} cannot be used for TLS: {error}", path.display()))
+}

@@ -1,0 +1,37 @@
+//! `POST /oauth2/certificate`: an agent renews the certificate that this broker issued to it, over mTLS itself.
+
+use axum::extract::{Request, State as AxumState};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde_json::json;
+
+use crate::http::State;
+use crate::http::extract::{Form, RequestId, caller};
+use crate::http::reply::{OAuthError, no_store};
+use crate::issue::TokenError;
+
+pub(super) async fn renew(
+    AxumState(state): AxumState<State>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, OAuthError> {
+    answer(&state, &id, request).await.map_err(|error| OAuthError::new(error, &id.0))
+}
+
+async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
+    let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
+    let caller = caller(&parts, &form)?;
+    let agent = state.issuer.client(&caller, Some("certificate"), &id.0).await?;
+    let csr = form
+        .get("csr")
+        .ok_or_else(|| TokenError::InvalidRequest("csr is missing; send a certification request in PEM".into()))?;
+    let issued = state.issuer.renew(&agent, &caller, csr, &id.0).await?;
+    let body = json!({
+        "certificate": issued.pem,
+        "serial": issued.serial,
+        "expires_at": issued.expires_at,
+    });
+    let mut response = Json(body).into_response();
+    no_store(response.headers_mut());
+    Ok(response)
+}
