@@ -244,7 +244,9 @@ impl Broker {
         };
         let mut event = self.event(EventKind::CallRefused, &claims, request_id);
         event.upstream = Some(upstream.into());
-        self.often_refused(event, &claims, refusal.reason()).await;
+        if let Some(event) = self.seldom(event, &claims, refusal.reason()) {
+            self.record(event, refusal.reason()).await;
+        }
     }
 
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
@@ -257,7 +259,10 @@ impl Broker {
                 event.upstream = Some(upstream.name().clone());
                 event.method = Some(method.as_str().into());
                 event.target = Some(target.path_and_query().into());
-                self.often_refused(event, &claims, error.code).await;
+                // Nobody waits for it: whoever has too many calls under way may well have them waiting for the same disk.
+                if let Some(event) = self.seldom(event, &claims, error.code) {
+                    self.ledger.outcome(event);
+                }
                 return Err(error.into());
             }
         };
@@ -450,15 +455,13 @@ impl Broker {
 
     /// A refusal that costs an agent nothing and can be had as often as it likes: the metrics count each, the log gets
     /// [`crate::audit::RECORDED_A_MINUTE`] of each agent and reason, and the next record says how many were left out.
-    async fn often_refused(&self, mut event: Event, claims: &Claims, reason: &str) {
-        let sort = format!("{} {reason}", claims.client_id);
-        match self.refusals.may_record(&sort, self.world.now()) {
-            Some(left_out) => {
-                event.object = more(left_out).map(Arc::from);
-                self.refused(event, reason).await;
-            }
-            None => count_refusal(reason),
-        }
+    fn seldom(&self, mut event: Event, claims: &Claims, reason: &str) -> Option<Event> {
+        count_refusal(reason);
+        let left_out = self.refusals.may_record(&format!("{} {reason}", claims.client_id), self.world.now())?;
+        event.object = more(left_out).map(Arc::from);
+        event.decision = Some("deny");
+        event.reason = Some(reason.into());
+        Some(event)
     }
 
     /// Records a refusal. If even that cannot be written the call is refused all the same.
@@ -466,6 +469,10 @@ impl Broker {
         count_refusal(reason);
         event.decision = Some("deny");
         event.reason = Some(reason.into());
+        self.record(event, reason).await;
+    }
+
+    async fn record(&self, event: Event, reason: &str) {
         if let Err(error) = self.ledger.commit(vec![event], Vec::new()).await {
             tracing::error!(%error, reason, "a refused call could not be recorded; it is refused all the same");
         }

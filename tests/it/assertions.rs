@@ -370,17 +370,16 @@ async fn rfc8414_s2_a_method_that_is_forbidden_is_neither_announced_nor_taken() 
         let algorithms = &all[format!("{endpoint}_endpoint_auth_signing_alg_values_supported")];
         assert_eq!(*algorithms, json!(["EdDSA", "ES256", "PS256"]));
     }
-    assert_eq!(
-        all["grant_types_supported"],
-        json!(["client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"])
-    );
+    let grant = |name: &str| format!("urn:ietf:params:oauth:grant-type:{name}");
+    let grants = json!(["client_credentials", grant("token-exchange"), grant("jwt-bearer")]);
+    assert_eq!(all["grant_types_supported"], grants);
 
     let only =
         Scene::with(Engine::Sqlite, "EdDSA", &[("HALLPASS_CLIENT_AUTH__METHODS", "client_secret")]).await.unwrap();
     let some = metadata(&only).await;
     assert_eq!(some["token_endpoint_auth_methods_supported"], json!(["client_secret_basic", "client_secret_post"]));
     assert!(some.get("token_endpoint_auth_signing_alg_values_supported").is_none());
-    assert_eq!(some["grant_types_supported"], json!(["client_credentials"]));
+    assert_eq!(some["grant_types_supported"], json!(["client_credentials", grant("token-exchange")]));
     only.is_refused(&only.signer.sign(&only.claims()), "method_forbidden").await;
 
     let keys =

@@ -1,6 +1,6 @@
 //! All integration tests, in one binary: they boot real brokers, on real sockets and real databases.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::print_stdout)]
 
 mod assertions;
 mod attacks;
