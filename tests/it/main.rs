@@ -6,12 +6,15 @@ mod attacks;
 mod audit_log;
 mod cli;
 mod denials;
+mod discovery;
 mod dpop;
 mod exchange;
 mod floors;
 mod forge;
 #[path = "../hostile/mod.rs"]
 mod hostile;
+#[path = "../interop/mod.rs"]
+mod interop;
 mod ledger;
 mod limits;
 #[path = "../promises/mod.rs"]
