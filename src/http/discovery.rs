@@ -1,19 +1,15 @@
-//! Metadata of the issuer (RFC 8414) and of the exchange endpoint (RFC 9728), and the JWKS.
+//! Metadata (RFC 8414) and the JWKS.
 
-use axum::extract::{Path, State as AxumState};
+use axum::Json;
+use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use data_encoding::HEXLOWER;
 use hallpass_verify::DPOP_ALGORITHMS;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use serde_json::json;
 
-use crate::error::Error;
 use crate::http::State;
-use crate::http::extract::{RequestId, no_such_route};
-use crate::http::reply::Problem;
-use crate::model::check_name;
 
 /// How long a JWKS may be kept. A new key is published at least an hour before it signs (`keys.publish_ahead_hours`).
 const JWKS_MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300, must-revalidate");
@@ -41,61 +37,6 @@ pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
         "hallpass_revocations_endpoint": format!("{issuer}/revocations"),
     });
     ([(CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()
-}
-
-/// The authorization endpoint, which is there to be named in the metadata. It redirects nowhere: no `redirect_uri` is
-/// registered, and one that is not must not be followed (RFC 6749 §4.1.2.1).
-pub(super) async fn authorize(Extension(RequestId(id)): Extension<RequestId>) -> Problem {
-    let advice =
-        "nobody is asked for consent here; an agent gets its token at the token endpoint, by client_credentials";
-    Problem::new(Error::invalid("unsupported_response_type", advice), &id)
-}
-
-/// Of the exchange endpoint as a whole.
-pub(super) async fn resource(AxumState(state): AxumState<State>) -> Response {
-    resource_metadata(&state.issuer_url, "")
-}
-
-/// Of the exchange endpoint, or of one upstream behind it: the resource's path stands after the well-known part
-/// (RFC 9728 §3.1), with the issuer's own path before it where it has one.
-pub(super) async fn resource_at(
-    AxumState(state): AxumState<State>,
-    Extension(id): Extension<RequestId>,
-    Path(path): Path<String>,
-) -> Response {
-    let issuer = &*state.issuer_url;
-    let own = issuer.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, own)| own);
-    let below = path.strip_prefix(own).and_then(|below| below.strip_prefix('/')).unwrap_or(&path);
-    if below == "exchange" {
-        return resource_metadata(issuer, "");
-    }
-    // Every name is answered alike: whoever has no token does not learn here which upstreams there are.
-    match below.strip_prefix("exchange/").filter(|name| check_name("upstream", name).is_ok()) {
-        Some(name) => resource_metadata(issuer, &format!("/{name}")),
-        None => no_such_route(Extension(id)).await.into_response(),
-    }
-}
-
-fn resource_metadata(issuer: &str, below: &str) -> Response {
-    let body = json!({
-        "resource": format!("{issuer}/exchange{below}"),
-        "resource_name": "Hallpass exchange",
-        "authorization_servers": [issuer],
-        "bearer_methods_supported": ["header"],
-        "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
-    });
-    ([(CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()
-}
-
-/// Where a refused call finds the metadata of what it called (RFC 9728 §5.1). `path` is the call's: what is not a name
-/// in it does not come back in a header.
-pub(super) fn resource_metadata_url(issuer: &str, path: &str) -> String {
-    let name = path.strip_prefix("/exchange/").and_then(|rest| rest.split('/').next());
-    let url = format!("{issuer}/.well-known/oauth-protected-resource/exchange");
-    match name.filter(|name| check_name("upstream", name).is_ok()) {
-        Some(name) => format!("{url}/{name}"),
-        None => url,
-    }
 }
 
 pub(super) async fn jwks(AxumState(state): AxumState<State>, headers: HeaderMap) -> Response {

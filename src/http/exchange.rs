@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::http::State;
 use crate::http::extract::{RequestId, agent_token, token_stays_here};
 use crate::http::reply::Problem;
-use crate::http::{discovery, dpop};
+use crate::http::{dpop, resource};
 use crate::model::Target;
 
 pub(super) async fn exchange(
@@ -25,7 +25,7 @@ pub(super) async fn exchange(
     let is_spoken = dpop::is_spoken(request.headers());
     let uri = request.uri().clone();
     let answer = brokered(&state, &id, request).await;
-    let metadata = || discovery::resource_metadata_url(&state.issuer_url, uri.path());
+    let metadata = || resource::metadata_url(&state.issuer_url, uri.path());
     let answer = answer.map_err(|problem| problem.with_resource_metadata(&metadata())).into_response();
     dpop::with_nonce(&state, is_spoken, answer)
 }

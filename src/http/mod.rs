@@ -1,6 +1,7 @@
 //! The doors: axum lives here and nowhere else.
 
 mod admin;
+mod authorize;
 mod connection;
 mod discovery;
 mod dpop;
@@ -13,6 +14,7 @@ pub mod fuzzing;
 mod introspect;
 mod ops;
 pub mod reply;
+mod resource;
 mod revocations;
 mod revoke;
 pub mod routes;
