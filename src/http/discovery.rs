@@ -23,12 +23,14 @@ pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
     let methods = methods(config, sees_certificates);
     let mut body = json!({
         "issuer": issuer,
+        // RFC 8414 §2 lets a server without such a grant leave it out. The MCP SDKs refuse metadata without it.
+        "authorization_endpoint": format!("{issuer}/oauth2/authorize"),
         "token_endpoint": format!("{issuer}/oauth2/token"),
         "introspection_endpoint": format!("{issuer}/oauth2/introspect"),
         "revocation_endpoint": format!("{issuer}/oauth2/revoke"),
         "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
         "grant_types_supported": grants(config),
-        // REQUIRED by RFC 8414 §2, and empty here: there is no authorization endpoint.
+        // REQUIRED by RFC 8414 §2, and empty: the authorization endpoint gives nothing to anybody.
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported": methods,

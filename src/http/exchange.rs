@@ -12,9 +12,9 @@ use http_body_util::BodyExt as _;
 use crate::broker::{BodyError, Call};
 use crate::error::Error;
 use crate::http::State;
-use crate::http::dpop;
 use crate::http::extract::{RequestId, agent_token, token_stays_here};
 use crate::http::reply::Problem;
+use crate::http::{dpop, resource};
 use crate::model::Target;
 
 pub(super) async fn exchange(
@@ -23,7 +23,10 @@ pub(super) async fn exchange(
     request: Request,
 ) -> Response {
     let is_spoken = dpop::is_spoken(request.headers());
-    let answer = brokered(&state, &id, request).await.into_response();
+    let uri = request.uri().clone();
+    let answer = brokered(&state, &id, request).await;
+    let metadata = || resource::metadata_url(&state.issuer_url, uri.path());
+    let answer = answer.map_err(|problem| problem.with_resource_metadata(&metadata())).into_response();
     dpop::with_nonce(&state, is_spoken, answer)
 }
 
@@ -70,6 +73,7 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request) -> Result<Resp
     };
     let upstream = upstream.ok_or_else(unknown)?;
     token_stays_here(&token.text, &parts.headers, &target, Some(&upstream.definition().inject)).map_err(problem)?;
+    let scheme = if token.by_proof { "DPoP" } else { "Bearer" };
     drop(token);
 
     let call = Call {
@@ -83,6 +87,6 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request) -> Result<Resp
     };
     match state.broker.call(call).await {
         Ok(answer) => Ok(answer.map(Body::new).into_response()),
-        Err(error) => Err(Problem::of_call(error, id)),
+        Err(error) => Err(Problem::of_call(error, scheme, id)),
     }
 }

@@ -1,6 +1,7 @@
 //! The doors: axum lives here and nowhere else.
 
 mod admin;
+mod authorize;
 mod certificate;
 mod client_cert;
 mod connection;
@@ -15,6 +16,7 @@ pub mod fuzzing;
 mod introspect;
 mod ops;
 pub mod reply;
+mod resource;
 mod revocations;
 mod revoke;
 pub mod routes;

@@ -20,7 +20,8 @@ pub struct Problem {
     code: &'static str,
     message: String,
     request_id: Arc<str>,
-    challenge: Option<String>,
+    /// One per scheme that could help (RFC 9110 §11.6.1).
+    challenges: Vec<String>,
 }
 
 impl Problem {
@@ -34,11 +35,23 @@ impl Problem {
                 tracing::debug!(request_id = &**request_id, code = error.code, detail, "request refused");
             }
         }
-        Self { status, code: error.code, message: error.message, request_id: request_id.clone(), challenge: None }
+        Self {
+            status,
+            code: error.code,
+            message: error.message,
+            request_id: request_id.clone(),
+            challenges: Vec::new(),
+        }
     }
 
-    /// A brokered call that was not made, or not answered.
-    pub fn of_call(error: CallError, request_id: &Arc<str>) -> Self {
+    /// Tells an OAuth library where to go from here (RFC 9728 §5.1), if this is a challenge.
+    pub fn with_resource_metadata(mut self, url: &str) -> Self {
+        self.challenges.iter_mut().for_each(|one| one.push_str(&format!(r#", resource_metadata="{url}""#)));
+        self
+    }
+
+    /// A brokered call that was not made, or not answered; its token came under `scheme`.
+    pub fn of_call(error: CallError, scheme: &str, request_id: &Arc<str>) -> Self {
         match error {
             CallError::Other(error) => Self::new(error, request_id),
             CallError::Token(refusal) => Self::of_token(refusal, request_id),
@@ -49,7 +62,7 @@ impl Problem {
                           the token, or use a client certificate"
                     .into(),
                 request_id: request_id.clone(),
-                challenge: Some(challenge_of("DPoP", "invalid_token", "the token is not bound to a key")),
+                challenges: vec![challenge_of("DPoP", "invalid_token", "the token is not bound to a key")],
             },
             CallError::MissingScope(scope) => Self {
                 status: StatusCode::FORBIDDEN,
@@ -58,8 +71,8 @@ impl Problem {
                     "this call takes the scope '{scope}'; ask for a token with it, or ask the admin for a role that gives it"
                 ),
                 request_id: request_id.clone(),
-                // RFC 6750 §3.1
-                challenge: Some(format!(r#"Bearer realm="hallpass", error="insufficient_scope", scope="{scope}""#)),
+                // RFC 6750 §3.1, and RFC 9449 §7.1 for the other scheme
+                challenges: vec![format!(r#"{scheme} realm="hallpass", error="insufficient_scope", scope="{scope}""#)],
             },
         }
     }
@@ -67,10 +80,10 @@ impl Problem {
     /// A token that is not good (RFC 6750 §3.1 `invalid_token`). One that is bound to a key and came as a bearer token
     /// is told how it should have come (RFC 9449 §7.2).
     pub fn of_token(refusal: Refusal, request_id: &Arc<str>) -> Self {
-        let mut challenge = bearer_challenge(refusal);
+        let mut challenges = vec![bearer_challenge(refusal)];
         let mut advice = "get a new one at the token endpoint";
         if refusal == Refusal::Bound {
-            challenge.push_str(&format!(r#", DPoP algs="{}""#, DPOP_ALGORITHMS.join(" ")));
+            challenges.push(format!(r#"DPoP algs="{}""#, DPOP_ALGORITHMS.join(" ")));
             advice = "send it as 'Authorization: DPoP …' with a proof, or over TLS with the client certificate that it \
                       was issued to";
         }
@@ -79,7 +92,7 @@ impl Problem {
             code: refusal.code(),
             message: format!("{refusal}; {advice}"),
             request_id: request_id.clone(),
-            challenge: Some(challenge),
+            challenges,
         }
     }
 
@@ -87,11 +100,11 @@ impl Problem {
     /// `htu` should be.
     pub fn of_proof(refusal: DpopRefusal, url: &str, request_id: &Arc<str>) -> Self {
         let request_id = request_id.clone();
-        let (code, challenge) = (refusal.code(), Some(dpop_challenge(refusal)));
+        let (code, challenges) = (refusal.code(), vec![dpop_challenge(refusal)]);
         let message = match refusal {
             DpopRefusal::Proof(ProofRefusal::TooMany) => {
                 let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "too_many_proofs");
-                return Self { status, code, message: refusal.to_string(), request_id, challenge: None };
+                return Self { status, code, message: refusal.to_string(), request_id, challenges: Vec::new() };
             }
             DpopRefusal::Proof(ProofRefusal::WrongUrl) => format!("{refusal}; it must be {url}"),
             DpopRefusal::Proof(_) => refusal.to_string(),
@@ -100,10 +113,10 @@ impl Problem {
             }
             DpopRefusal::Token(_) => format!("{refusal}; get a new one at the token endpoint"),
         };
-        Self { status: StatusCode::UNAUTHORIZED, code, message, request_id, challenge }
+        Self { status: StatusCode::UNAUTHORIZED, code, message, request_id, challenges }
     }
 
-    /// No token at all: a challenge without an error code (RFC 6750 §3.1).
+    /// No token at all: challenges without an error code (RFC 6750 §3.1, RFC 9449 §7.1), one for each scheme that works.
     pub fn no_token(request_id: &Arc<str>) -> Self {
         Self {
             status: StatusCode::UNAUTHORIZED,
@@ -111,7 +124,10 @@ impl Problem {
             message: "send your Hallpass token as 'Authorization: Bearer …', or where the upstream's own key would go"
                 .into(),
             request_id: request_id.clone(),
-            challenge: Some(r#"Bearer realm="hallpass""#.into()),
+            challenges: vec![
+                r#"Bearer realm="hallpass""#.into(),
+                format!(r#"DPoP realm="hallpass", algs="{}""#, DPOP_ALGORITHMS.join(" ")),
+            ],
         }
     }
 }
@@ -170,7 +186,8 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        challenge(headers, self.challenge.as_deref());
+        let challenges = self.challenges.join(", ");
+        challenge(headers, (!challenges.is_empty()).then_some(&*challenges));
         response
     }
 }

@@ -4,7 +4,8 @@ use axum::Router;
 use axum::routing::{MethodRouter, any, delete, get, post};
 
 use crate::http::{
-    State, admin, certificate, discovery, exchange, extract, introspect, ops, revocations, revoke, token,
+    State, admin, authorize, certificate, discovery, exchange, extract, introspect, ops, resource, revocations, revoke,
+    token,
 };
 
 /// Which listener a route is on.
@@ -56,11 +57,14 @@ pub fn table() -> Vec<Route> {
     use Listener::{Admin, Ops, Public};
     vec![
         row(Public, "/oauth2/token",                           Client,         post(token::token)),
+        row(Public, "/oauth2/authorize",                       Open,           get(authorize::authorize).post(authorize::authorize)),
         row(Public, "/oauth2/introspect",                      ClientOrBearer, post(introspect::introspect)),
         row(Public, "/oauth2/revoke",                          Client,         post(revoke::revoke)),
         row(Public, "/oauth2/certificate",                     Client,         post(certificate::renew)),
         row(Public, "/.well-known/oauth-authorization-server", Open,           get(discovery::metadata)),
         row(Public, "/.well-known/jwks.json",                  Open,           get(discovery::jwks)),
+        row(Public, "/.well-known/oauth-protected-resource",   Open,           get(resource::metadata)),
+        row(Public, "/.well-known/oauth-protected-resource/{*path}", Open, get(resource::metadata_at)),
         row(Public, "/exchange/{upstream}",                    Bearer,         any(exchange::exchange)),
         row(Public, "/exchange/{upstream}/",                   Bearer,         any(exchange::exchange)),
         row(Public, "/exchange/{upstream}/{*path}",            Bearer,         any(exchange::exchange)),

@@ -68,6 +68,8 @@ impl Kind {
 enum Manner {
     /// Answers 200 and looks at no token.
     Ignores,
+    /// Answers 400 to everybody.
+    Refuses,
     /// Takes a client's own secret; a token is no client authentication.
     TakesClients,
     /// Takes a client's own secret, or a token with this scope.
@@ -125,8 +127,14 @@ fn rows() -> Vec<Row> {
         public("/exchange/{upstream}", Bearer, TakesScope("crm:root"), "GET", "/exchange/crm", ""),
         public("/exchange/{upstream}/", Bearer, TakesScope("crm:root"), "GET", "/exchange/crm/", ""),
         public("/exchange/{upstream}/{*path}", Bearer, TakesScope("crm:contacts.read"), "GET", "/exchange/crm/v1/contacts", ""),
+        public("/oauth2/authorize", Access::Open, Manner::Refuses, "GET", "/oauth2/authorize?response_type=code", ""),
         open(Listener::Public, "/.well-known/oauth-authorization-server"),
         open(Listener::Public, "/.well-known/jwks.json"),
+        open(Listener::Public, "/.well-known/oauth-protected-resource"),
+        Row {
+            target: "/.well-known/oauth-protected-resource/exchange/crm",
+            ..open(Listener::Public, "/.well-known/oauth-protected-resource/{*path}")
+        },
         open(Listener::Public, "/revocations"),
         open(Listener::Ops, "/healthz"),
         open(Listener::Ops, "/readyz"),
@@ -338,20 +346,31 @@ async fn check(scene: &Scene, row: &Row, kind: Kind, token: Option<&str>) {
     let (status, challenge) = (answer.status.as_u16(), answer.challenge());
     match row.manner {
         Manner::Ignores => assert_eq!((status, challenge), (200, None), "{at}: {answer:?}"),
+        Manner::Refuses => assert_eq!((status, challenge), (400, None), "{at}: {answer:?}"),
         Manner::TakesClients => client_needed(&answer, &at),
         Manner::TakesClientsAndScope(_) if kind == Kind::NoToken => client_needed(&answer, &at),
         Manner::TakesScope(_) if kind == Kind::NoToken => {
-            // RFC 6750 §3.1: no error attribute where there was no token.
-            assert_eq!((status, challenge), (401, Some(r#"Bearer realm="hallpass""#)), "{at}: {answer:?}");
+            // RFC 6750 §3.1: no error attribute where there was no token. Both schemes, and where to get one (RFC 9728).
+            let metadata = metadata_of_crm(scene);
+            let wanted = format!(
+                r#"Bearer realm="hallpass", {metadata}, DPoP realm="hallpass", algs="ES256 EdDSA Ed25519 PS256 RS256", {metadata}"#
+            );
+            assert_eq!((status, challenge), (401, Some(&*wanted)), "{at}: {answer:?}");
         }
         Manner::TakesClientsAndScope(scope) | Manner::TakesScope(scope) if kind == Kind::WrongScope => {
-            let wanted = format!(r#"Bearer realm="hallpass", error="insufficient_scope", scope="{scope}""#);
+            let mut wanted = format!(r#"Bearer realm="hallpass", error="insufficient_scope", scope="{scope}""#);
+            if let Manner::TakesScope(_) = row.manner {
+                wanted = format!("{wanted}, {}", metadata_of_crm(scene));
+            }
             assert_eq!((status, challenge), (403, Some(&*wanted)), "{at}: {answer:?}");
         }
         Manner::TakesClientsAndScope(_) | Manner::TakesScope(_) => {
             let wanted = r#"Bearer realm="hallpass", error="invalid_token", error_description=""#;
             assert_eq!(status, 401, "{at}: {answer:?}");
             assert!(challenge.is_some_and(|text| text.starts_with(wanted)), "{at}: {answer:?}");
+            if let Manner::TakesScope(_) = row.manner {
+                assert!(challenge.unwrap().ends_with(&metadata_of_crm(scene)), "{at}: {answer:?}");
+            }
         }
         Manner::TakesPeers => {}
     }
@@ -374,6 +393,10 @@ async fn check(scene: &Scene, row: &Row, kind: Kind, token: Option<&str>) {
     let other = if row.listener == Listener::Public { Listener::Ops } else { Listener::Public };
     let elsewhere = scene.tcp(other, row.method, row.target, row.form, token).await;
     assert_eq!(elsewhere.status, 404, "{at}: at the other listener: {elsewhere:?}");
+}
+
+fn metadata_of_crm(scene: &Scene) -> String {
+    format!(r#"resource_metadata="{}""#, scene.broker.url("/.well-known/oauth-protected-resource/exchange/crm"))
 }
 
 fn client_needed(answer: &Answer, at: &str) {
@@ -429,7 +452,7 @@ async fn what_the_matrix_denies_a_good_token_or_client_gets() {
     for row in rows() {
         let (id, secret) = (&scene.agent.client_id, &scene.agent.client_secret);
         let answer = match row.manner {
-            Manner::TakesPeers => continue,
+            Manner::TakesPeers | Manner::Refuses => continue,
             Manner::TakesClients => {
                 let form = format!("{}&client_id={id}&client_secret={secret}", row.form);
                 scene.tcp(row.listener, row.method, row.target, &form, None).await

@@ -10,6 +10,7 @@ mod cli;
 mod delegation;
 mod delegation_property;
 mod denials;
+mod discovery;
 mod dpop;
 mod exchange;
 mod federation;
@@ -17,6 +18,8 @@ mod floors;
 mod forge;
 #[path = "../hostile/mod.rs"]
 mod hostile;
+#[path = "../interop/mod.rs"]
+mod interop;
 mod ledger;
 mod limits;
 mod mtls;

@@ -57,6 +57,13 @@ fn tests_named_in(text: &str) -> Vec<&str> {
         .collect()
 }
 
+/// The last column of a document's tables. What stands before it in a table of conformance names members and parameters,
+/// too, and many of those look like tests.
+fn last_column(text: &str) -> String {
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    rows.filter_map(|row| row.trim_end_matches([' ', '|']).rsplit('|').next()).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn every_test_that_a_document_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -69,7 +76,10 @@ fn every_test_that_a_document_names_is_there() {
         documents.extend(folder.map(|entry| entry.unwrap().path()));
     }
     for document in documents {
-        let text = std::fs::read_to_string(&document).unwrap();
+        let mut text = std::fs::read_to_string(&document).unwrap();
+        if document.parent().is_some_and(|folder| folder.ends_with("conformance")) {
+            text = last_column(&text);
+        }
         let missing: Vec<_> = tests_named_in(&text).into_iter().filter(|name| !there.contains(*name)).collect();
         assert!(missing.is_empty(), "{} names tests that are not there: {missing:#?}", document.display());
     }

@@ -866,7 +866,7 @@ async fn rfc8414_s2_the_metadata_names_what_is_there() {
         let expected = ["client_secret_basic", "client_secret_post", "private_key_jwt", "spiffe_jwt"];
         assert_eq!(*methods, json!(expected), "{endpoint}");
     }
-    assert!(metadata.get("authorization_endpoint").is_none());
+    assert_eq!(metadata["authorization_endpoint"], format!("{issuer}/oauth2/authorize"));
     // §3.2 omits what is empty, but §2 requires this one.
     for (name, value) in metadata.as_object().unwrap().iter().filter(|(name, _)| *name != "response_types_supported") {
         assert!(value.as_array().is_none_or(|array| !array.is_empty()), "{name}");
