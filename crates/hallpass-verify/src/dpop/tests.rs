@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "keys of the tests, made here, need randomness")]
+
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
