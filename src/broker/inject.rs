@@ -174,3 +174,94 @@ fn sensitive(parts: &[&[u8]]) -> Result<HeaderValue> {
     value.set_sensitive(true);
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CredentialVersion, SealedColumns};
+    use crate::vault::MasterKey;
+    use crate::world::SystemEntropy;
+
+    const NOW: Millis = 1_000;
+
+    fn vault() -> Vault {
+        Vault::new(MasterKey::generate(&SystemEntropy).unwrap(), Vec::new())
+    }
+
+    /// Version by version: the secret and when it ends.
+    fn credential(vault: &Vault, name: &str, versions: &[(&str, Option<Millis>)]) -> Arc<Credential> {
+        let id: Arc<str> = format!("cr_{name}").into();
+        let version = |(version, (secret, expires_at)): (u32, &(&str, Option<Millis>))| {
+            let label = Label { purpose: Purpose::Credential, id: &id, version };
+            let sealed = vault.seal(&SystemEntropy, label, &SecretBytes::new(secret.as_bytes().to_vec())).unwrap();
+            let sealed = SealedColumns { wrapped_key: sealed.wrapped_key, ciphertext: sealed.ciphertext };
+            CredentialVersion { version, sealed, created_at: 0, expires_at: *expires_at }
+        };
+        let versions = (1..).zip(versions).map(version).collect();
+        Arc::new(Credential {
+            id: id.clone(),
+            name: name.into(),
+            allow_short: false,
+            created_at: 0,
+            revoked_at: None,
+            versions,
+        })
+    }
+
+    #[test]
+    fn the_newest_version_is_chosen_or_the_pinned_one_while_it_is_good() {
+        let key = credential(&vault(), "key", &[("old", Some(NOW)), ("pinned", Some(NOW + 1)), ("new", None)]);
+        let chosen = |pinned| ChosenCredential::new(key.clone(), pinned, NOW).map(|one| one.label().to_string());
+        assert_eq!(chosen(None).as_deref(), Some("key@3"));
+        assert_eq!(chosen(Some(2)).as_deref(), Some("key@2"));
+        assert_eq!((chosen(Some(1)), chosen(Some(4))), (None, None), "a pin never falls back to another version");
+        assert_eq!(ChosenCredential::new(key.clone(), None, NOW).unwrap().usable, [2, 3], "what may be echoed still");
+        assert!(ChosenCredential::new(credential(&vault(), "key", &[]), None, NOW).is_none());
+    }
+
+    #[test]
+    fn the_same_choice_is_the_same_version_of_the_same_name() {
+        let vault = vault();
+        let (one, other) = (
+            credential(&vault, "one", &[("a", None), ("b", None)]),
+            credential(&vault, "other", &[("a", None), ("b", None)]),
+        );
+        let chosen = |credential: &Arc<Credential>, version| {
+            ChosenCredential::new(credential.clone(), Some(version), NOW).unwrap()
+        };
+        let first = chosen(&one, 1);
+        assert!(first.is_same(&chosen(&one, 1)));
+        assert!(!first.is_same(&chosen(&one, 2)) && !first.is_same(&chosen(&other, 1)));
+        assert!(!first.is_same(&chosen(&other, 2)));
+    }
+
+    #[test]
+    fn each_version_opens_as_itself() {
+        let vault = vault();
+        let key = credential(&vault, "key", &[("first", Some(NOW)), ("second", None)]);
+        let opened = |version| open(&vault, &key, version).map(|secret| secret.expose().to_vec());
+        assert_eq!((opened(1).unwrap(), opened(2).unwrap()), (b"first".to_vec(), b"second".to_vec()));
+        assert!(opened(3).is_err());
+    }
+
+    #[test]
+    fn p1_secrets_of_8_bytes_are_looked_for_and_shorter_ones_are_not() {
+        let found = |secrets: &[&str], answer: &str| {
+            let secrets: Vec<_> = secrets.iter().map(|one| SecretBytes::new(one.as_bytes().to_vec())).collect();
+            needles(&secrets).map(|needles| needles.scrub_value(answer.as_bytes()).is_some())
+        };
+        assert_eq!(found(&["8-bytes!"], "it is 8-bytes!"), Some(true));
+        assert_eq!(found(&["7-bytes"], "it is 7-bytes"), None);
+        assert_eq!(found(&["7-bytes", "8-bytes!"], "it is 7-bytes"), Some(false));
+        assert_eq!(found(&["an older one", "8-bytes!"], "it is an older one"), Some(true));
+    }
+
+    #[test]
+    fn a_header_value_is_sensitive_and_holds_nothing_that_ends_it() {
+        let value = sensitive(&[b"Bearer ", b"caf\xc3\xa9"]).unwrap();
+        assert_eq!((value.as_bytes(), value.is_sensitive()), (&b"Bearer caf\xc3\xa9"[..], true));
+        for bad in [&b"a\r\nx-admin: 1"[..], b"a\n", b"\0"] {
+            assert_eq!(sensitive(&[b"Bearer ", bad]).unwrap_err().code, "credential_unusable");
+        }
+    }
+}

@@ -178,7 +178,15 @@ mod tests {
             let why = Template::parse(text).expect_err(text);
             assert!(why.contains(hint), "{text}: {why}");
         }
-        assert!(Template::parse(&format!("/{}", "a".repeat(MAX_PATH))).is_err());
+    }
+
+    #[test]
+    fn a_template_is_as_long_as_a_path_may_be_and_no_longer() {
+        let longest = "/a".repeat(MAX_PATH / 2);
+        assert_eq!(Template::parse(&longest).map(|template| template.as_str().len()), Ok(MAX_PATH));
+        for longer in [format!("{longest}/"), format!("{longest}/{{id}}"), format!("/{}", "a".repeat(MAX_PATH))] {
+            assert!(Template::parse(&longer).unwrap_err().contains("shorten it"));
+        }
     }
 
     #[test]

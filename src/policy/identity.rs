@@ -204,3 +204,150 @@ fn jwks_problem(jwks: &serde_json::Value) -> Option<String> {
     let private = keys.iter().any(|key| ["d", "p", "q", "dp", "dq", "qi", "k"].iter().any(|m| key.get(m).is_some()));
     private.then(|| "it holds a private or symmetric key: consider that key lost".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{parse_manifest, validate_manifest};
+
+    const KEYS: &str = "{ keys: [{ kty: OKP, crv: Ed25519, x: AA }] }";
+
+    fn known() -> Known {
+        Known { issuers: ["ci".to_owned()].into(), trust_domains: ["prod".to_owned()].into(), ..Known::default() }
+    }
+
+    /// The fields that have mistakes.
+    fn wrong(yaml: &str) -> String {
+        let manifest = parse_manifest(yaml).unwrap_or_else(|mistake| panic!("{mistake}\n{yaml}"));
+        let mistakes = validate_manifest(&manifest, &known()).err().unwrap_or_default();
+        mistakes.into_iter().map(|one| one.at).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The same for one method of an agent, which is `it`.
+    fn method(yaml: &str) -> String {
+        let at = wrong(&format!("agents: [{{ name: a, roles: [], identity: {{ methods: [{{ {yaml} }}] }} }}]"));
+        at.replace("agents[0].identity.methods[0]", "it")
+    }
+
+    #[test]
+    fn an_issuer_is_somebody_in_particular() {
+        let at = |url: &str| wrong(&format!("issuers: [{{ name: a, issuer: \"{url}\" }}]"));
+        for good in [
+            "https://a.example",
+            "https://a.example:8443/path?tenant=1",
+            "http://localhost:9",
+            "http://127.0.0.1:9",
+            "http://[::1]:9",
+        ] {
+            assert_eq!(at(good), "", "{good}");
+        }
+        for bad in [
+            "a.example",
+            "http://a.example",
+            "http://localhost.example",
+            "http://192.0.2.7",
+            "http://[2001:db8::7]",
+            "ftp://localhost",
+            "data:,x",
+            "https://a.example#x",
+            "https://user@a.example",
+            "https://:secret@a.example",
+        ] {
+            assert_eq!(at(bad), "issuers[0].issuer", "{bad}");
+        }
+        let uri = "issuers: [{ name: a, issuer: 'https://a.example', jwks_uri: 'http://a.example/jwks' }]";
+        assert_eq!(wrong(uri), "issuers[0].jwks_uri");
+        assert_eq!(wrong("issuers: [{ name: A, issuer: 'https://a.example' }]"), "issuers[0].name");
+        let one = "{ name: a, issuer: 'https://a.example' }";
+        assert_eq!(wrong(&format!("issuers: [{one}, {one}]")), "issuers[1].name");
+        assert_eq!(wrong(&format!("issuers: [{one}, {}]", one.replace("name: a", "name: b"))), "");
+    }
+
+    #[test]
+    fn a_trust_domain_has_a_good_name_and_one_source() {
+        let at = |name: &str| wrong(&format!("trust_domains: [{{ name: '{name}', bundle_file: x }}]"));
+        for good in ["prod.example.com", "a-b_c.9", "a", &"a".repeat(255)] {
+            assert_eq!(at(good), "", "{good}");
+        }
+        for bad in ["", "Prod", "prod/x", "spiffe://prod", "a:1", "a b", "ä", &"a".repeat(256)] {
+            assert_eq!(at(bad), "trust_domains[0].name", "{bad}");
+        }
+        assert_eq!(wrong("trust_domains: [{ name: a }]"), "trust_domains[0]");
+        let endpoint =
+            |more: &str, url: &str| wrong(&format!("trust_domains: [{{ name: a, {more} bundle_endpoint: '{url}' }}]"));
+        assert_eq!(endpoint("", "https://a.example/bundle"), "");
+        assert_eq!(endpoint("bundle_file: x,", "https://a.example/bundle"), "trust_domains[0]");
+        assert_eq!(endpoint("", "http://a.example/bundle"), "trust_domains[0].bundle_endpoint");
+        let one = "{ name: a, bundle_file: x }";
+        assert_eq!(wrong(&format!("trust_domains: [{one}, {one}]")), "trust_domains[1].name");
+    }
+
+    #[test]
+    fn keys_come_from_one_source_and_are_public() {
+        let jwt = |jwks: &str| method(&format!("method: private_key_jwt, jwks: {jwks}"));
+        assert_eq!(jwt(KEYS), "");
+        assert_eq!(method("method: private_key_jwt, jwks_uri: 'https://a.example/jwks'"), "");
+        assert_eq!(method("method: private_key_jwt, jwks_uri: 'http://a.example/jwks'"), "it.jwks_uri");
+        assert_eq!(method("method: private_key_jwt"), "it");
+        assert_eq!(method(&format!("method: private_key_jwt, jwks: {KEYS}, jwks_uri: 'https://a.example'")), "it");
+        for bad in ["{}", "[]", "{ keys: 7 }", "{ keys: [] }"] {
+            assert_eq!(jwt(bad), "it.jwks", "{bad}");
+        }
+        for member in ["d", "p", "q", "dp", "dq", "qi", "k"] {
+            assert_eq!(jwt(&KEYS.replace("x: AA", &format!("{member}: AA"))), "it.jwks", "{member}");
+            let second = KEYS.replace("[{", &format!("[{{ kty: EC }}, {{ {member}: AA,"));
+            assert_eq!(method(&format!("method: self_signed_tls_client_auth, jwks: {second}")), "it.jwks", "{member}");
+        }
+        assert_eq!(method(&format!("method: self_signed_tls_client_auth, jwks: {KEYS}")), "");
+    }
+
+    #[test]
+    fn a_certificate_of_a_ca_is_known_by_exactly_one_name() {
+        let at = |names: &str| method(&format!("method: tls_client_auth{names}"));
+        for good in [", subject_dn: CN=a", ", san_dns: a", ", san_uri: 'a:b'", ", san_ip: '::1'", ", san_email: a@b"] {
+            assert_eq!(at(good), "", "{good}");
+        }
+        assert_eq!(at(", san_ip: 192.0.2.7"), "");
+        assert_eq!(at(", san_ip: 192.0.2"), "it.san_ip");
+        for bad in ["", ", san_dns: ''", ", san_dns: a, san_email: a@b", ", san_dns: a, subject_dn: ''"] {
+            assert_eq!(at(bad), "it", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_workload_is_one_of_a_registered_trust_domain_or_issuer() {
+        let at = |id: &str| method(&format!("method: spiffe, id: '{id}'"));
+        for good in ["spiffe://prod/a", "spiffe://prod/ns/A.b-c_9/x", &format!("spiffe://prod/{}", "a".repeat(1500))] {
+            assert_eq!(at(good), "", "{good}");
+        }
+        for bad in [
+            "prod/a",
+            "https://prod/a",
+            "spiffe://prod",
+            "spiffe://prod/",
+            "spiffe://prod/a/",
+            "spiffe://prod//a",
+            "spiffe://prod/./a",
+            "spiffe://prod/../a",
+            "spiffe://prod/a%20b",
+            "spiffe://prod/a?x",
+            "spiffe:///a",
+            "spiffe://Prod/a",
+            "spiffe://test/a",
+            &format!("spiffe://prod/{}", "a".repeat(1501)),
+        ] {
+            assert_eq!(at(bad), "it.id", "{bad}");
+        }
+        let at = |issuer: &str, claims: &str| method(&format!("method: federated, issuer: {issuer}, claims: {claims}"));
+        assert_eq!(at("ci", "{ sub: bot }"), "");
+        assert_eq!(at("cj", "{ sub: bot }"), "it.issuer");
+        for bad in ["{}", "{ sub: '' }", "{ '': bot }", "{ sub: bot, ref: '' }"] {
+            assert_eq!(at("ci", bad), "it.claims", "{bad}");
+        }
+        let declared = "issuers: [{ name: new, issuer: 'https://a.example' }]\n\
+             trust_domains: [{ name: new, bundle_file: x }]\n\
+             agents: [{ name: a, roles: [], identity: { methods: [\
+             { method: federated, issuer: new, claims: { sub: bot } }, { method: spiffe, id: 'spiffe://new/a' }] } }]";
+        assert_eq!(wrong(declared), "");
+    }
+}

@@ -191,6 +191,12 @@ fn an_unknown_master_key_is_named() {
 }
 
 #[test]
+fn an_altered_value_is_told_by_its_column() {
+    assert!(tampered(Part::DataKey).to_string().starts_with("the wrapped data key was altered"));
+    assert!(tampered(Part::Value).to_string().starts_with("the ciphertext was altered"));
+}
+
+#[test]
 fn sealing_twice_shares_nothing() {
     let vault = vault();
     let (one, two) = (sealed(&vault, LABEL, "same"), sealed(&vault, LABEL, "same"));

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::*;
 
-const ISSUER: &str = "https://broker.example";
-const AUDIENCE: &str = "https://broker.example/exchange";
-const NOW: Seconds = 1_000_000;
+pub(crate) const ISSUER: &str = "https://broker.example";
+pub(crate) const AUDIENCE: &str = "https://broker.example/exchange";
+pub(crate) const NOW: Seconds = 1_000_000;
 const JWKS: &str = include_str!("../testdata/jwks.json");
 const LIST: &str = include_str!("../testdata/revocations.jwt");
 const GENUINE: [&str; 3] = [
@@ -20,14 +20,14 @@ const GENUINE: [&str; 3] = [
 ];
 
 /// A key of the tests, of whatever seed.
-struct Signer(Ed25519KeyPair);
+pub(crate) struct Signer(Ed25519KeyPair);
 
 impl Signer {
-    fn new(seed: u8) -> Self {
+    pub(crate) fn new(seed: u8) -> Self {
         Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
     }
 
-    fn jwk(&self, kid: &str) -> Value {
+    pub(crate) fn jwk(&self, kid: &str) -> Value {
         let x = BASE64_URL_SAFE_NO_PAD.encode(self.0.public_key().as_ref());
         json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": x })
     }
@@ -39,16 +39,16 @@ impl Signer {
         format!("{signed}.{signature}")
     }
 
-    fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         self.sign(&header(), claims)
     }
 
-    fn list(&self, kid: &str, claims: &Value) -> String {
+    pub(crate) fn list(&self, kid: &str, claims: &Value) -> String {
         self.sign(&json!({ "typ": REVOCATIONS_TYP, "alg": "EdDSA", "kid": kid }), claims)
     }
 }
 
-fn jwks(keys: &[Value]) -> KeySet {
+pub(crate) fn jwks(keys: &[Value]) -> KeySet {
     KeySet::from_json(&json!({ "keys": keys }).to_string()).unwrap()
 }
 
@@ -56,14 +56,14 @@ fn header() -> Value {
     json!({ "typ": "at+jwt", "alg": "EdDSA", "kid": "k1" })
 }
 
-fn claims() -> Value {
+pub(crate) fn claims() -> Value {
     json!({
         "iss": ISSUER, "sub": "ag_1", "client_id": "ag_1", "aud": AUDIENCE, "iat": NOW, "exp": NOW + 300,
         "jti": "tk_1", "scope": "crm:read crm:write", "sid": "se_1",
     })
 }
 
-fn list_claims(revoked: Value) -> Value {
+pub(crate) fn list_claims(revoked: Value) -> Value {
     json!({ "iss": ISSUER, "iat": NOW, "version": 2, "max_age": 20, "revoked": revoked })
 }
 

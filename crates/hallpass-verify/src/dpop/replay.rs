@@ -143,6 +143,7 @@ mod tests {
 
     /// By what the kernel says that this process has in memory, right after the tables have grown for the last time.
     #[test]
+    #[allow(clippy::print_stdout, reason = "the measured number, for `--nocapture`")]
     fn a_million_proofs_take_less_than_100_mib() {
         let resident = || {
             let status = std::fs::read_to_string("/proc/self/status").unwrap();

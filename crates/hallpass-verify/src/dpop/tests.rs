@@ -1,8 +1,12 @@
+#![allow(clippy::disallowed_methods, reason = "keys of the tests, made here, need randomness")]
+
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::tests::{self as tokens, AUDIENCE, ISSUER, Signer};
+use crate::{Gateway, GatewaySettings, RevocationSet, TokenVerifier};
 
 const NOW: Seconds = 1_800_000_000;
 const URL: &str = "https://hp.example.com/exchange/crm/v1/contacts";
@@ -244,4 +248,99 @@ fn proofs_by_rsa_keys_are_taken_and_their_padding_is_not_exchangeable() {
     let (_, signature) = ps256.rsplit_once('.').unwrap();
     let (signed, _) = rs256.rsplit_once('.').unwrap();
     assert_eq!(said(&format!("{signed}.{signature}")).unwrap_err(), ProofRefusal::BadSignature);
+}
+
+#[test]
+fn rfc9449_s7_1_a_bound_token_is_let_in_by_its_own_key_and_once_for_each_proof() {
+    let (broker, holder, thief) = (Signer::new(1), Holder::es256(), Holder::es256());
+    let (keys, verifier, dpop, now) =
+        (tokens::jwks(&[broker.jwk("k1")]), TokenVerifier::new(ISSUER, 5, 10), dpop(), tokens::NOW);
+    let jkt = |holder: &Holder| {
+        serde_json::from_value::<Jwk>(holder.jwk()).unwrap().public().unwrap().thumbprint().as_str().to_owned()
+    };
+    let bound = broker.token(&with(tokens::claims(), "cnf", json!({ "jkt": jkt(&holder) })));
+    let bearer = broker.token(&tokens::claims());
+    let proof = |by: &Holder, token: &str, jti: &str| {
+        let ath = URL_SAFE_NO_PAD.encode(digest(&SHA256, token.as_bytes()));
+        by.sign(&by.header(), &json!({ "jti": jti, "htm": "GET", "htu": URL, "iat": now, "ath": ath }))
+    };
+    let said = |token: &str, proof: &str| {
+        let request = DpopRequest { proofs: &[proof], method: "GET", url: URL, certificate: None };
+        let revoked = RevocationSet::default();
+        let claims = verifier.verify_dpop(token, (&keys, &revoked), |_| true, &dpop, &request, now);
+        claims.map(|claims| claims.jti.clone()).map_err(|refusal| (refusal.code(), refusal.reason()))
+    };
+    let good = proof(&holder, &bound, "1");
+    assert_eq!(said(&bound, &good).as_deref(), Ok("tk_1"));
+    assert_eq!(said(&bound, &good), Err(("invalid_dpop_proof", "dpop_replayed")));
+    assert_eq!(said(&bound, &proof(&holder, &bound, "2")).as_deref(), Ok("tk_1"));
+    assert_eq!(said(&bound, &proof(&thief, &bound, "1")), Err(("token_bound", "token_bound")));
+    assert_eq!(said(&bearer, &proof(&holder, &bearer, "3")), Err(("token_not_bound", "token_not_bound")));
+    assert_eq!(said(&bound, &proof(&holder, &bearer, "4")), Err(("invalid_dpop_proof", "dpop_wrong_token")));
+    assert_eq!(dpop.remembered(), 2, "only what came with a good token is remembered");
+    // A certificate in `cnf` is asked for as well, and here there is none.
+    let both = with(tokens::claims(), "cnf", json!({ "jkt": jkt(&holder), "x5t#S256": "AA" }));
+    let both = broker.token(&both);
+    assert_eq!(said(&both, &proof(&holder, &both, "5")), Err(("token_bound", "token_bound")));
+}
+
+#[test]
+fn a_gateway_takes_a_proof_with_a_fresh_list_and_for_its_own_audience_only() {
+    let (broker, holder, now) = (Signer::new(1), Holder::ed25519(), tokens::NOW);
+    let nonces = DpopNonces::new(&[7; 32]);
+    let gateway = |audience: &str| {
+        let mut settings = GatewaySettings::new(ISSUER, audience);
+        settings.dpop.nonces = Some(nonces.clone());
+        let gateway = Gateway::new(settings);
+        gateway.set_jwks(&json!({ "keys": [broker.jwk("k1")] }).to_string()).unwrap();
+        gateway
+    };
+    let jkt = serde_json::from_value::<Jwk>(holder.jwk()).unwrap().public().unwrap().thumbprint();
+    let token = broker.token(&with(tokens::claims(), "cnf", json!({ "jkt": jkt.as_str() })));
+    let ath = URL_SAFE_NO_PAD.encode(digest(&SHA256, token.as_bytes()));
+    let said = |gateway: &Gateway, now: Seconds| {
+        let nonce = gateway.dpop_nonce(now).unwrap();
+        let claims = json!({ "jti": "1", "htm": "GET", "htu": URL, "iat": now, "ath": ath, "nonce": nonce });
+        let proof = holder.sign(&holder.header(), &claims);
+        let request = DpopRequest { proofs: &[&proof], method: "GET", url: URL, certificate: None };
+        gateway.verify_dpop(&token, &request, now).map(|claims| claims.jti.clone()).map_err(DpopRefusal::code)
+    };
+    let list = broker.list("k1", &tokens::list_claims(json!([])));
+    let (ours, others) = (gateway(AUDIENCE), gateway("https://x.example"));
+    assert_eq!(said(&ours, now), Err("revocation_list_stale"), "it has heard nothing yet");
+    for gateway in [&ours, &others] {
+        gateway.set_revocations(&list, now).unwrap();
+    }
+    assert_eq!(said(&ours, now).as_deref(), Ok("tk_1"));
+    assert_eq!(said(&ours, now), Err("invalid_dpop_proof"), "a gateway remembers what was spent");
+    assert_eq!(said(&others, now), Err("token_wrong_audience"));
+    assert_eq!(said(&ours, now + 21), Err("revocation_list_stale"));
+}
+
+#[test]
+fn each_reason_has_a_name_of_its_own() {
+    use ProofRefusal::*;
+    let all = [
+        Missing,
+        Several,
+        Malformed,
+        WrongType,
+        WrongAlgorithm,
+        BadKey,
+        BadSignature,
+        WrongMethod,
+        WrongUrl,
+        WrongTime,
+        WrongToken,
+        UseNonce,
+        Replayed,
+        TooMany,
+    ];
+    let names: std::collections::BTreeSet<_> = all.iter().map(|refusal| refusal.reason()).collect();
+    assert_eq!(names.len(), all.len());
+    assert!(names.iter().all(|name| name.starts_with("dpop_")));
+    assert_eq!(
+        (DpopRefusal::from(UseNonce).code(), DpopRefusal::from(TooMany).code()),
+        (UseNonce.code(), TooMany.code())
+    );
 }
