@@ -314,7 +314,7 @@ async fn rfc8693_s2_2_2_what_is_refused() {
     let by_broker = |claims: &Value| forge::by_broker(broker, "at+jwt", claims);
     let with = |name: &str, value: Value| by_broker(&forge::with(claims(&first), name, value));
     scene.refused(worker, "nonsense", &[], bad, "no signed JWT").await;
-    scene.refused(worker, &persons(&scene, &[]), &[("subject_token_type", ID_TOKEN)], bad, "no issuer that is").await;
+    scene.refused(worker, &persons(&scene, &[]), &[("subject_token_type", ID_TOKEN)], bad, "no signed JWT").await;
     scene.refused(worker, &with("exp", json!(now - 1)), &[], bad, "expired").await;
     scene.refused(worker, &with("aud", json!("https://elsewhere.example.com")), &[], bad, "audience").await;
     scene.refused(worker, &with("sid", json!("se_unknown")), &[], bad, "session is over").await;
