@@ -125,6 +125,7 @@ const OTHER: &[(&str, &str)] = &[
     ("dpop.require_nonce", "false"),
     ("dpop.window_seconds", "32"),
     ("dpop.replay_entries", "3300"),
+    ("delegation.max_depth", "7"),
     ("client_auth.methods", "\"spiffe federated\""),
     ("client_auth.assertion_algorithms", "\"RS256\""),
     ("keys.algorithm", "\"EdDSA\""),
@@ -173,7 +174,7 @@ fn assert_other(dir: &Dir, config: &Config) {
     let tokens = &config.tokens;
     assert_eq!((tokens.lifetime.as_secs(), tokens.session.as_secs()), (14, 61));
     assert_eq!((tokens.session_max.as_secs(), tokens.leeway.as_secs()), (62, 15));
-    assert_eq!(tokens.secret_grace.as_secs(), 16);
+    assert_eq!((tokens.secret_grace.as_secs(), config.delegation.max_depth), (16, 7));
     assert_eq!((config.dpop.require_nonce, config.dpop.window.as_secs()), (false, 32));
     assert_eq!(config.dpop.replay_entries, 3300);
     assert_eq!(config.keys.algorithm, SigningAlgorithm::EdDsa);

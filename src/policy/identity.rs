@@ -309,9 +309,11 @@ mod tests {
         }
         assert_eq!(at(", san_ip: 192.0.2.7"), "");
         assert_eq!(at(", san_ip: 192.0.2"), "it.san_ip");
-        for bad in ["", ", san_dns: ''", ", san_dns: a, san_email: a@b", ", san_dns: a, subject_dn: ''"] {
+        for bad in ["", ", san_dns: ''", ", san_dns: a, san_email: a@b"] {
             assert_eq!(at(bad), "it", "{bad}");
         }
+        // A name that is none is told beside.
+        assert_eq!(at(", san_dns: a, subject_dn: ''"), "it it.subject_dn");
     }
 
     #[test]

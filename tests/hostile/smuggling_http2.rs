@@ -8,7 +8,9 @@ use super::frames::*;
 use super::smuggling::{Recorder, SMUGGLED, broker_before, good_call};
 
 /// Headers in place of (or after) the usual ones, and the body.
-const ROWS: &[(&str, &[(&str, &str)], &str, Option<&str>)] = &[
+type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str, Option<&'static str>);
+
+const ROWS: &[Row] = &[
     ("plain", &[], "hello", Some("hello")),
     ("right content-length", &[("content-length", "5")], "hello", Some("hello")),
     ("content-length too small", &[("content-length", "0")], "{S}", None),

@@ -110,6 +110,16 @@ async fn the_mcp_sdk_finds_the_way_from_a_refused_call_to_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn openid_client_proves_itself_by_a_key() {
+    node("private_key_jwt.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authlib_and_the_mcp_sdk_prove_themselves_by_a_key() {
+    python("private_key_jwt_clients.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn curl_gets_uses_introspects_and_revokes_tokens() {
     if !runtime::is_there("curl", "--version") {
         return runtime::not_here("curl");
