@@ -17,9 +17,10 @@ use crate::support::{Engine, Upstream};
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// A good client's p99 under attack may be twice its usual one; below this it may be anything, as a busy machine is no
-/// attacker. Without optimisation a frame or a header costs the broker some twenty times what it costs a flooder, and the
-/// two share the machine: `cargo test --release --test it hostile` is the strict form.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1500 } else { 100 });
+/// attacker. Without optimisation a frame or a header costs the broker some twenty times what it costs a flooder, the two
+/// share the machine, and other tests run beside: there it only must be served at all. The strict form is
+/// `cargo test --release --test it hostile`, on a machine that has nothing else to do.
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 100 });
 
 /// Calls by which the usual p99 is measured, and at least as many during an attack.
 const CALLS: usize = 100;
