@@ -24,7 +24,16 @@ pub static KEYS: LazyLock<KeySet> = LazyLock::new(|| KeySet::from_json(JWKS).unw
 /// The claims of a genuine token.
 pub static CLAIMS: LazyLock<Claims> = LazyLock::new(|| {
     let verifier = TokenVerifier::new(ISSUER, 5, 1);
-    verifier.verify(TOKENS[0].1, &KEYS, &RevocationSet::default(), |aud| aud == AUDIENCE, &hallpass_verify::Possession::NONE, ISSUED).unwrap()
+    verifier
+        .verify(
+            TOKENS[0].1,
+            &KEYS,
+            &RevocationSet::default(),
+            |aud| aud == AUDIENCE,
+            &hallpass_verify::Possession::NONE,
+            ISSUED,
+        )
+        .unwrap()
 });
 
 /// What a signature covers: everything before the last dot.

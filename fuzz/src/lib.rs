@@ -41,7 +41,14 @@ mod tests {
         use hallpass_verify::{RevocationList, RevocationSet, TokenVerifier};
         let verifier = TokenVerifier::new(ISSUER, 5, 10);
         for (name, token) in TOKENS {
-            let verdict = verifier.verify(token, &KEYS, &RevocationSet::default(), |aud| aud == AUDIENCE, &hallpass_verify::Possession::NONE, ISSUED);
+            let verdict = verifier.verify(
+                token,
+                &KEYS,
+                &RevocationSet::default(),
+                |aud| aud == AUDIENCE,
+                &hallpass_verify::Possession::NONE,
+                ISSUED,
+            );
             assert_eq!(verdict.map(|claims| claims.jti.clone()), Ok("tk_one".to_owned()), "{name}");
         }
         assert!(RevocationList::verify(LIST, &KEYS, ISSUER, 5, ISSUED).is_ok());

@@ -36,6 +36,7 @@ static AGENT: LazyLock<Agent> = LazyLock::new(|| Agent {
     status: AgentStatus::Active,
     roles: vec![],
     secrets: vec![],
+    identity: Default::default(),
     created_at: 0,
 });
 

@@ -20,7 +20,9 @@ pub fn run(data: &[u8]) {
     let genuine = TOKENS.iter().any(|(_, genuine)| signed_part(genuine) == signed_part(&token));
 
     let (keys, none) = (&*KEYS, RevocationSet::default());
-    let verify = |verifier: &TokenVerifier, aud: &str, now| verifier.verify(&token, keys, &none, |one| one == aud, &hallpass_verify::Possession::NONE, now);
+    let verify = |verifier: &TokenVerifier, aud: &str, now| {
+        verifier.verify(&token, keys, &none, |one| one == aud, &hallpass_verify::Possession::NONE, now)
+    };
     let verdict = verify(&VERIFIER, AUDIENCE, ISSUED);
     if let Ok(claims) = &verdict {
         assert!(genuine, "a token that nobody signed is good");

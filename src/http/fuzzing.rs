@@ -24,7 +24,9 @@ pub async fn client_credentials(authorization: Option<HeaderValue>, body: Vec<u8
     }
     let (parts, form) = Form::read(request, Duration::from_secs(60)).await.map_err(drop)?;
     match presented(&parts.headers, &form, false).map_err(drop)? {
-        Presented::Nothing | Presented::Assertion { .. } | Presented::Certificate { .. } => Ok(None),
+        Presented::Nothing | Presented::Assertion { .. } | Presented::Grant { .. } | Presented::Certificate { .. } => {
+            Ok(None)
+        }
         Presented::Secret { id, secret } => Ok(Some((id, secret))),
     }
 }
