@@ -77,7 +77,9 @@ impl Lock {
             return Self::Sqlite(other);
         }
         let mut other = PgConnection::connect(url).await.unwrap();
-        sqlx::raw_sql("BEGIN; LOCK TABLE audit_records IN ACCESS EXCLUSIVE MODE").execute(&mut other).await.unwrap();
+        // Both: a probe that is committed by itself writes the chain's end and no record.
+        let lock = "BEGIN; LOCK TABLE audit_records, audit_heads IN ACCESS EXCLUSIVE MODE";
+        sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
         Self::Postgres(other)
     }
 
