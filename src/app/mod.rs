@@ -24,9 +24,7 @@ use crate::broker::{Broker, BrokerParts};
 use crate::config::{Config, DatabaseTarget};
 use crate::error::{Error, Result};
 use crate::http::{Listeners, Parts, State, bind_admin, finish_rewrap, serve};
-use crate::issue::{
-    Authority, CLIENT_SECRET_KEY, Certificates, Issuer, IssuerParts, KeyKeeper, People, SubjectTokens, open_keys,
-};
+use crate::issue::{Authority, CLIENT_SECRET_KEY, Certificates, Issuer, IssuerParts, KeyKeeper, open_keys};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
@@ -76,13 +74,11 @@ pub struct Surroundings {
     pub world: Option<World>,
     /// Name look-up.
     pub resolver: Arc<dyn Resolve>,
-    /// Who verifies people's tokens. `None`: as the broker does by itself.
-    pub people: Option<Arc<dyn SubjectTokens>>,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { world: None, resolver: Arc::new(SystemResolver), people: None }
+        Self { world: None, resolver: Arc::new(SystemResolver) }
     }
 }
 
@@ -192,7 +188,6 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
                 ledger: ledger.clone(),
                 secret_key: client_secret_key.clone(),
                 verifier: verifier.clone(),
-                people: surroundings.people.unwrap_or_else(|| Arc::new(People(trust.clone()))),
                 trust,
                 certificates,
             },

@@ -29,9 +29,7 @@ use crate::world::{Millis, World};
 
 pub use authenticate::{Authenticated, Caller, Presented};
 pub use certificates::{Authority, CERTIFICATE_MILLIS, CLIENT_CA, Certificates, ClientCas, IssuedCertificate};
-pub use delegate::{
-    ExchangeRequest, ForeignRefusal, ForeignSubject, MAX_SUBJECT_AGE, People, SubjectTokens, TokenType,
-};
+pub use delegate::{ExchangeRequest, MAX_SUBJECT_AGE, TokenType};
 pub use keys::{KeyKeeper, first_keys, open_keys};
 pub use mint::IssuedToken;
 pub use withdraw::{Actor, MAX_OWN_REVOCATIONS, MAX_TOKEN_MILLIS};
@@ -192,8 +190,6 @@ pub struct IssuerParts {
     pub verifier: Arc<TokenVerifier>,
     /// Verifies those of others.
     pub trust: Arc<Trust>,
-    /// Verifies people's tokens.
-    pub people: Arc<dyn SubjectTokens>,
     /// Whom certificates are trusted from, and issued by.
     pub certificates: Certificates,
 }
@@ -215,7 +211,6 @@ pub struct Issuer {
     certificates: Certificates,
     failures: Throttle,
     own_revocations: Mutex<HashMap<Arc<str>, Vec<Millis>>>,
-    people: Arc<dyn SubjectTokens>,
     /// Held by each exchange from the last look at its subject until its session is durable, and by whoever takes a
     /// session, an agent or a subject back: a session that is made at that moment is either seen from above and ended
     /// in the same commit, or sees that what it would hang under is over (P3).
@@ -225,7 +220,7 @@ pub struct Issuer {
 impl Issuer {
     /// `issuer` is `iss`.
     pub fn new(issuer: Arc<str>, settings: IssueSettings, parts: IssuerParts) -> Self {
-        let IssuerParts { world, registry, ledger, secret_key, verifier, trust, people, certificates } = parts;
+        let IssuerParts { world, registry, ledger, secret_key, verifier, trust, certificates } = parts;
         Self {
             issuer,
             settings,
@@ -241,7 +236,6 @@ impl Issuer {
             certificates,
             failures: Throttle::default(),
             own_revocations: Mutex::default(),
-            people,
             tree: tokio::sync::RwLock::default(),
         }
     }

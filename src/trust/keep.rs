@@ -88,7 +88,7 @@ impl Keeper {
         }
         self.refresh(&entry, kept.map(|kept| kept.fetched), Reason::NotFresh).await;
         let kept = entry.kept.load_full().filter(|kept| self.world.now() - kept.fetched < STALE_AT_MOST);
-        kept.ok_or(Untrusted("issuer_keys_unavailable"))
+        kept.ok_or(Untrusted::UNAVAILABLE)
     }
 
     /// What is known after looking again, because `seen` did not hold the key; `seen` again if it is too early.

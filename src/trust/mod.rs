@@ -32,6 +32,13 @@ use source::Source;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Untrusted(pub &'static str);
 
+impl Untrusted {
+    /// Nobody registered its issuer (for this).
+    pub const WRONG_ISSUER: Self = Self("assertion_wrong_issuer");
+    /// Its issuer's keys cannot be had now.
+    pub const UNAVAILABLE: Self = Self("issuer_keys_unavailable");
+}
+
 impl From<Refusal> for Untrusted {
     fn from(refusal: Refusal) -> Self {
         Self(match refusal {
@@ -39,7 +46,7 @@ impl From<Refusal> for Untrusted {
             Refusal::WrongAlgorithm => "assertion_wrong_algorithm",
             Refusal::UnknownKey => "assertion_unknown_key",
             Refusal::BadSignature => "assertion_bad_signature",
-            Refusal::WrongIssuer => "assertion_wrong_issuer",
+            Refusal::WrongIssuer => return Self::WRONG_ISSUER,
             Refusal::WrongAudience => "assertion_wrong_audience",
             Refusal::Expired => "assertion_expired",
             Refusal::NotYetValid => "assertion_not_yet_valid",
@@ -150,7 +157,7 @@ impl Trust {
         let definitions = self.registry.definitions();
         let of_people = definitions.issuers().filter(|issuer| !issuer.subject_audiences.is_empty());
         // Two registrations of one issuer may differ in their audiences.
-        let mut refusal = Untrusted("assertion_wrong_issuer");
+        let mut refusal = Untrusted::WRONG_ISSUER;
         for issuer in of_people.filter(|issuer| token.claimed_issuer() == Some(&*issuer.issuer)) {
             match self.subject_of(issuer, &token, now).await {
                 Ok(subject) => return Ok(subject),

@@ -2,14 +2,9 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, stream};
 use hallpass::app::Surroundings;
-use hallpass::issue::{ForeignRefusal, ForeignSubject, SubjectTokens, TokenType};
-use hallpass::world::Millis;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -19,6 +14,7 @@ use serde_json::{Value, json};
 use crate::forge;
 use crate::support::broker::TestAgent;
 use crate::support::database::on_both_engines;
+use crate::support::idp::{Idp, Signer};
 use crate::support::real::Real;
 use crate::support::upstream::text;
 use crate::support::{Engine, TestBroker, TestClock, Upstream};
@@ -28,7 +24,6 @@ pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_t
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 const ORDERS: &str = "https://orders.example.com";
-const IDP: &str = "https://idp.example.com";
 const SETTINGS: &[(&str, &str)] = &[("HALLPASS_ISSUER", "http://localhost:8600")];
 
 /// A planner, a worker that may act for it, a helper that may act for the worker, and a stranger.
@@ -39,6 +34,9 @@ pub(crate) struct Scene {
     pub(crate) helper: TestAgent,
     pub(crate) stranger: TestAgent,
     upstream: Upstream,
+    /// Where people log in.
+    idp: Idp,
+    signer: Signer,
 }
 
 impl Scene {
@@ -57,6 +55,9 @@ impl Scene {
         })
         .await;
         let broker = TestBroker::start_with(engine, surroundings, settings).await?;
+        let signer = Signer::new("ES256", "k1");
+        let idp = Idp::start(signer.jwks()).await;
+        let login = idp.issuer();
         let url = upstream.url();
         broker
             .apply(&format!(
@@ -77,7 +78,7 @@ upstreams:
     operations: [ {{ id: read, methods: [GET], path: /pages, scope: pages.read }} ]
 resources: [ {{ name: orders, audience: "{ORDERS}", scopes: [orders.read, orders.write] }} ]
 issuers:
-  - {{ name: corp, issuer: "{IDP}", subject_audiences: [agents] }}
+  - {{ name: corp, issuer: "{login}", allow_private: true, subject_audiences: [agents] }}
   - {{ name: machines, issuer: "https://ci.example.com" }}
 roles:
   - {{ name: all, scopes: ["crm:contacts.read", "crm:contacts.write", "wiki:pages.read", "orders:orders.read"] }}
@@ -92,14 +93,12 @@ roles:
         let worker = register(&broker, "worker", &["all"], json!({ "may_act_for": ["planner"] })).await;
         let helper = register(&broker, "helper", &["crm"], json!({ "may_act_for": ["worker", "planner"] })).await;
         let stranger = register(&broker, "stranger", &["all"], json!({})).await;
-        Some(Self { broker, planner, worker, helper, stranger, upstream })
+        Some(Self { broker, planner, worker, helper, stranger, upstream, idp, signer })
     }
 
-    /// With people whose tokens are taken at their word.
-    async fn with_people() -> (Arc<TestClock>, Self) {
+    async fn with_a_clock() -> (Arc<TestClock>, Self) {
         let clock = TestClock::new();
-        let people: Option<Arc<dyn SubjectTokens>> = Some(Arc::new(TheirWord));
-        let surroundings = Surroundings { world: Some(clock.world()), people, ..Surroundings::default() };
+        let surroundings = Surroundings { world: Some(clock.world()), ..Surroundings::default() };
         (clock, Self::with(Engine::Sqlite, surroundings, SETTINGS).await.unwrap())
     }
 
@@ -169,47 +168,14 @@ pub(crate) fn claims(answer: &Value) -> Value {
     forge::payload(token(answer))
 }
 
-/// Takes people's tokens at their word, in the place of what verifies them: what is tested here is what comes after.
-#[derive(Debug)]
-struct TheirWord;
-
-impl SubjectTokens for TheirWord {
-    fn verify<'a>(
-        &'a self,
-        token: &'a str,
-        _: TokenType,
-        _: Millis,
-    ) -> BoxFuture<'a, Result<ForeignSubject, ForeignRefusal>> {
-        Box::pin(async move {
-            let says = forge::payload(token);
-            let issuer = match says["iss"].as_str() {
-                Some(IDP) => "corp",
-                Some("https://ci.example.com") => "machines",
-                _ => return Err(ForeignRefusal::UnregisteredIssuer),
-            };
-            let text = |name: &str| says[name].as_str().map(str::to_owned);
-            Ok(ForeignSubject {
-                issuer: issuer.into(),
-                sub: text("sub").unwrap(),
-                aud: vec![text("aud").unwrap()],
-                scope: text("scope"),
-                exp: says["exp"].as_i64().unwrap(),
-                iat: says["iat"].as_i64().unwrap(),
-                jti: None,
-                may_act: says.get("may_act").cloned(),
-            })
-        })
-    }
-}
-
 /// A person's token that lives for ten minutes.
 fn persons(scene: &Scene, more: &[(&str, Value)]) -> String {
     let now = forge::now(&scene.broker);
-    let mut says = json!({ "iss": IDP, "sub": "alice", "aud": "agents", "iat": now, "exp": now + 600 });
+    let mut says = json!({ "iss": scene.idp.issuer(), "sub": "alice", "aud": "agents", "iat": now, "exp": now + 600 });
     for (name, value) in more {
         says[*name] = value.clone();
     }
-    format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(says.to_string()))
+    scene.signer.sign(&says)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,7 +280,8 @@ async fn rfc8693_s2_2_2_what_is_refused() {
     let by_broker = |claims: &Value| forge::by_broker(broker, "at+jwt", claims);
     let with = |name: &str, value: Value| by_broker(&forge::with(claims(&first), name, value));
     scene.refused(worker, "nonsense", &[], bad, "no signed JWT").await;
-    scene.refused(worker, &persons(&scene, &[]), &[("subject_token_type", ID_TOKEN)], bad, "no signed JWT").await;
+    let unregistered = persons(&scene, &[("iss", json!("https://evil.example.com"))]);
+    scene.refused(worker, &unregistered, &[("subject_token_type", ID_TOKEN)], bad, "no issuer that is").await;
     scene.refused(worker, &with("exp", json!(now - 1)), &[], bad, "expired").await;
     scene.refused(worker, &with("aud", json!("https://elsewhere.example.com")), &[], bad, "audience").await;
     scene.refused(worker, &with("sid", json!("se_unknown")), &[], bad, "session is over").await;
@@ -393,8 +360,8 @@ async fn revoking_the_root_refuses_the_grandchilds_next_call_and_survives_a_rest
         assert_eq!(scene.broker.wait_for_record(record).await["reason"], "stolen");
     }
 
-    let Scene { broker, planner, worker, helper, stranger, upstream } = scene;
-    let scene = Scene { broker: broker.restart().await, planner, worker, helper, stranger, upstream };
+    let Scene { broker, planner, worker, helper, stranger, upstream, idp, signer } = scene;
+    let scene = Scene { broker: broker.restart().await, planner, worker, helper, stranger, upstream, idp, signer };
     for one in &doomed {
         assert_eq!(scene.call(token(one)).await, 401);
         assert!(scene.session(one).await["revoked_at"].is_number());
@@ -475,13 +442,13 @@ async fn a_session_made_while_its_parent_is_taken_back_is_over_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_persons_token_opens_a_session_on_the_persons_behalf() {
-    let (_, scene) = Scene::with_people().await;
+    let (_, scene) = Scene::with_a_clock().await;
     let id_token = [("subject_token_type", ID_TOKEN)];
     let alice = persons(&scene, &[("may_act", json!({ "sub": scene.planner.client_id }))]);
     let answer = scene.exchanged(&scene.planner, &alice, &id_token).await;
     let says = claims(&answer);
     assert_eq!((&says["sub"], &says["act"]), (&json!("alice"), &json!({ "sub": scene.planner.client_id })));
-    assert_eq!(says["sub_id"], json!({ "format": "iss_sub", "iss": IDP, "sub": "alice" }));
+    assert_eq!(says["sub_id"], json!({ "format": "iss_sub", "iss": scene.idp.issuer(), "sub": "alice" }));
     assert_eq!(answer["scope"], "crm:contacts.read crm:contacts.write wiki:pages.read", "the agent's own roles");
     assert!(answer["session_expires_in"].as_i64().unwrap() <= 600, "it ends with the person's token: {answer}");
     assert_eq!(scene.call(token(&answer)).await, 200);
@@ -490,7 +457,7 @@ async fn a_persons_token_opens_a_session_on_the_persons_behalf() {
     assert_eq!(claims(&below)["act"]["act"]["sub"], *scene.planner.client_id);
     let record = |record: &Value| record["kind"] == "token.issued" && record["session"] == below["session_id"];
     let record = scene.broker.wait_for_record(record).await;
-    assert_eq!((&record["subject"], &record["subject_issuer"]), (&json!("alice"), &json!(IDP)));
+    assert_eq!((&record["subject"], &record["subject_issuer"]), (&json!("alice"), &json!(scene.idp.issuer())));
     assert_eq!(record["through"], json!([scene.planner.client_id]));
 
     // Scopes of ours that the person's token names are all there is.
@@ -516,7 +483,7 @@ async fn a_persons_token_opens_a_session_on_the_persons_behalf() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_persons_delegation_is_taken_back_whole() {
-    let (clock, scene) = Scene::with_people().await;
+    let (clock, scene) = Scene::with_a_clock().await;
     let (alice, bob) = (persons(&scene, &[]), persons(&scene, &[("sub", json!("bob"))]));
     let hers = scene.exchanged(&scene.planner, &alice, &[]).await;
     let below = scene.exchanged(&scene.worker, token(&hers), &[]).await;
@@ -534,8 +501,8 @@ async fn a_persons_delegation_is_taken_back_whole() {
     assert!(!forge::payload(&list).to_string().contains("alice"), "the public list names nobody");
 
     // It is remembered across a restart; a token from after it is good.
-    let Scene { broker, planner, worker, helper, stranger, upstream } = scene;
-    let scene = Scene { broker: broker.restart().await, planner, worker, helper, stranger, upstream };
+    let Scene { broker, planner, worker, helper, stranger, upstream, idp, signer } = scene;
+    let scene = Scene { broker: broker.restart().await, planner, worker, helper, stranger, upstream, idp, signer };
     scene.refused(&scene.planner, &alice, &[], "invalid_request", "taken back").await;
     clock.add_seconds(120);
     scene.exchanged(&scene.planner, &persons(&scene, &[]), &[]).await;

@@ -411,7 +411,7 @@ async fn keys_come_by_tls_from_a_checked_address_or_not_at_all() {
         ("meta.example.com", [169, 254, 169, 254]),
     ];
     let resolver = Arc::new(Names(names.into_iter().map(|(name, ip)| (name, ip.into())).collect()));
-    let surroundings = Surroundings { world: Some(clock.world()), resolver, people: None };
+    let surroundings = Surroundings { world: Some(clock.world()), resolver };
     let broker = TestBroker::start_with(Engine::Sqlite, surroundings, &[]).await.unwrap();
     let issuers: Vec<String> = [
         // name, host, whether private addresses are allowed, CA

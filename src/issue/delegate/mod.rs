@@ -4,7 +4,7 @@
 //! for, cut to what the subject token allows, for whom it was, how long it lives, and to what the agent's own roles give.
 //! The session hangs under the subject token's session and ends with it.
 
-mod foreign;
+mod person;
 mod subject;
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::issue::{Authenticated, Caller, IssuedToken, Issuer, TokenError, Token
 use crate::model::{Delegation, Session};
 use crate::secret::random_id;
 
-pub use foreign::{ForeignRefusal, ForeignSubject, MAX_SUBJECT_AGE, People, SubjectTokens};
+pub use person::MAX_SUBJECT_AGE;
 
 /// What a token exchange asked for, besides who asked (RFC 8693 §2.1).
 pub struct ExchangeRequest {
@@ -109,7 +109,7 @@ impl Issuer {
         // Another issuer's keys may have to be fetched: that is not waited for with the tree held.
         let person = match self.is_own(&request.subject_token) {
             true => None,
-            false => Some(self.people.verify(&request.subject_token, kind, self.world.now()).await?),
+            false => Some(self.verified_person(&request.subject_token, kind).await?),
         };
 
         let _tree = self.tree.read().await;
