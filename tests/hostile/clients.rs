@@ -210,14 +210,14 @@ async fn half_a_tls_handshake() {
     let settings = [("HALLPASS_TLS__CERT_FILE", &*files[0]), ("HALLPASS_TLS__KEY_FILE", &*files[1])];
     _ = rustls::crypto::ring::default_provider().install_default().is_ok();
     let root = reqwest::Certificate::from_pem(certificate.pem().as_bytes()).unwrap();
-    let http = reqwest::Client::builder().tls_certs_only([root]).build().unwrap();
-    let scene = Scene::start("http://127.0.0.1:9", &settings, Some(http)).await;
+    let scene = Scene::start("http://127.0.0.1:9", &settings, Some(root)).await;
     let address = scene.address();
     // The header of a handshake record that announces 16 KiB of a ClientHello, and the first bytes of it.
     let hello = [0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3];
     let attack = many(500, |n| async move {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(&hello[..n % (hello.len() + 1)]).await.unwrap();
+        // Where the machine is busy, its time may be over before the first byte.
+        _ = stream.write_all(&hello[..n % (hello.len() + 1)]).await.is_ok();
         until_closed(&mut stream).await;
     });
     // 500 handshakes of at most 32 KiB.

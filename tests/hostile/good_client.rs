@@ -90,7 +90,7 @@ roles: [ {{ name: support, scopes: ["good:any", "evil:any"] }} ]
 }
 
 impl Scene {
-    pub(super) async fn start(evil: &str, settings: &[(&str, &str)], http: Option<reqwest::Client>) -> Self {
+    pub(super) async fn start(evil: &str, settings: &[(&str, &str)], root: Option<reqwest::Certificate>) -> Self {
         let alone = ONE_AT_A_TIME.lock().await;
         // Inherited by the broker: thousands of connections are thousands of descriptors on either side.
         let limit = getrlimit(Resource::Nofile).maximum;
@@ -109,20 +109,16 @@ impl Scene {
         {
             real.binary.set(name, value);
         }
-        if let Some(http) = http {
-            real.http = http;
-        }
+        // A connection that the broker is about to close for being idle is not one to send the next call on.
+        let http = || reqwest::Client::builder().pool_idle_timeout(HEADER_TIMEOUT / 4).no_proxy();
+        let http = || root.clone().map_or_else(http, |root| http().tls_certs_only([root])).build().unwrap();
+        real.http = http();
         real.binary.serve(None);
         real.binary.ok(&["apply", "-f", "-"], &document(&good.url(), evil));
         real.binary.ok(&["credential", "put", "crm-key"], "sk-live-0123456789abcdef");
         let (attacker, worker) = (real.register("attacker"), real.register("worker"));
-        // A connection that the broker is about to close for being idle is not one to send the next call on.
-        let mut good_http = real.http.clone();
-        if !real.binary.public.starts_with("https") {
-            good_http = reqwest::Client::builder().pool_idle_timeout(HEADER_TIMEOUT / 4).no_proxy().build().unwrap();
-        }
         let (token, good_token) = (real.token(&attacker).await, real.token(&worker).await);
-        Self { real, token, good_token, quiet, good_http, _good: good, _alone: alone }
+        Self { real, token, good_token, quiet, good_http: http(), _good: good, _alone: alone }
     }
 
     /// Where the public listener is.
