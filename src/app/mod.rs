@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hallpass_verify::TokenVerifier;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
@@ -43,6 +43,10 @@ use tls::{client_cas, tls_config};
 
 /// How often schedules are looked at: key rotation, forgetting what cannot matter any more, the database lock.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Connections that wait to be accepted, at most; the system may allow fewer (`net.core.somaxconn`). By default it would
+/// be 128, which a gateway that starts anew with its agents fills in a moment.
+const BACKLOG: u32 = 4_096;
 
 /// A broker that serves.
 pub struct Running {
@@ -366,7 +370,7 @@ fn system_world(floor: Millis) -> World {
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+    listen(address).map_err(|error| {
         Error::unavailable(
             "cannot_listen",
             format!("{key}: cannot listen on {address}: {error}; choose another address or stop what listens there"),
@@ -374,9 +378,18 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
     })
 }
 
+/// Where a burst of connections finds the queue full, the kernel answers some by SYN cookies and then forgets them: their
+/// clients wait on a connection that nobody has.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// The port after the public one, unless somebody has it already and nobody asked for it in particular.
 async fn bind_default_ops(address: SocketAddr) -> Result<TcpListener> {
-    match TcpListener::bind(address).await {
+    match listen(address) {
         Ok(listener) => Ok(listener),
         Err(error) => {
             tracing::warn!(%address, %error, "the default ops address is taken; using any free port (set listen.ops to fix it)");
