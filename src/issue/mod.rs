@@ -1,5 +1,6 @@
 //! A token request: authenticate → narrow → mint; and taking back what was issued.
 
+mod admins;
 mod authenticate;
 mod certificates;
 mod delegate;
@@ -27,6 +28,7 @@ use crate::trust::Trust;
 use crate::vault::Purpose;
 use crate::world::{Millis, World};
 
+pub use admins::{AdminIdentity, Admins, Grant, Login, LoginSettings, NotAdmin};
 pub use authenticate::{Authenticated, Caller, Presented};
 pub use certificates::{Authority, CERTIFICATE_MILLIS, CLIENT_CA, Certificates, ClientCas, IssuedCertificate};
 pub use delegate::{ExchangeRequest, MAX_SUBJECT_AGE, TokenType};

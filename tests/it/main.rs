@@ -18,6 +18,7 @@ mod floors;
 mod forge;
 #[path = "../hostile/mod.rs"]
 mod hostile;
+mod identity_page;
 #[path = "../interop/mod.rs"]
 mod interop;
 mod ledger;
@@ -27,6 +28,7 @@ mod mtls;
 mod promises;
 mod quickstart;
 mod readme;
+mod remote_admin;
 mod smoke;
 mod storage;
 mod support;
