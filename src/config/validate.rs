@@ -85,6 +85,7 @@ fn node(reader: &mut Reader) -> Option<String> {
 
 pub(super) fn address(reader: &mut Reader, path: &'static str, example: &str) -> Option<SocketAddr> {
     let text = reader.text(path)?;
+    // The parser says no more than that it is none.
     let address = text.parse().ok();
     if address.is_none() {
         let problem = format!("{} is no socket address", shown(&text));

@@ -21,7 +21,7 @@ use hallpass_verify::{
 };
 
 use crate::audit::{Ledger, LedgerError, Throttle, more};
-use crate::model::{Event, EventKind, INTROSPECT_SCOPE};
+use crate::model::{AgentStatus, Event, EventKind, INTROSPECT_SCOPE};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::trust::Trust;
@@ -383,7 +383,7 @@ impl Issuer {
     }
 
     fn of_active_agent(&self, claims: Claims) -> Result<Claims, Refusal> {
-        let active = self.registry.agent(&claims.client_id).is_some_and(|agent| agent.status.as_str() == "active");
+        let active = self.registry.agent(&claims.client_id).is_some_and(|agent| agent.status == AgentStatus::Active);
         if active { Ok(claims) } else { Err(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)) }
     }
 

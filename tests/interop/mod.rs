@@ -168,7 +168,7 @@ async fn the_example_agent_in_python_does_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_agent_in_javascript_does_what_it_says() {
+async fn the_example_agent_in_typescript_does_what_it_says() {
     let Some(command) = runtime::node("agent.mjs") else { return };
     let said = Scene::new().await.run(command).await;
     let lines: Vec<_> = said.lines().collect();

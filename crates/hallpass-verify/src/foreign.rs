@@ -160,6 +160,7 @@ impl ForeignKey {
             None => None,
             Some(name) => Some(ForeignAlgorithm::parse(name.as_str()?)?),
         };
+        // A key that cannot be read is passed over like one of an unknown kind (RFC 7517 §5): the others still count.
         let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
         let point = |size: usize| {
             let (x, y) = (bytes("x")?, bytes("y")?);
