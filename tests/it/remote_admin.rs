@@ -471,6 +471,28 @@ async fn who_logs_in_over_and_over_ends_no_login_but_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_send_is_short_and_from_few_connections() {
+    let scene = Scene::sqlite().await;
+    let (status, answer) =
+        scene.ask("POST", "/admin/v1/login", json!({ "id_token": "x".repeat(40_000) }), None, None).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("bad_body")), "{answer}");
+    // Somebody opens connections and says nothing.
+    let address = scene.broker.running.remote_admin.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let url = format!("https://{address}/admin/v1/login");
+    assert!(scene.http(None).get(&url).send().await.is_err(), "from there no more");
+    let root = reqwest::Certificate::from_pem(scene.server_pem.as_bytes()).unwrap();
+    let elsewhere = reqwest::Client::builder().tls_certs_only([root]);
+    let elsewhere = elsewhere.local_address(std::net::IpAddr::from([127, 0, 0, 2])).build().unwrap();
+    assert_eq!(elsewhere.get(&url).send().await.unwrap().status(), 200);
+    drop(silent);
+    crate::support::real::until("a place", 5, async || scene.http(None).get(&url).send().await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_name_looks_like_another() {
     let scene = Scene::sqlite().await;
     for (n, (email, wanted)) in [

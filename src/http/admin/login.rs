@@ -32,6 +32,10 @@ pub(in crate::http) async fn settings(
     Ok(reply(&json!({ "issuer": issuer, "client_id": client_id, "scope": scope })))
 }
 
+/// Bodies above this are refused: an ID token is no longer than [`hallpass_verify::MAX_FOREIGN_BYTES`], and what strangers
+/// send is held in memory until all of it is there.
+const MAX_LOGIN: usize = 32 * 1024;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct IdToken {
@@ -42,7 +46,7 @@ pub(in crate::http) struct IdToken {
 pub(in crate::http) async fn log_in(
     AxumState(state): AxumState<State>,
     Extension(RequestId(id)): Extension<RequestId>,
-    Input(input): Input<IdToken>,
+    Input(input): Input<IdToken, MAX_LOGIN>,
 ) -> Result<Response, Problem> {
     let mut event = Event::new(EventKind::Admin);
     event.action = Some("login".into());
