@@ -46,7 +46,7 @@ impl Records {
                 Ok(page.into_iter().map(|row| (row.seq, row.body)).collect())
             }
             Self::Broker(client) => {
-                let answer = &client.get(&format!("/admin/v1/audit/{}?after={after}", segment(node))).await?;
+                let answer = &client.get(&format!("/admin/v1/audit/{}/records?after={after}", segment(node))).await?;
                 let record = |one: &Value| Some((one["seq"].as_i64()?, one["body"].as_str()?.to_owned()));
                 Ok(answer["records"].as_array().into_iter().flatten().filter_map(record).collect())
             }

@@ -524,3 +524,16 @@ async fn no_name_looks_like_another() {
         (&json!("oidc:mallory@example.com (u-9)"), &json!("no_admin_role"))
     );
 }
+
+/// A node may be named as one pleases.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_node_named_checkpoint_is_read() {
+    let scene = Scene::sqlite().await;
+    let token = scene.token_of(AdminRole::Viewer).await;
+    let of = async |node: &str| {
+        let path = format!("/admin/v1/audit/{node}/records");
+        scene.ask("GET", &path, Value::Null, Some(&token), None).await
+    };
+    assert_eq!(of("checkpoint").await, (200, json!({ "records": [] })));
+    assert!(!of("node-1").await.1["records"].as_array().unwrap().is_empty());
+}
