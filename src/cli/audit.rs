@@ -208,7 +208,7 @@ impl Export {
                 let page = records.page(&node, after).await?;
                 let Some((last, _)) = page.last() else { break };
                 after = *last;
-                page.iter().filter(|(_, body)| self.wants(body)).for_each(|(_, body)| context.output.line(body));
+                page.iter().filter(|(_, body)| self.wants(body)).for_each(|(_, body)| context.output.exact(body));
             }
         }
         Ok(())
