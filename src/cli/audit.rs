@@ -84,6 +84,10 @@ impl Audit {
             return Ok(());
         }
         if let Self::Verify { checkpoint } = self {
+            if context.config.is_none() && context.remote.server.is_some() {
+                let text = "the log is verified where its database is, or on a copy of that; run it there, or give --config FILE";
+                return Err(Failure::Usage(text.into()));
+            }
             // The whole of it, with the key of its end: where the database is, or on a copy.
             let config = context.load(Overrides::default())?;
             let store = open_store(&config, Access::ReadOnly).await?;
@@ -208,7 +212,7 @@ impl Export {
                 let page = records.page(&node, after).await?;
                 let Some((last, _)) = page.last() else { break };
                 after = *last;
-                page.iter().filter(|(_, body)| self.wants(body)).for_each(|(_, body)| context.output.line(body));
+                page.iter().filter(|(_, body)| self.wants(body)).for_each(|(_, body)| context.output.exact(body));
             }
         }
         Ok(())

@@ -12,7 +12,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
-use crate::cli::https::whole;
+use crate::cli::https::{read, whole};
+
+/// Answers above this are not taken. The longest is a page of the audit log, and far shorter.
+const MAX_ANSWER: usize = 128 * 1024 * 1024;
 
 /// The admin API of one broker.
 pub(super) struct AdminClient(Way);
@@ -34,18 +37,14 @@ impl AdminClient {
         http: reqwest::Client,
         token: Option<Zeroizing<String>>,
     ) -> Result<Self, Failure> {
-        let base = Url::parse(server).ok().filter(|url| url.scheme() == "https" && url.has_host());
-        let base = base.filter(|url| url.path() == "/" && url.query().is_none() && url.username().is_empty());
-        let wrong =
-            || Failure::Usage(format!("'{}' is no admin listener; write https://HOST:PORT", server.escape_debug()));
-        Ok(Self(Way::Remote { base: base.ok_or_else(wrong)?, http, token }))
+        Ok(Self(Way::Remote { base: listener(server)?, http, token }))
     }
 
     /// Where it talks to.
     pub(super) fn place(&self) -> String {
         match &self.0 {
             Way::Socket(socket) => socket.display().to_string(),
-            Way::Remote { base, .. } => base.as_str().trim_end_matches('/').to_owned(),
+            Way::Remote { base, .. } => shown(base),
         }
     }
 
@@ -68,7 +67,10 @@ impl AdminClient {
             Way::Remote { base, http, token } => {
                 let unreachable = |error: reqwest::Error| {
                     let (place, error) = (self.place(), whole(&error.without_url()));
-                    Failure::Unreachable(format!("no broker answers at {place} ({error})"))
+                    let is_unknown = error.contains("UnknownIssuer");
+                    let hint =
+                        if is_unknown { "; a CA that is not a public one is given by --server-ca FILE" } else { "" };
+                    Failure::Unreachable(format!("no broker answers at {place} ({error}){hint}"))
                 };
                 let url =
                     base.join(path).map_err(|error| Failure::Usage(format!("this name cannot be sent: {error}")))?;
@@ -78,12 +80,43 @@ impl AdminClient {
                     None => request,
                 };
                 let answer = request.send().await.map_err(unreachable)?;
-                (answer.status(), answer.bytes().await.map_err(unreachable)?)
+                let status = answer.status();
+                let (body, is_all) = read(answer, MAX_ANSWER).await.map_err(unreachable)?;
+                if !is_all {
+                    return Err(Failure::Failed(format!("{} answers without end", self.place())));
+                }
+                (status, body.into())
             }
         };
-        let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        if status.is_success() { Ok(value) } else { Err(refused(&value, status)) }
+        let value = serde_json::from_slice(&body);
+        match (status.is_success(), value) {
+            (true, Ok(value)) => Ok(value),
+            // Nothing that looks like "there is none".
+            (true, Err(_)) => Err(Failure::Failed(format!("what answers at {} is no broker", self.place()))),
+            (false, value) => Err(refused(&value.unwrap_or_default(), status)),
+        }
     }
+}
+
+/// The URL of an admin listener. Nothing else in it: a password there would be sent along.
+fn listener(server: &str) -> Result<Url, Failure> {
+    let is_bare = |url: &Url| {
+        let is_host_alone = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        is_host_alone && url.username().is_empty() && url.password().is_none()
+    };
+    let url = Url::parse(server).ok().filter(|url| url.scheme() == "https" && url.has_host() && is_bare(url));
+    let wrong = || Failure::Usage(format!("'{}' is no admin listener; write https://HOST:PORT", server.escape_debug()));
+    url.ok_or_else(wrong)
+}
+
+/// As it is kept and told.
+fn shown(listener: &Url) -> String {
+    listener.as_str().trim_end_matches('/').to_owned()
+}
+
+/// The one way to write an admin listener's URL, to compare by.
+pub(super) fn canonical(server: &str) -> Result<String, Failure> {
+    Ok(shown(&listener(server)?))
 }
 
 async fn by_socket(socket: &Path, method: Method, path: &str, body: String) -> Result<(StatusCode, Bytes), Failure> {

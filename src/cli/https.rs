@@ -8,8 +8,10 @@ use reqwest::redirect::Policy;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use url::Url;
 
 use crate::cli::Failure;
+use crate::config::is_loopback;
 
 /// For one request with its answer. No command of an admin takes longer.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -24,6 +26,15 @@ pub(super) struct Shown<'a> {
 /// A client that trusts the public CAs and those in `ca_pem`, and follows no redirect: where a token goes is not for an
 /// answer to say.
 pub(super) fn client(ca_pem: Option<&str>, shown: Option<Shown<'_>>) -> Result<reqwest::Client, Failure> {
+    build(ca_pem, shown, true)
+}
+
+/// The same for an issuer. Nothing goes in the clear, whatever endpoints its metadata names, except on this machine.
+pub(super) fn issuer_client(issuer: &Url, ca_pem: Option<&str>) -> Result<reqwest::Client, Failure> {
+    build(ca_pem, None, !is_loopback(issuer) || issuer.scheme() == "https")
+}
+
+fn build(ca_pem: Option<&str>, shown: Option<Shown<'_>>, https_only: bool) -> Result<reqwest::Client, Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Failure::Failed(format!("{what}: {error}"));
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -47,7 +58,25 @@ pub(super) fn client(ca_pem: Option<&str>, shown: Option<Shown<'_>>) -> Result<r
         }
     };
     let client = reqwest::Client::builder().tls_backend_preconfigured(config).redirect(Policy::none());
-    client.timeout(TIMEOUT).build().map_err(|error| failed("TLS", &error))
+    client.https_only(https_only).timeout(TIMEOUT).build().map_err(|error| failed("TLS", &error))
+}
+
+/// CA certificates, PEM.
+pub(super) fn ca_file(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", path.display())))
+}
+
+/// The body of an answer, at most so much of it, and whether that is all: an answer may be as long as somebody likes.
+pub(super) async fn read(mut answer: reqwest::Response, most: usize) -> reqwest::Result<(Vec<u8>, bool)> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > most {
+            return Ok((body, false));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((body, true))
 }
 
 /// What reqwest says, with what is behind it: "certificate has expired" stands at the bottom.

@@ -24,6 +24,7 @@ use crate::cli::https::{self, whole};
 use crate::cli::output::rfc3339;
 use crate::cli::saved::Saved;
 use crate::cli::{Context, Failure, Outcome};
+use crate::secret::ADMIN_TOKEN_PREFIX;
 
 /// Log in at a broker's admin listener; the commands after it go there
 #[derive(Debug, Args)]
@@ -35,6 +36,9 @@ pub(super) struct Login {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
+
+/// Documents of an issuer above this are cut off.
+const MAX_DOCUMENT: usize = 1024 * 1024;
 
 /// OpenID Connect Discovery §3 with the endpoint that RFC 8628 §4 adds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,12 +67,10 @@ impl Login {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         let server = self.url.or_else(|| context.remote.server.clone());
         let server = server.ok_or_else(|| Failure::Usage("name the admin listener: hallpass login URL".into()))?;
-        let ca = self.ca.as_ref().or(context.remote.server_ca.as_ref());
-        let ca_pem = ca.map(|path| {
-            let read = std::fs::read_to_string(path);
-            read.map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", path.display())))
-        });
-        let ca_pem = ca_pem.transpose()?;
+        // Nobody confirms a login that then cannot be kept.
+        Saved::place()?;
+        let ca = self.ca.as_deref().or(context.remote.server_ca.as_deref());
+        let ca_pem = ca.map(https::ca_file).transpose()?;
         let broker = AdminClient::remote(&server, https::client(ca_pem.as_deref(), None)?, None)?;
         let settings = broker.get("/admin/v1/login").await?;
         let id_token = confirm(context, &settings, ca_pem.as_deref()).await?;
@@ -82,7 +84,22 @@ impl Login {
             role: text("role"),
             expires_at: answer["expires_at"].as_i64().unwrap_or(0),
         };
-        let path = saved.store()?;
+        let is_token =
+            |text: &str| text.starts_with(ADMIN_TOKEN_PREFIX) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_token(&saved.token) {
+            return Err(Failure::Failed(format!("what answers at {} gave no login", saved.server)));
+        }
+        let path = match saved.store() {
+            Ok(path) => path,
+            Err(why) => {
+                // It would be good until its end, and nobody could say that it is over. That it is not kept is what is told,
+                // whatever becomes of this.
+                let http = https::client(saved.ca_pem.as_deref(), None)?;
+                let broker = AdminClient::remote(&saved.server, http, Some(saved.token.clone()))?;
+                _ = broker.post("/admin/v1/logout", &json!({})).await.is_ok();
+                return Err(why);
+            }
+        };
         let shown = json!({
             "server": saved.server, "name": saved.name, "role": saved.role, "expires_at": saved.expires_at, "file": path,
         });
@@ -99,7 +116,7 @@ async fn confirm(context: &Context, settings: &Value, ca_pem: Option<&str>) -> R
     let text = |key: &str| settings[key].as_str().unwrap_or_default().to_owned();
     let failed = |what: &str, error: &dyn std::error::Error| Failure::Failed(format!("{what}: {}", whole(error)));
     let issuer = IssuerUrl::new(text("issuer")).map_err(|error| failed("the broker names no issuer", &error))?;
-    let http = Https(https::client(ca_pem, None)?);
+    let http = Https(https::issuer_client(issuer.url(), ca_pem)?);
     let provider = Provider::discover_async(issuer.clone(), &http).await;
     let provider = provider.map_err(|error| failed(&format!("the issuer {}", issuer.as_str()), &error))?;
     let endpoint = provider
@@ -107,6 +124,11 @@ async fn confirm(context: &Context, settings: &Value, ca_pem: Option<&str>) -> R
         .device_authorization_endpoint
         .clone()
         .ok_or_else(|| Failure::Failed(format!("the issuer {} has no device flow (RFC 8628)", issuer.as_str())))?;
+    // Asked for before anybody confirms anything: a request that cannot be sent would be tried until the code is over.
+    let endpoints = [provider.token_endpoint().map(|url| url.url()), Some(endpoint.url())];
+    if issuer.url().scheme() == "https" && endpoints.into_iter().flatten().any(|url| url.scheme() != "https") {
+        return Err(Failure::Failed(format!("the issuer {} names an endpoint without https", issuer.as_str())));
+    }
     let client = CoreClient::from_provider_metadata(provider, ClientId::new(text("client_id")), None)
         .set_device_authorization_url(endpoint)
         .set_auth_type(AuthType::RequestBody);
@@ -176,7 +198,9 @@ impl<'c> AsyncHttpClient<'c> for Https {
         Box::pin(async move {
             let answer = self.0.execute(request.try_into()?).await?;
             let (status, headers) = (answer.status(), answer.headers().clone());
-            let mut response = HttpResponse::new(answer.bytes().await?.to_vec());
+            // What is cut off is no JSON.
+            let (body, _) = https::read(answer, MAX_DOCUMENT).await?;
+            let mut response = HttpResponse::new(body);
             *response.status_mut() = status;
             *response.headers_mut() = headers;
             Ok(response)

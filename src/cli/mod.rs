@@ -182,17 +182,32 @@ impl Context {
         })
     }
 
-    /// Which broker: the one that `--server` names; else that of the configuration that there is; else the one where
-    /// somebody logged in last.
+    /// Which broker: the one that `--server` names; else the one of the configuration that is named; else that of the
+    /// configuration in this folder, or the one where somebody logged in last, whichever there is. Where there are both,
+    /// nobody guesses: the folder may be one where somebody else put a configuration, to be told what is for the broker.
     fn place(&self) -> Result<Place, Failure> {
         if let Some(server) = &self.remote.server {
             return Ok(Place::Elsewhere(self.elsewhere(server)?));
         }
-        if self.config.is_none() && !self.file().exists() {
+        if self.remote.admin_cert.is_some() {
+            return Err(Failure::Usage("--admin-cert is for a broker elsewhere; name it by --server".into()));
+        }
+        if self.config.is_some() {
+            return Ok(Place::Here(Box::new(self.load(Overrides::default())?)));
+        }
+        if !self.file().exists() {
             let nowhere =
                 "there is no configuration here and no login; give --config FILE, or run 'hallpass login URL'";
             let saved = Saved::load()?.ok_or_else(|| Failure::Failed(nowhere.into()))?;
-            return Ok(Place::Elsewhere(logged_in(saved)?));
+            return Ok(Place::Elsewhere(logged_in(saved, None)?));
+        }
+        // Whether it is over does not matter: an hour later the folder is no better. One that cannot be used is none.
+        if let Ok(Some(Saved { server, .. })) = Saved::load() {
+            return Err(Failure::Usage(format!(
+                "which broker? your login is at {server}, and {file} is here; give --server {server} or --config {file}, \
+                 or forget the login ('hallpass logout')",
+                file = self.file().display()
+            )));
         }
         Ok(Place::Here(Box::new(self.load(Overrides::default())?)))
     }
@@ -208,14 +223,15 @@ impl Context {
     /// A broker on another machine: by a certificate, if one is given, else by the login there.
     fn elsewhere(&self, server: &str) -> Result<AdminClient, Failure> {
         let Remote { server_ca, admin_cert, admin_key, .. } = &self.remote;
+        let server = client::canonical(server)?;
+        let ca_pem = server_ca.as_deref().map(https::ca_file).transpose()?;
         if let (Some(certificate), Some(key)) = (admin_cert, admin_key) {
-            let ca_pem = server_ca.as_ref().map(std::fs::read_to_string).transpose()?;
             let shown = https::Shown { certificate, key };
-            return AdminClient::remote(server, https::client(ca_pem.as_deref(), Some(shown))?, None);
+            return AdminClient::remote(&server, https::client(ca_pem.as_deref(), Some(shown))?, None);
         }
-        let saved = Saved::load()?.filter(|saved| saved.server == server.trim_end_matches('/'));
+        let saved = Saved::load()?.filter(|saved| saved.server == server);
         let nobody = || Failure::Failed(format!("nobody is logged in at {server}; run 'hallpass login {server}'"));
-        logged_in(saved.ok_or_else(nobody)?)
+        logged_in(saved.ok_or_else(nobody)?, ca_pem)
     }
 }
 
@@ -227,8 +243,9 @@ enum Place {
     Elsewhere(AdminClient),
 }
 
-fn logged_in(saved: Saved) -> Result<AdminClient, Failure> {
-    let http = https::client(saved.ca_pem.as_deref(), None)?;
+/// By the login that is kept; `ca_pem` instead of the CAs that were given at the login.
+fn logged_in(saved: Saved, ca_pem: Option<String>) -> Result<AdminClient, Failure> {
+    let http = https::client(ca_pem.or(saved.ca_pem).as_deref(), None)?;
     AdminClient::remote(&saved.server, http, Some(saved.token))
 }
 

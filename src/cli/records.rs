@@ -46,9 +46,15 @@ impl Records {
                 Ok(page.into_iter().map(|row| (row.seq, row.body)).collect())
             }
             Self::Broker(client) => {
-                let answer = &client.get(&format!("/admin/v1/audit/{}?after={after}", segment(node))).await?;
+                let answer = &client.get(&format!("/admin/v1/audit/{}/records?after={after}", segment(node))).await?;
                 let record = |one: &Value| Some((one["seq"].as_i64()?, one["body"].as_str()?.to_owned()));
-                Ok(answer["records"].as_array().into_iter().flatten().filter_map(record).collect())
+                let page: Vec<_> = answer["records"].as_array().into_iter().flatten().filter_map(record).collect();
+                // Whoever answers with what we have already would be asked without end.
+                let mut before = after;
+                match page.iter().all(|(seq, _)| std::mem::replace(&mut before, *seq) < *seq) {
+                    true => Ok(page),
+                    false => Err(Failure::Failed(format!("{} sends records out of order", client.place()))),
+                }
             }
         }
     }

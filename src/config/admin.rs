@@ -8,7 +8,7 @@ use super::read::Reader;
 use super::sources::{certificates, key_pair, readable};
 use super::validate::{address, file, overlap, seconds};
 use super::{Admin, AdminGrant, AdminLogin, Listen, Tls};
-use crate::model::AdminRole;
+use crate::model::{AdminRole, DistinguishedName};
 
 const LISTEN: &str = "admin.listen";
 const ISSUER: &str = "admin.issuer";
@@ -134,10 +134,14 @@ fn grant(text: &str, role: AdminRole) -> Result<AdminGrant, &'static str> {
     if name.is_empty() || value.is_empty() {
         return Err("has nothing on one side of its =");
     }
-    if name.starts_with("cert.") && !CERTIFICATE_NAMES.contains(&name) {
+    // In whatever case: what was meant for a certificate must not become the name of a claim.
+    if name.to_ascii_lowercase().starts_with("cert.") && !CERTIFICATE_NAMES.contains(&name) {
         return Err(
             "names nothing of a certificate; there are cert.subject_dn, cert.san_email, cert.san_uri, cert.san_dns",
         );
+    }
+    if name == "cert.subject_dn" && DistinguishedName::parse(value).is_none() {
+        return Err("is no distinguished name (RFC 4514), as in cert.subject_dn=CN=ada,O=Example");
     }
     Ok(AdminGrant { role, name: name.to_owned(), value: value.to_owned() })
 }

@@ -158,7 +158,7 @@ pub(super) const KEYS: &[Key] = &[
     optional("admin.key_file", "keys/admin.key", "Its private key in PEM, readable by its owner alone (chmod 600)"),
     optional("admin.issuer", "https://login.example.com",
         "The OpenID Connect issuer where admins log in (hallpass login), exactly as it calls itself"),
-    optional("admin.client_id", "hallpass-cli", "The public client, with the device flow, that admins log in by"),
+    optional("admin.client_id", "hallpass-cli", "The public client, with the device flow, that admins log in by; each broker has its own"),
     text("admin.scope", "openid email profile",
         "What is asked for at the login, so that the claims below are in the ID token"),
     text("admin.name_claim", "email",

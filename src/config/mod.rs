@@ -26,6 +26,7 @@ mod template;
 mod tests;
 mod validate;
 
+pub(crate) use issuer::is_loopback;
 pub use mistake::{Mistake, Place};
 pub use template::template;
 

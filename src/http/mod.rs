@@ -15,6 +15,7 @@ mod fair;
 pub mod fuzzing;
 mod introspect;
 mod ops;
+mod places;
 pub mod reply;
 mod resource;
 mod revocations;

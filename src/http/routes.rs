@@ -104,7 +104,7 @@ pub fn table() -> Vec<Route> {
         row(Listener::Admin, "/admin/v1/keys/rotate",                    Admin(Owner),    post(admin::keys::rotate)),
         row(Listener::Admin, "/admin/v1/keys/{kid}/retire",              Admin(Owner),    post(admin::keys::retire)),
         row(Listener::Admin, "/admin/v1/audit",                          Admin(Viewer),   get(admin::audit::nodes)),
-        row(Listener::Admin, "/admin/v1/audit/{node}",                   Admin(Viewer),   get(admin::audit::records)),
+        row(Listener::Admin, "/admin/v1/audit/{node}/records",           Admin(Viewer),   get(admin::audit::records)),
         row(Listener::Admin, "/admin/v1/audit/checkpoint",               Admin(Operator), post(admin::status::checkpoint)),
 
         row(RemoteAdmin, "/admin/v1/login",                              Open,            get(admin::login::settings).post(admin::login::log_in)),

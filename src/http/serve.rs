@@ -18,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -29,6 +29,7 @@ use crate::http::admin::door::Peer;
 use crate::http::client_cert::behind;
 use crate::http::connection::Connection;
 use crate::http::fair::Fair;
+use crate::http::places::Places;
 use crate::http::routes::{Listener, router};
 use crate::http::streams::{Paced, Streams};
 use crate::issue::AdminIdentity;
@@ -45,6 +46,9 @@ const MAX_STREAMS: u32 = 100;
 
 /// Connections to the admin listener, at most.
 const ADMIN_CONNECTIONS: usize = 64;
+
+/// Of these, from one address, at most: whoever opens connections and says nothing does not lock the admins out.
+const ADMIN_CONNECTIONS_OF_ONE: usize = 16;
 
 /// A listener with the TLS that it speaks.
 #[derive(Debug)]
@@ -85,7 +89,9 @@ struct Manner {
 /// Serves until `stop` says so; then takes no more connections and waits for what is under way, at most `listen.drain`.
 pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<bool>) {
     let listen = &state.config.listen;
-    let places = listen.max_connections;
+    // Not by address: agents may all come from behind one.
+    let shared = |all: usize| Places::new(all, all);
+    let (places, ops_places) = (shared(listen.max_connections), shared(OPS_CONNECTIONS));
     let manner = Manner {
         header_timeout: listen.header_timeout,
         write_timeout: state.config.exchange.idle_timeout,
@@ -100,7 +106,8 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
     let remote_admin = async {
         if let Some(Secured { listener, tls }) = listeners.remote_admin {
             let router = router(Listener::RemoteAdmin, state.clone());
-            tcp(listener, Some(TlsAcceptor::from(tls)), router, ADMIN_CONNECTIONS, direct).await;
+            let places = Places::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_OF_ONE);
+            tcp(listener, Some(TlsAcceptor::from(tls)), router, places, direct).await;
         }
     };
     let public = router(Listener::Public, state.clone());
@@ -108,19 +115,12 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
     tokio::join!(
         tcp(listeners.public, listeners.tls.map(TlsAcceptor::from), public, places, manner.clone()),
         remote_admin,
-        tcp(listeners.ops, None, ops, OPS_CONNECTIONS, manner.clone()),
+        tcp(listeners.ops, None, ops, ops_places, manner.clone()),
         unix(listeners.admin, router(Listener::Admin, state.clone()), manner),
     );
 }
 
-async fn tcp(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    router: Router,
-    max_connections: usize,
-    mut manner: Manner,
-) {
-    let places = Arc::new(Semaphore::new(max_connections));
+async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, places: Arc<Places>, mut manner: Manner) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -135,7 +135,7 @@ async fn tcp(
             () = stopped(&mut manner.stop) => break,
         };
         // Full: the connection is closed at once, which costs less than any answer.
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Some(place) = places.take(peer.ip()) else {
             metrics::counter!("hallpass_connections_refused_total").increment(1);
             continue;
         };

@@ -28,7 +28,7 @@ use crate::trust::Trust;
 use crate::vault::Purpose;
 use crate::world::{Millis, World};
 
-pub use admins::{AdminIdentity, Admins, Grant, Login, LoginSettings, NotAdmin};
+pub use admins::{AdminIdentity, Admins, Grant, Login, LoginSettings, NO_ROLE, NotAdmin};
 pub use authenticate::{Authenticated, Caller, Presented};
 pub use certificates::{Authority, CERTIFICATE_MILLIS, CLIENT_CA, Certificates, ClientCas, IssuedCertificate};
 pub use delegate::{ExchangeRequest, MAX_SUBJECT_AGE, TokenType};

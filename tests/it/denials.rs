@@ -179,7 +179,7 @@ fn rows() -> Vec<Row> {
         admin("/admin/v1/keys/rotate", Owner, "/admin/v1/keys/rotate"),
         admin("/admin/v1/keys/{kid}/retire", Owner, "/admin/v1/keys/x/retire"),
         admin("/admin/v1/audit", Viewer, "/admin/v1/audit"),
-        admin("/admin/v1/audit/{node}", Viewer, "/admin/v1/audit/node-1"),
+        admin("/admin/v1/audit/{node}/records", Viewer, "/admin/v1/audit/node-1/records"),
         remote("/admin/v1/login", Access::Open),
         remote("/admin/v1/logout", Access::Admin(Viewer)),
         admin("/admin/v1/audit/checkpoint", Operator, "/admin/v1/audit/checkpoint"),

@@ -12,6 +12,7 @@ mod delegation_property;
 mod denials;
 mod discovery;
 mod dpop;
+mod elsewhere;
 mod exchange;
 mod federation;
 mod floors;

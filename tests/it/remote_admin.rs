@@ -16,6 +16,9 @@ use crate::support::{Engine, TestBroker, TestClock};
 
 const CLI: &str = "hallpass-cli";
 
+/// `tokens.leeway_seconds`, as it is by default.
+const LEEWAY: i64 = 5;
+
 /// A broker with an admin listener, the issuer where its admins log in, and the CA of their certificates.
 struct Scene {
     broker: TestBroker,
@@ -395,4 +398,142 @@ async fn refusals_do_not_fill_the_log() {
 fn rand() -> String {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     COUNT.fetch_add(1, std::sync::atomic::Ordering::SeqCst).to_string()
+}
+
+/// The other signature of the same token: with ECDSA, `n − s` is as good as `s`, and whoever has one makes the other.
+fn resigned(id_token: &str) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+    const N: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+    let (message, signature) = id_token.rsplit_once('.').unwrap();
+    let (mut signature, n) =
+        (BASE64URL.decode(signature).unwrap(), data_encoding::HEXLOWER.decode(N.as_bytes()).unwrap());
+    let mut borrow = 0;
+    for at in (0..32).rev() {
+        let digit = i32::from(n[at]) - i32::from(signature[32 + at]) - borrow;
+        borrow = i32::from(digit < 0);
+        signature[32 + at] = u8::try_from(digit + 256 * borrow).unwrap();
+    }
+    format!("{message}.{}", BASE64URL.encode(signature))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_token_opens_one_login_under_whatever_signature_and_across_a_start() {
+    let mut scene = Scene::sqlite().await;
+    let first = scene.signer.sign(&scene.claims("root-1"));
+    let again = resigned(&first);
+    assert_ne!(first, again);
+    assert_eq!(scene.present(&first).await.0, 200);
+    let (status, answer) = scene.present(&again).await;
+    assert_eq!((status, &answer["code"]), (401, &json!("login_refused")), "{answer}");
+    assert_eq!(scene.last().await["reason"], "id_token_used_before");
+    // To its very last second: an issuer's clock may be ahead by the leeway, and ours may have been behind.
+    let mut claims = scene.claims("root-1");
+    (claims["jti"], claims["iat"]) = ("ahead".into(), (scene.now() + LEEWAY).into());
+    let ahead = scene.signer.sign(&claims);
+    assert_eq!(scene.present(&ahead).await.0, 200);
+    scene.clock.add_seconds(300 + 2 * LEEWAY);
+    assert_eq!(scene.present(&ahead).await.0, 401);
+    // What was used is not remembered across a start, so nothing from before it counts.
+    let first = scene.signer.sign(&scene.claims("root-1"));
+    assert_eq!(scene.present(&first).await.0, 200);
+    scene.clock.add_seconds(2);
+    scene.broker = scene.broker.restart().await;
+    assert_eq!(scene.present(&first).await.0, 401);
+    assert_eq!(scene.last().await["reason"], "id_token_from_before_the_start");
+    let claims = scene.claims("root-1");
+    assert_eq!(scene.log_in(&claims).await.0, 200);
+    let other = resigned(&scene.signer.sign(&claims));
+    assert_eq!(scene.present(&other).await.0, 401, "signed anew, it says the same");
+    scene.clock.add_seconds(1);
+    let other = resigned(&scene.signer.sign(&scene.claims("root-1")));
+    assert_eq!(scene.present(&other).await.0, 200, "it is a good signature");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_logs_in_over_and_over_ends_no_login_but_their_own() {
+    let scene = Scene::sqlite().await;
+    let status = async |token: &str| scene.ask("GET", "/admin/v1/status", Value::Null, Some(token), None).await.0;
+    let owner = scene.token_of(AdminRole::Owner).await;
+    let mut tokens = Vec::new();
+    for n in 0..17 {
+        let mut claims = scene.claims("flooder");
+        (claims["jti"], claims["groups"]) = (n.into(), json!(["auditors"]));
+        // Another name changes nothing: `sub` says who it is.
+        (claims["email"], claims["email_verified"]) = (format!("flooder{n}@example.com").into(), true.into());
+        let (code, login) = scene.log_in(&claims).await;
+        assert_eq!(code, 200, "{login}");
+        tokens.push(login["token"].as_str().unwrap().to_owned());
+        scene.clock.add_seconds(1);
+    }
+    assert_eq!(status(&tokens[0]).await, 401);
+    assert_eq!((status(&tokens[1]).await, status(&tokens[16]).await, status(&owner).await), (200, 200, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_send_is_short_and_from_few_connections() {
+    let scene = Scene::sqlite().await;
+    let (status, answer) =
+        scene.ask("POST", "/admin/v1/login", json!({ "id_token": "x".repeat(40_000) }), None, None).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("bad_body")), "{answer}");
+    // Somebody opens connections and says nothing.
+    let address = scene.broker.running.remote_admin.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let url = format!("https://{address}/admin/v1/login");
+    assert!(scene.http(None).get(&url).send().await.is_err(), "from there no more");
+    let root = reqwest::Certificate::from_pem(scene.server_pem.as_bytes()).unwrap();
+    let elsewhere = reqwest::Client::builder().tls_certs_only([root]);
+    let elsewhere = elsewhere.local_address(std::net::IpAddr::from([127, 0, 0, 2])).build().unwrap();
+    assert_eq!(elsewhere.get(&url).send().await.unwrap().status(), 200);
+    drop(silent);
+    crate::support::real::until("a place", 5, async || scene.http(None).get(&url).send().await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_looks_like_another() {
+    let scene = Scene::sqlite().await;
+    for (n, (email, wanted)) in [
+        ("ada\u{202e}@example.com", "oidc:root-1"),
+        ("ada\u{200b}@example.com", "oidc:root-1"),
+        ("ada@example.com\u{2028}", "oidc:root-1"),
+        ("ada@example.com\u{9b}2J", "oidc:root-1"),
+        ("ada@example.com (u-17) agent register", "oidc:ada@example.com [u-17] agent register (root-1)"),
+        ("\u{e4}da@example.com", "oidc:\u{e4}da@example.com (root-1)"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut claims = scene.claims("root-1");
+        (claims["email"], claims["email_verified"], claims["jti"]) = (email.into(), true.into(), n.into());
+        let (status, login) = scene.log_in(&claims).await;
+        assert_eq!((status, &login["name"]), (200, &json!(wanted)), "{login}");
+    }
+    let mut claims = scene.claims("root-1\u{202e}");
+    claims["jti"] = "hidden".into();
+    assert_eq!(scene.log_in(&claims).await.0, 401);
+    // Who is known and has no role is named, too.
+    let mut claims = scene.claims("u-9");
+    (claims["email"], claims["email_verified"]) = ("mallory@example.com".into(), true.into());
+    assert_eq!(scene.log_in(&claims).await.0, 403);
+    let record = scene.last().await;
+    assert_eq!(
+        (&record["admin"], &record["reason"]),
+        (&json!("oidc:mallory@example.com (u-9)"), &json!("no_admin_role"))
+    );
+}
+
+/// A node may be named as one pleases.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_node_named_checkpoint_is_read() {
+    let scene = Scene::sqlite().await;
+    let token = scene.token_of(AdminRole::Viewer).await;
+    let of = async |node: &str| {
+        let path = format!("/admin/v1/audit/{node}/records");
+        scene.ask("GET", &path, Value::Null, Some(&token), None).await
+    };
+    assert_eq!(of("checkpoint").await, (200, json!({ "records": [] })));
+    assert!(!of("node-1").await.1["records"].as_array().unwrap().is_empty());
 }

@@ -268,6 +268,12 @@ impl<'a> ForeignToken<'a> {
         })
     }
 
+    /// What is signed. One message can have several good signatures (beside ECDSA's `r‖s` there is `r‖n−s`, which anybody
+    /// makes of it), so whoever must know a token again goes by this, and not by its whole text.
+    pub fn signed(&self) -> &'a str {
+        self.message
+    }
+
     /// `typ`, in lower case and without `application/` (RFC 7515 §4.1.9).
     pub fn typ(&self) -> Option<String> {
         let typ = self.typ.as_deref()?.to_ascii_lowercase();

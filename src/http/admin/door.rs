@@ -14,7 +14,7 @@ use crate::http::admin::Admin;
 use crate::http::connection::Connection;
 use crate::http::extract::{RequestId, bearer};
 use crate::http::reply::Problem;
-use crate::issue::{AdminIdentity, NotAdmin};
+use crate::issue::{AdminIdentity, NO_ROLE, NotAdmin};
 use crate::model::{AdminRole, Event, EventKind};
 
 /// Put into each request by the unix listener: who is at the other end of the socket, by its peer credentials. Where it is
@@ -60,6 +60,7 @@ fn identity(state: &State, request: &Request) -> Result<AdminIdentity, &'static 
     let chain = connection.and_then(|connection| connection.certificates.as_ref()).ok_or("nothing_presented")?;
     state.admins.by_certificate(chain).map_err(|why| match why {
         NotAdmin::Refused(reason) => reason,
+        NotAdmin::NoRole(_) => NO_ROLE,
         NotAdmin::Unavailable => "issuer_keys_unavailable",
     })
 }
@@ -68,7 +69,7 @@ fn unauthenticated(reason: &'static str) -> Error {
     let text = match reason {
         "nothing_presented" => "log in with 'hallpass login', or show an admin's certificate",
         "admin_token_unknown" => "this login is over, or is none; log in again with 'hallpass login'",
-        "no_admin_role" => "this certificate is good, but nobody gave its name an admin role ([admin] in the settings)",
+        NO_ROLE => "this certificate is good, but nobody gave its name an admin role ([admin] in the settings)",
         _ => "what was presented is no admin's; the audit log says why",
     };
     Error::unauthenticated("not_admin", text)

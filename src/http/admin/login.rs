@@ -17,7 +17,7 @@ use crate::http::admin::door::record;
 use crate::http::admin::{Admin, Input, json as reply, unrecorded};
 use crate::http::extract::{RequestId, bearer};
 use crate::http::reply::{Problem, no_store};
-use crate::issue::NotAdmin;
+use crate::issue::{NO_ROLE, NotAdmin};
 use crate::model::{Event, EventKind};
 
 /// Where to log in: what the CLI needs for the device flow (RFC 8628). None of it is secret.
@@ -32,6 +32,10 @@ pub(in crate::http) async fn settings(
     Ok(reply(&json!({ "issuer": issuer, "client_id": client_id, "scope": scope })))
 }
 
+/// Bodies above this are refused: an ID token is no longer than [`hallpass_verify::MAX_FOREIGN_BYTES`], and what strangers
+/// send is held in memory until all of it is there.
+const MAX_LOGIN: usize = 32 * 1024;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct IdToken {
@@ -42,7 +46,7 @@ pub(in crate::http) struct IdToken {
 pub(in crate::http) async fn log_in(
     AxumState(state): AxumState<State>,
     Extension(RequestId(id)): Extension<RequestId>,
-    Input(input): Input<IdToken>,
+    Input(input): Input<IdToken, MAX_LOGIN>,
 ) -> Result<Response, Problem> {
     let mut event = Event::new(EventKind::Admin);
     event.action = Some("login".into());
@@ -50,8 +54,8 @@ pub(in crate::http) async fn log_in(
     let login = match state.admins.log_in(&input.id_token).await {
         Ok(login) => login,
         Err(why) => {
-            record(&state, refusal(&state, event, why)).await;
-            return Err(Problem::new(told(why), &id));
+            record(&state, refusal(&state, event, &why)).await;
+            return Err(Problem::new(told(&why), &id));
         }
     };
     event.admin = Some(login.identity.name.clone());
@@ -85,8 +89,15 @@ pub(in crate::http) async fn log_out(
 }
 
 /// The record of a refused login; so many a minute are kept of each reason.
-fn refusal(state: &State, mut event: Event, why: NotAdmin) -> Option<Event> {
-    let NotAdmin::Refused(reason) = why else { return None };
+fn refusal(state: &State, mut event: Event, why: &NotAdmin) -> Option<Event> {
+    let reason = match why {
+        NotAdmin::Refused(reason) => *reason,
+        NotAdmin::NoRole(name) => {
+            event.admin = Some(name.clone());
+            NO_ROLE
+        }
+        NotAdmin::Unavailable => return None,
+    };
     metrics::counter!("hallpass_admin_refused_total", "reason" => reason).increment(1);
     let left_out = state.admin_refusals.may_record(reason, state.world.now())?;
     event.decision = Some("deny");
@@ -95,7 +106,7 @@ fn refusal(state: &State, mut event: Event, why: NotAdmin) -> Option<Event> {
     Some(event)
 }
 
-fn told(why: NotAdmin) -> Error {
+fn told(why: &NotAdmin) -> Error {
     match why {
         NotAdmin::Unavailable => {
             Error::unavailable("issuer_unavailable", "the issuer's keys cannot be had now; try again in a moment")
@@ -103,10 +114,14 @@ fn told(why: NotAdmin) -> Error {
         NotAdmin::Refused("login_not_configured") => {
             Error::not_found("login_not_configured", "this broker takes no logins; admin.issuer is not set")
         }
-        NotAdmin::Refused("no_admin_role") => {
-            Error::forbidden("no_admin_role", "you are known, but nobody gave you an admin role here; ask an owner")
+        NotAdmin::NoRole(_) => {
+            Error::forbidden(NO_ROLE, "you are known, but nobody gave you an admin role here; ask an owner")
         }
-        NotAdmin::Refused("id_token_used_before" | "id_token_too_old") => {
+        NotAdmin::Refused("too_many_logins") => Error::unavailable(
+            "too_many_logins",
+            "you logged in too often; wait a few minutes, or use a login that you have",
+        ),
+        NotAdmin::Refused("id_token_used_before" | "id_token_too_old" | "id_token_from_before_the_start") => {
             Error::unauthenticated("login_refused", "this ID token is used or too old; run 'hallpass login' again")
         }
         NotAdmin::Refused(_) => {

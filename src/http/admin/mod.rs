@@ -82,20 +82,19 @@ impl Admin {
     }
 }
 
-/// A JSON body; an empty one counts as `{}`.
-pub(super) struct Input<T>(pub(super) T);
+/// A JSON body of at most so many bytes; an empty one counts as `{}`.
+pub(super) struct Input<T, const MOST: usize = MAX_BODY>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<State> for Input<T> {
+impl<T: DeserializeOwned, const MOST: usize> FromRequest<State> for Input<T, MOST> {
     type Rejection = Problem;
 
     async fn from_request(request: Request<Body>, state: &State) -> Result<Self, Problem> {
         let id = request.extensions().get::<RequestId>().map_or_else(|| Arc::from("?"), |id| id.0.clone());
         let refuse = |text: String| Problem::new(Error::invalid("bad_body", text), &id);
-        let body = Limited::new(request.into_body(), MAX_BODY).collect();
+        let body = Limited::new(request.into_body(), MOST).collect();
         let body = tokio::time::timeout(state.config.listen.header_timeout, body).await;
         let body = body.map_err(|_| refuse("the body did not come in time".into()))?;
-        let body =
-            body.map_err(|_| refuse(format!("the body could not be read, or is larger than {MAX_BODY} bytes")))?;
+        let body = body.map_err(|_| refuse(format!("the body could not be read, or is larger than {MOST} bytes")))?;
         let bytes = match body.to_bytes() {
             empty if empty.is_empty() => Bytes::from_static(b"{}"),
             bytes => bytes,

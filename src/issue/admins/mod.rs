@@ -26,6 +26,10 @@ const MAX_ID_TOKEN_AGE: Seconds = 300;
 /// Logins at one time; the one that ends first gives way.
 const MAX_LOGINS: usize = 1_000;
 
+/// Logins of one person at one time; of these, too, the one that ends first gives way. Whoever logs in over and over puts
+/// an end to logins of their own and to nobody else's.
+const MAX_OF_ONE: usize = 16;
+
 /// An admin, known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminIdentity {
@@ -35,11 +39,16 @@ pub struct AdminIdentity {
     pub role: AdminRole,
 }
 
+/// The code of who is known, and is no admin.
+pub const NO_ROLE: &str = "no_admin_role";
+
 /// Why somebody is not an admin here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotAdmin {
     /// What was presented is not good; the code is for the audit log.
     Refused(&'static str),
+    /// Somebody of this name, whom the settings give no role.
+    NoRole(Arc<str>),
     /// The issuer's keys cannot be had now.
     Unavailable,
 }
@@ -96,10 +105,13 @@ pub struct Admins {
     /// hold for everybody at once, and a stolen database has none (P6).
     logins: Mutex<HashMap<[u8; 32], Open>>,
     used: Replay,
+    started: Millis,
 }
 
 #[derive(Debug)]
 struct Open {
+    /// `sub`: a name may be changed by whoever has it.
+    person: String,
     identity: AdminIdentity,
     expires_at: Millis,
 }
@@ -119,9 +131,10 @@ impl Admins {
         trust: Trust,
         world: World,
     ) -> Self {
-        // Four for each login that can be open: one client fills no more than a quarter.
+        // Four for each login that can be open: one person fills no more than a quarter.
         let used = Replay::new(MAX_LOGINS * 4);
-        Self { login, grants, cas, trust, world, logins: Mutex::default(), used }
+        let started = world.now();
+        Self { login, grants, cas, trust, world, logins: Mutex::default(), used, started }
     }
 
     /// How to log in, if that is possible.
@@ -143,20 +156,27 @@ impl Admins {
         let claims = self.trust.of_issuer(&settings.issuer, &parsed).await?;
         let now = self.world.now();
         self.check(settings, &claims, now / 1000)?;
-        let identity = self.identity(settings, &claims)?;
-        // Last: what was refused is not used up. Whoever finds an ID token in a log opens nothing with it.
-        let end = now / 1000 + MAX_ID_TOKEN_AGE + 2 * self.trust.leeway();
-        if self.used.once(&settings.client_id, id_token, end, now / 1000) != Use::First {
-            return Err(NotAdmin::Refused("id_token_used_before"));
+        let (person, identity) = self.identity(settings, &claims)?;
+        // Last: what was refused is not used up. Whoever finds an ID token in a log opens nothing with it, nor with the
+        // same one under another signature that is good, too.
+        // One more than its age can be: the last second counts.
+        let end = now / 1000 + MAX_ID_TOKEN_AGE + 2 * self.trust.leeway() + 1;
+        match self.used.once(&person, parsed.signed(), end, now / 1000) {
+            Use::First => {}
+            Use::Again => return Err(NotAdmin::Refused("id_token_used_before")),
+            Use::Full => return Err(NotAdmin::Refused("too_many_logins")),
         }
         let (token, expires_at) = (AdminToken::generate(self.world.entropy.as_ref()), now + settings.lifetime);
         let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
         logins.retain(|_, open| open.expires_at > now);
-        if logins.len() >= MAX_LOGINS {
-            let first = logins.iter().min_by_key(|(_, open)| open.expires_at).map(|(key, _)| *key);
+        let of_one = logins.values().filter(|open| open.person == person).count();
+        if of_one >= MAX_OF_ONE || logins.len() >= MAX_LOGINS {
+            let may_go = |open: &Open| of_one < MAX_OF_ONE || open.person == person;
+            let first = logins.iter().filter(|(_, open)| may_go(open)).min_by_key(|(_, open)| open.expires_at);
+            let first = first.map(|(key, _)| *key);
             first.and_then(|key| logins.remove(&key));
         }
-        logins.insert(key_of(token.expose()), Open { identity: identity.clone(), expires_at });
+        logins.insert(key_of(token.expose()), Open { person, identity: identity.clone(), expires_at });
         Ok(Login { token, identity, expires_at })
     }
 
@@ -173,19 +193,26 @@ impl Admins {
         if now - iat > MAX_ID_TOKEN_AGE + self.trust.leeway() {
             return Err(NotAdmin::Refused("id_token_too_old"));
         }
+        // What was used before we started is not remembered, so it may have been any that was there then.
+        if iat < self.started / 1000 {
+            return Err(NotAdmin::Refused("id_token_from_before_the_start"));
+        }
         Ok(())
     }
 
-    fn identity(&self, settings: &LoginSettings, claims: &ForeignClaims) -> Result<AdminIdentity, NotAdmin> {
-        let plain = |text: &&str| (1..=255).contains(&text.len()) && !text.chars().any(char::is_control);
+    /// `sub`, and who it is.
+    fn identity(&self, settings: &LoginSettings, claims: &ForeignClaims) -> Result<(String, AdminIdentity), NotAdmin> {
+        let plain = |text: &&str| (1..=255).contains(&text.len()) && is_seen(text);
         let sub = claims.text("sub").filter(plain).ok_or(Refusal::Malformed)?;
-        let role = self.grants.iter().find(|grant| grant.is_in(claims)).map(|grant| grant.role);
-        let role = role.ok_or(NotAdmin::Refused("no_admin_role"))?;
         let name = claims.text(&settings.name_claim).filter(plain).filter(|name| *name != sub);
         // An address that nobody verified is whatever its owner typed, and would be read in the log as somebody else's.
         let name = name.filter(|_| settings.name_claim != "email" || grants::email_is_verified(claims));
-        let name = name.map_or_else(|| format!("oidc:{sub}"), |name| format!("oidc:{name} ({sub})"));
-        Ok(AdminIdentity { name: name.into(), role })
+        // Round brackets are around `sub` alone: a name is what many issuers let people write themselves.
+        let name = name.map(|name| name.replace('(', "[").replace(')', "]"));
+        let name: Arc<str> = name.map_or_else(|| format!("oidc:{sub}"), |name| format!("oidc:{name} ({sub})")).into();
+        let role = self.grants.iter().find(|grant| grant.is_in(claims)).map(|grant| grant.role);
+        let role = role.ok_or_else(|| NotAdmin::NoRole(name.clone()))?;
+        Ok((sub.to_owned(), AdminIdentity { name, role }))
     }
 
     /// Whose login a token is.
@@ -212,9 +239,15 @@ impl Admins {
         leaf.is_valid_at(now).map_err(NotAdmin::Refused)?;
         verify(chain, &self.cas.load(), now).map_err(NotAdmin::Refused)?;
         let grant = self.grants.iter().find(|grant| grant.is_on(&leaf));
-        let grant = grant.ok_or(NotAdmin::Refused("no_admin_role"))?;
+        let grant = grant.ok_or(NotAdmin::Refused(NO_ROLE))?;
         Ok(AdminIdentity { name: format!("cert:{}", grant.value).into(), role: grant.role })
     }
+}
+
+/// Whether a reader sees all of it as it stands: nothing in it is invisible, breaks the line, or turns the direction of what
+/// follows (U+202E), by which one name could be made to look like another.
+fn is_seen(text: &str) -> bool {
+    !text.chars().any(char::is_control) && !text.escape_debug().to_string().contains("\\u{")
 }
 
 /// What a login is kept by: who reads the memory's index finds no token. 256 random bits need no slower hash.
