@@ -103,6 +103,9 @@ fn grants(reader: &mut Reader) -> Vec<AdminGrant> {
     let mut all = Vec::new();
     for (key, role) in GRANTS.into_iter().rev() {
         let Some(text) = reader.text(key) else { continue };
+        if text.split(';').all(|one| one.trim().is_empty()) {
+            reader.mistake(key, "names nobody", "write who has this role, or remove it");
+        }
         for one in text.split(';').map(str::trim).filter(|one| !one.is_empty()) {
             match grant(one, role) {
                 Ok(grant) => {

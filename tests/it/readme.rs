@@ -104,6 +104,8 @@ pub(crate) fn walk(script: &str) -> String {
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let mut bash = Command::new("bash");
     bash.current_dir(folder.path()).env("PATH", path).env_remove("HALLPASS_CONFIG");
+    // Whoever runs the tests may be logged in somewhere.
+    bash.env("XDG_CONFIG_HOME", folder.path()).env_remove("HALLPASS_SERVER");
     bash.env("HALLPASS_LISTEN__PUBLIC", format!("127.0.0.1:{public}"));
     bash.env("HALLPASS_LISTEN__OPS", format!("127.0.0.1:{ops}"));
     let mut child = bash.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -216,6 +216,8 @@ async fn every_route_takes_its_role_and_nobody_below() {
             }
         }
     }
+    let (status, answer) = scene.ask("GET", "/admin/v1/agents/%ff", Value::Null, Some(&logins[0].1), None).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("bad_path")), "{answer}");
     let refusals = scene.broker.records().await;
     let low = refusals.iter().find(|record| record["reason"] == "role_too_low").unwrap();
     assert_eq!((&low["kind"], &low["decision"]), (&json!("admin"), &json!("deny")));

@@ -6,6 +6,7 @@ use axum::extract::{MatchedPath, Request, State as AxumState};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use crate::audit::more;
 use crate::error::Error;
@@ -41,6 +42,10 @@ pub(in crate::http) async fn only_admins(
         record(&state, refusal(&state, Some(&identity), "role_too_low", &request, &id)).await;
         let text = format!("this takes the admin role {needed}, and yours is {}; ask an owner for it", identity.role);
         return Problem::new(Error::forbidden("role_too_low", text), &id).into_response();
+    }
+    if percent_decode_str(request.uri().path()).decode_utf8().is_err() {
+        let text = "the path holds a name that is no UTF-8; names are written as they were given";
+        return Problem::new(Error::invalid("bad_path", text), &id).into_response();
     }
     request.extensions_mut().insert(Admin { name: identity.name, request: id });
     next.run(request).await

@@ -57,6 +57,8 @@ impl Binary {
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
         command.env("HALLPASS_CONFIG", self.config());
+        // Whoever runs the tests may be logged in somewhere.
+        command.env("XDG_CONFIG_HOME", self.dir.path()).env_remove("HALLPASS_SERVER");
         command.envs(self.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         command
     }
