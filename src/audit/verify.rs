@@ -3,7 +3,7 @@
 use data_encoding::HEXLOWER;
 use hallpass_verify::KeySet;
 
-use crate::audit::{Checkpoint, chain, head_is_authentic, verify_checkpoint};
+use crate::audit::{Checkpoint, Link, chain, head_is_authentic, verify_checkpoint};
 use crate::model::Head;
 use crate::secret::SecretBytes;
 use crate::store::{RawPage, RecordRef, Result, SignedHead, Store};
@@ -136,7 +136,7 @@ impl<'a> Walk<'a> {
         if hash != record.hash {
             return fault(record.seq, "it was edited: its text does not fit its hash");
         }
-        let Some(link) = chain::link(record.body) else {
+        let Ok(link) = serde_json::from_str::<Link<'_>>(record.body) else {
             return fault(record.seq, "it was edited: it is no audit record");
         };
         if link.seq != record.seq || link.node != self.node {
