@@ -57,18 +57,7 @@ pub struct ClientSecret(Zeroizing<String>);
 impl ClientSecret {
     /// A new random secret.
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        let mut bytes = Zeroizing::new([0_u8; 36]);
-        if let Some(random) = bytes.get_mut(..32) {
-            entropy.fill(random);
-        }
-        let sum = checksum(bytes.get(..32).unwrap_or_default());
-        if let Some(tail) = bytes.get_mut(32..) {
-            tail.copy_from_slice(&sum);
-        }
-        let mut text = String::with_capacity(CLIENT_SECRET_PREFIX.len() + 58);
-        text.push_str(CLIENT_SECRET_PREFIX);
-        lower_base32().encode_append(bytes.as_slice(), &mut text);
-        Self(Zeroizing::new(text))
+        Self(random_secret(CLIENT_SECRET_PREFIX, entropy))
     }
 
     /// Whether `text` has the form and the checksum of a client secret. A typing error is told from a wrong
@@ -93,6 +82,46 @@ impl fmt::Debug for ClientSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientSecret(redacted)")
     }
+}
+
+/// What an admin's token starts with.
+pub const ADMIN_TOKEN_PREFIX: &str = "hp_ad_";
+
+/// The token of an admin's login, of the same make as a [`ClientSecret`].
+pub struct AdminToken(Zeroizing<String>);
+
+impl AdminToken {
+    /// A new random token.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        Self(random_secret(ADMIN_TOKEN_PREFIX, entropy))
+    }
+
+    /// The text, to be handed out once.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(redacted)")
+    }
+}
+
+/// `prefix` ‖ base32(32 random bytes ‖ 4 bytes of checksum), lower case.
+fn random_secret(prefix: &str, entropy: &dyn Entropy) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new([0_u8; 36]);
+    if let Some(random) = bytes.get_mut(..32) {
+        entropy.fill(random);
+    }
+    let sum = checksum(bytes.get(..32).unwrap_or_default());
+    if let Some(tail) = bytes.get_mut(32..) {
+        tail.copy_from_slice(&sum);
+    }
+    let mut text = String::with_capacity(prefix.len() + 58);
+    text.push_str(prefix);
+    lower_base32().encode_append(bytes.as_slice(), &mut text);
+    Zeroizing::new(text)
 }
 
 /// HMAC-SHA-256(key, client id ‖ 0 ‖ client secret), RFC 2104: what the database keeps of a client secret.

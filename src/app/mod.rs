@@ -1,5 +1,6 @@
 //! The only place where parts are wired together: [`init`] makes a broker's files, [`start`] brings it to life.
 
+mod admins;
 mod dpop;
 mod init;
 mod master_key;
@@ -19,12 +20,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use crate::audit::{HEAD_SECRET, Ledger};
+use crate::audit::{HEAD_SECRET, Ledger, Throttle};
 use crate::broker::{Broker, BrokerParts};
-use crate::config::{Config, DatabaseTarget};
+use crate::config::{ClientCertificates, Config, DatabaseTarget, Tls};
 use crate::error::{Error, Result};
-use crate::http::{Listeners, Parts, State, bind_admin, finish_rewrap, serve};
-use crate::issue::{Authority, CLIENT_SECRET_KEY, Certificates, Issuer, IssuerParts, KeyKeeper, open_keys};
+use crate::http::{Listeners, Parts, Secured, State, bind_admin, finish_rewrap, serve};
+use crate::issue::{Authority, CLIENT_SECRET_KEY, Certificates, ClientCas, Issuer, IssuerParts, KeyKeeper, open_keys};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
@@ -36,6 +37,7 @@ use crate::world::{Clock as _, Millis, SystemClock, SystemEntropy, World};
 pub use init::{init, init_within};
 pub use master_key::{UnfinishedRewrap, open_broker_secret, open_vault};
 
+use admins::admins;
 use master_key::{broker_secret, client_ca};
 use reload::Reload;
 use settings::{broker_settings, issue_settings, key_policy, ledger_settings};
@@ -54,6 +56,8 @@ pub struct Running {
     pub public: SocketAddr,
     /// Where health and metrics are.
     pub ops: SocketAddr,
+    /// Where admins reach it over the network, by https.
+    pub remote_admin: Option<SocketAddr>,
     /// `iss`.
     pub issuer: String,
     /// For tests and `quickstart`, which run a broker in their own process.
@@ -133,9 +137,23 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     };
     let ops_address = ops.local_addr().map_err(Error::internal)?;
     let issuer: Arc<str> = config.issuer_for(public).into();
-    let (tls, server_certificate) = tls_config(&config)?.unzip();
-    let cas = Arc::new(ArcSwap::from_pointee(client_cas(&config.client_certificates)?));
-    let reload = Reload::new(&config, server_certificate, cas.clone());
+    let mut reload = Reload::default();
+    let tls = match &config.tls {
+        Some(tls) => Some(secure(tls, config.listen.http2, &mut reload)?),
+        None => None,
+    };
+    let cas = vouching(&config.client_certificates, &mut reload)?;
+    let remote_admin = match &config.admin {
+        Some(admin) => {
+            let listener = bind(admin.listen, "admin.listen").await?;
+            Some(Secured { listener, tls: secure(&admin.tls, false, &mut reload)? })
+        }
+        None => None,
+    };
+    let remote = remote_admin.as_ref().map(|secured| secured.listener.local_addr());
+    let remote = remote.transpose().map_err(Error::internal)?;
+    let admin_cas =
+        vouching(&config.admin.as_ref().map(|admin| admin.certificates.clone()).unwrap_or_default(), &mut reload)?;
 
     let store = open_store(&config, Access::Serve).await?;
     let lock = store.lock().await.map_err(startup)?;
@@ -175,7 +193,9 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     };
     let leeway = i64::try_from(config.tokens.leeway.as_secs()).unwrap_or(0);
     let verifier = Arc::new(TokenVerifier::new(&*issuer, leeway, config.exchange.token_cache));
-    let trust = Arc::new(Trust::new(leeway, world.clone(), registry.clone(), surroundings.resolver.clone()));
+    let trust = || Trust::new(leeway, world.clone(), registry.clone(), surroundings.resolver.clone());
+    let admins = admins(config.admin.as_ref(), admin_cas, trust(), &world)?;
+    let trust = Arc::new(trust());
     let state: State = Arc::new(Parts {
         issuer_url: issuer.clone(),
         world: world.clone(),
@@ -196,6 +216,8 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
                 certificates,
             },
         ),
+        admins,
+        admin_refusals: Throttle::default(),
         keys: KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows),
         broker: Broker::new(
             broker_settings(&config),
@@ -227,15 +249,16 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
 
     let (stop, stopped) = watch::channel(false);
     let keeper = tokio::spawn(keep(state.clone(), lock, reload, stop.clone()));
-    let listeners = Listeners { public: listener, ops, admin };
     let is_tls = tls.is_some();
+    let listeners = Listeners { public: listener, tls, remote_admin, ops, admin };
     let server = tokio::spawn({
         let state = state.clone();
-        async move { serve(listeners, tls, state, stopped).await }
+        async move { serve(listeners, state, stopped).await }
     });
     Ok(Running {
         public,
         ops: ops_address,
+        remote_admin: remote,
         issuer: issuer.to_string(),
         state,
         stop,
@@ -314,6 +337,20 @@ async fn keep(state: State, mut lock: ServeLock, mut reload: Reload, stop: watch
             }
         }
     }
+}
+
+/// What a listener with this certificate speaks; the certificate may change while it runs.
+fn secure(tls: &Tls, http2: bool, reload: &mut Reload) -> Result<Arc<rustls::ServerConfig>> {
+    let (server, certificate) = tls_config(tls, http2)?;
+    reload.server(tls, certificate);
+    Ok(server)
+}
+
+/// Those who vouch for clients' certificates; they may change while it runs.
+fn vouching(files: &ClientCertificates, reload: &mut Reload) -> Result<Arc<ArcSwap<ClientCas>>> {
+    let cas = Arc::new(ArcSwap::from_pointee(client_cas(files)?));
+    reload.clients(files, cas.clone());
+    Ok(cas)
 }
 
 /// Opens the database that the configuration names.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::app::tls::{ServerCertificate, client_cas, server_certificate};
-use crate::config::{ClientCertificates, Config, Tls};
+use crate::config::{ClientCertificates, Tls};
 use crate::error::Result;
 use crate::issue::ClientCas;
 
@@ -50,31 +50,36 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 }
 
 /// What is reloaded when its files change.
+#[derive(Default)]
 pub(super) struct Reload {
-    server: Option<(Watched, Tls, Arc<ServerCertificate>)>,
-    clients: (Watched, ClientCertificates, Arc<ArcSwap<ClientCas>>),
+    servers: Vec<(Watched, Tls, Arc<ServerCertificate>)>,
+    clients: Vec<(Watched, ClientCertificates, Arc<ArcSwap<ClientCas>>)>,
 }
 
 impl Reload {
-    pub(super) fn new(config: &Config, server: Option<Arc<ServerCertificate>>, cas: Arc<ArcSwap<ClientCas>>) -> Self {
-        let server = server
-            .zip(config.tls.clone())
-            .map(|(certificate, tls)| (Watched::new([tls.cert_file.clone(), tls.key_file.clone()]), tls, certificate));
-        let files = config.client_certificates.clone();
+    /// The certificate that a listener shows.
+    pub(super) fn server(&mut self, tls: &Tls, certificate: Arc<ServerCertificate>) {
+        let watched = Watched::new([tls.cert_file.clone(), tls.key_file.clone()]);
+        self.servers.push((watched, tls.clone(), certificate));
+    }
+
+    /// Those who vouch for its clients.
+    pub(super) fn clients(&mut self, files: &ClientCertificates, cas: Arc<ArcSwap<ClientCas>>) {
         let watched = Watched::new(files.ca_file.iter().chain(&files.crl_file).cloned());
-        Self { server, clients: (watched, files, cas) }
+        self.clients.push((watched, files.clone(), cas));
     }
 
     /// Reads again what has changed.
     pub(super) fn tick(&mut self) {
-        if let Some((watched, tls, certificate)) = &mut self.server
-            && watched.changed()
-        {
-            tell(watched, server_certificate(tls).map(|new| certificate.put(new)));
+        for (watched, tls, certificate) in &mut self.servers {
+            if watched.changed() {
+                tell(watched, server_certificate(tls).map(|new| certificate.put(new)));
+            }
         }
-        let (watched, files, cas) = &mut self.clients;
-        if watched.changed() {
-            tell(watched, client_cas(files).map(|new| cas.store(Arc::new(new))));
+        for (watched, files, cas) in &mut self.clients {
+            if watched.changed() {
+                tell(watched, client_cas(files).map(|new| cas.store(Arc::new(new))));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! TLS of the public listener: it asks for a client certificate and demands none.
+//! TLS of the listeners: they ask for a client certificate and demand none.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
-use crate::config::{ClientCertificates, Config, Tls};
+use crate::config::{ClientCertificates, Tls};
 use crate::error::{Error, Result};
 use crate::issue::ClientCas;
 
@@ -84,9 +84,8 @@ impl ClientCertVerifier for AnyCertificate {
     }
 }
 
-/// What the public listener speaks, and the certificate in it.
-pub(super) fn tls_config(config: &Config) -> Result<Option<(Arc<rustls::ServerConfig>, Arc<ServerCertificate>)>> {
-    let Some(tls) = &config.tls else { return Ok(None) };
+/// What a listener speaks, and the certificate in it.
+pub(super) fn tls_config(tls: &Tls, http2: bool) -> Result<(Arc<rustls::ServerConfig>, Arc<ServerCertificate>)> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificate = Arc::new(ServerCertificate(ArcSwap::from_pointee(server_certificate(tls)?)));
     let mut server = rustls::ServerConfig::builder_with_provider(provider.clone())
@@ -94,9 +93,8 @@ pub(super) fn tls_config(config: &Config) -> Result<Option<(Arc<rustls::ServerCo
         .map_err(Error::internal)?
         .with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
         .with_cert_resolver(certificate.clone());
-    server.alpn_protocols =
-        if config.listen.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
-    Ok(Some((Arc::new(server), certificate)))
+    server.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    Ok((Arc::new(server), certificate))
 }
 
 /// Reads certificate and key; they must belong together.
@@ -109,7 +107,7 @@ pub(super) fn server_certificate(tls: &Tls) -> Result<CertifiedKey> {
         .map_err(|error| unusable(&tls.cert_file, &error))
 }
 
-/// Reads the CAs that vouch for agents, and their revocation lists.
+/// Reads the CAs that vouch for clients, and their revocation lists.
 pub(super) fn client_cas(files: &ClientCertificates) -> Result<ClientCas> {
     let Some(ca_file) = &files.ca_file else { return Ok(ClientCas::default()) };
     let read = |path: &Path| std::fs::read(path).map_err(|error| unusable(path, &error));

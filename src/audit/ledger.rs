@@ -251,6 +251,7 @@ impl Writer {
                 }
                 took += 1;
                 if took < self.settings.max_batch && special.is_none() {
+                    // Nothing waits, or nobody is left who could send: that is seen at the next look.
                     next = waiting.try_recv().ok();
                 }
             }

@@ -1,4 +1,4 @@
-//! `hallpass audit …`. Reads the database itself, so that it works on a copy, and while the broker is down.
+//! `hallpass audit …`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,11 +14,12 @@ use time::format_description::well_known::Rfc3339;
 use crate::app::{open_broker_secret, open_store, open_vault};
 use crate::audit::{Checkpoint, HEAD_SECRET, Verification, verify_checkpoint, verify_node};
 use crate::cli::output::{progress_is_seen, rfc3339};
-use crate::cli::{Context, Failure, Outcome};
+use crate::cli::records::{Records, unreadable};
+use crate::cli::{Context, Failure, Outcome, Place};
 use crate::config::{Config, Overrides};
 use crate::error::Error;
 use crate::secret::SecretBytes;
-use crate::store::{Access, Store, StoreError};
+use crate::store::{Access, Store};
 use crate::world::{Millis, monotonic};
 
 /// How often `tail -f` looks for more.
@@ -82,21 +83,30 @@ impl Audit {
                 .show(&answer, |output, answer| output.line(answer["checkpoint"].as_str().unwrap_or_default()));
             return Ok(());
         }
-        let config = context.load(Overrides::default())?;
-        let store = open_store(&config, Access::ReadOnly).await?;
-        let outcome = match self {
-            Self::Tail { follow, lines } => tail(context, &store, lines, follow).await,
-            Self::Export(export) => export.run(context, &store).await,
-            Self::Verify { checkpoint } => verify(context, &config, &store, checkpoint).await,
-            Self::Checkpoint => Ok(()),
+        if let Self::Verify { checkpoint } = self {
+            if context.config.is_none() && context.remote.server.is_some() {
+                let text = "the log is verified where its database is, or on a copy of that; run it there, or give --config FILE";
+                return Err(Failure::Usage(text.into()));
+            }
+            // The whole of it, with the key of its end: where the database is, or on a copy.
+            let config = context.load(Overrides::default())?;
+            let store = open_store(&config, Access::ReadOnly).await?;
+            let outcome = verify(context, &config, &store, checkpoint).await;
+            store.close().await;
+            return outcome;
+        }
+        let records = match context.place()? {
+            Place::Here(config) => Records::Database(open_store(&config, Access::ReadOnly).await?),
+            Place::Elsewhere(client) => Records::Broker(client),
         };
-        store.close().await;
+        let outcome = match self {
+            Self::Tail { follow, lines } => tail(context, &records, lines, follow).await,
+            Self::Export(export) => export.run(context, &records).await,
+            Self::Verify { .. } | Self::Checkpoint => Ok(()),
+        };
+        records.close().await;
         outcome
     }
-}
-
-pub(super) fn unreadable(error: StoreError) -> Failure {
-    Failure::Failed(error.to_string())
 }
 
 /// What people want to see of a record.
@@ -173,22 +183,18 @@ fn print(context: &Context, body: &str) {
     }
 }
 
-async fn tail(context: &Context, store: &Store, lines: i64, follow: bool) -> Outcome {
-    let nodes = store.audit_nodes().await.map_err(unreadable)?;
-    let mut places = Vec::new();
-    for node in nodes {
-        let last = store.audit_last_seq(&node).await.map_err(unreadable)?;
-        places.push((node, last.saturating_sub(lines).max(0)));
+async fn tail(context: &Context, records: &Records, lines: i64, follow: bool) -> Outcome {
+    let mut places = records.nodes().await?;
+    for (_, after) in &mut places {
+        *after = after.saturating_sub(lines).max(0);
     }
     loop {
         for (node, after) in &mut places {
             loop {
-                let page = store.audit_page(node, *after, 1000).await.map_err(unreadable)?;
-                let Some(last) = page.last() else { break };
-                *after = last.seq;
-                for row in &page {
-                    print(context, &row.body);
-                }
+                let page = records.page(node, *after).await?;
+                let Some((last, _)) = page.last() else { break };
+                *after = *last;
+                page.iter().for_each(|(_, body)| print(context, body));
             }
         }
         if !follow {
@@ -199,16 +205,14 @@ async fn tail(context: &Context, store: &Store, lines: i64, follow: bool) -> Out
 }
 
 impl Export {
-    async fn run(self, context: &Context, store: &Store) -> Outcome {
-        for node in store.audit_nodes().await.map_err(unreadable)? {
+    async fn run(self, context: &Context, records: &Records) -> Outcome {
+        for (node, _) in records.nodes().await? {
             let mut after = 0;
             loop {
-                let page = store.audit_page(&node, after, 4096).await.map_err(unreadable)?;
-                let Some(last) = page.last() else { break };
-                after = last.seq;
-                for row in page.iter().filter(|row| self.wants(&row.body)) {
-                    context.output.line(&row.body);
-                }
+                let page = records.page(&node, after).await?;
+                let Some((last, _)) = page.last() else { break };
+                after = *last;
+                page.iter().filter(|(_, body)| self.wants(body)).for_each(|(_, body)| context.output.exact(body));
             }
         }
         Ok(())

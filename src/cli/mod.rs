@@ -5,11 +5,15 @@ mod apply;
 mod audit;
 mod client;
 mod credential;
+mod https;
 mod init;
 mod key;
+mod login;
 mod output;
 mod quickstart;
+mod records;
 mod role;
+mod saved;
 mod serve;
 mod session;
 mod status;
@@ -19,11 +23,13 @@ mod upstream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
 use crate::error::Error;
+use client::AdminClient;
 use output::Output;
+use saved::Saved;
 
 /// A credential broker and short-lived token issuer for AI agents.
 #[derive(Debug, Parser)]
@@ -35,8 +41,47 @@ struct Cli {
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     command: Command,
+}
+
+/// Which broker, where it is not the one of a configuration on this machine.
+#[derive(Debug, Args)]
+struct Remote {
+    /// The admin listener of a broker elsewhere, https://HOST:PORT
+    #[arg(long, global = true, env = "HALLPASS_SERVER", value_name = "URL", help_heading = "Another machine's broker")]
+    server: Option<String>,
+    /// CA certificates (PEM) to trust for it beside the public ones
+    #[arg(
+        long,
+        global = true,
+        env = "HALLPASS_SERVER_CA",
+        value_name = "FILE",
+        help_heading = "Another machine's broker"
+    )]
+    server_ca: Option<PathBuf>,
+    /// An admin's certificate (PEM) to show there, instead of a login
+    #[arg(
+        long,
+        global = true,
+        env = "HALLPASS_ADMIN_CERT",
+        value_name = "FILE",
+        requires = "admin_key",
+        help_heading = "Another machine's broker"
+    )]
+    admin_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(
+        long,
+        global = true,
+        env = "HALLPASS_ADMIN_KEY",
+        value_name = "FILE",
+        requires = "admin_cert",
+        help_heading = "Another machine's broker"
+    )]
+    admin_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,6 +94,10 @@ enum Command {
     Serve(serve::Serve),
     /// Declare upstreams, resources, roles and agents from a YAML document
     Apply(apply::Apply),
+    /// Log in at a broker's admin listener; the commands after it go there
+    Login(login::Login),
+    /// End that login
+    Logout(login::Logout),
     /// What the broker is doing
     Status,
     /// Agents: who may ask for tokens
@@ -105,14 +154,18 @@ type Outcome = Result<(), Failure>;
 /// What every command gets.
 struct Context {
     config: Option<PathBuf>,
+    remote: Remote,
     output: Output,
 }
 
 impl Context {
+    fn file(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| PathBuf::from("hallpass.toml"))
+    }
+
     /// The configuration, or all that is wrong with it.
     fn load(&self, overrides: Overrides) -> Result<Config, Failure> {
-        let default = PathBuf::from("hallpass.toml");
-        let file = self.config.clone().unwrap_or(default);
+        let file = self.file();
         if !file.exists() {
             return Err(Failure::Failed(format!(
                 "there is no configuration at {}; run 'hallpass init', or give --config FILE or HALLPASS_CONFIG",
@@ -129,10 +182,71 @@ impl Context {
         })
     }
 
-    /// The broker's admin socket.
-    fn client(&self) -> Result<client::AdminClient, Failure> {
-        Ok(client::AdminClient::new(self.load(Overrides::default())?.listen.admin_socket))
+    /// Which broker: the one that `--server` names; else the one of the configuration that is named; else that of the
+    /// configuration in this folder, or the one where somebody logged in last, whichever there is. Where there are both,
+    /// nobody guesses: the folder may be one where somebody else put a configuration, to be told what is for the broker.
+    fn place(&self) -> Result<Place, Failure> {
+        if let Some(server) = &self.remote.server {
+            return Ok(Place::Elsewhere(self.elsewhere(server)?));
+        }
+        if self.remote.admin_cert.is_some() {
+            return Err(Failure::Usage("--admin-cert is for a broker elsewhere; name it by --server".into()));
+        }
+        if self.config.is_some() {
+            return Ok(Place::Here(Box::new(self.load(Overrides::default())?)));
+        }
+        if !self.file().exists() {
+            let nowhere =
+                "there is no configuration here and no login; give --config FILE, or run 'hallpass login URL'";
+            let saved = Saved::load()?.ok_or_else(|| Failure::Failed(nowhere.into()))?;
+            return Ok(Place::Elsewhere(logged_in(saved, None)?));
+        }
+        // Whether it is over does not matter: an hour later the folder is no better. One that cannot be used is none.
+        if let Ok(Some(Saved { server, .. })) = Saved::load() {
+            return Err(Failure::Usage(format!(
+                "which broker? your login is at {server}, and {file} is here; give --server {server} or --config {file}, \
+                 or forget the login ('hallpass logout')",
+                file = self.file().display()
+            )));
+        }
+        Ok(Place::Here(Box::new(self.load(Overrides::default())?)))
     }
+
+    /// The broker's admin interface.
+    fn client(&self) -> Result<AdminClient, Failure> {
+        Ok(match self.place()? {
+            Place::Here(config) => AdminClient::new(config.listen.admin_socket),
+            Place::Elsewhere(client) => client,
+        })
+    }
+
+    /// A broker on another machine: by a certificate, if one is given, else by the login there.
+    fn elsewhere(&self, server: &str) -> Result<AdminClient, Failure> {
+        let Remote { server_ca, admin_cert, admin_key, .. } = &self.remote;
+        let server = client::canonical(server)?;
+        let ca_pem = server_ca.as_deref().map(https::ca_file).transpose()?;
+        if let (Some(certificate), Some(key)) = (admin_cert, admin_key) {
+            let shown = https::Shown { certificate, key };
+            return AdminClient::remote(&server, https::client(ca_pem.as_deref(), Some(shown))?, None);
+        }
+        let saved = Saved::load()?.filter(|saved| saved.server == server);
+        let nobody = || Failure::Failed(format!("nobody is logged in at {server}; run 'hallpass login {server}'"));
+        logged_in(saved.ok_or_else(nobody)?, ca_pem)
+    }
+}
+
+/// Where a broker is.
+enum Place {
+    /// On this machine, by its configuration.
+    Here(Box<Config>),
+    /// Behind an admin listener.
+    Elsewhere(AdminClient),
+}
+
+/// By the login that is kept; `ca_pem` instead of the CAs that were given at the login.
+fn logged_in(saved: Saved, ca_pem: Option<String>) -> Result<AdminClient, Failure> {
+    let http = https::client(ca_pem.or(saved.ca_pem).as_deref(), None)?;
+    AdminClient::remote(&saved.server, http, Some(saved.token))
 }
 
 /// Reads the command line and does it.
@@ -151,7 +265,7 @@ pub fn main() -> ExitCode {
     // Fails only if a provider was installed before, and nobody else installs one.
     _ = rustls::crypto::ring::default_provider().install_default().is_ok();
     hallpass_verify::install_crypto();
-    let context = Context { config: cli.config, output: Output::new(cli.json) };
+    let context = Context { config: cli.config, remote: cli.remote, output: Output::new(cli.json) };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -182,6 +296,8 @@ async fn run(command: Command, context: &Context) -> Outcome {
         Command::Init(init) => init.run(context).await,
         Command::Serve(serve) => serve.run(context).await,
         Command::Apply(apply) => apply.run(context).await,
+        Command::Login(login) => login.run(context).await,
+        Command::Logout(logout) => logout.run(context).await,
         Command::Status => status::run(context).await,
         Command::Agent(agent) => agent.run(context).await,
         Command::Session(session) => session.run(context).await,

@@ -1,5 +1,6 @@
 //! Printing: JSON for programs, tables for people, colour on a terminal only.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::Value;
@@ -21,12 +22,22 @@ impl Output {
 
     /// One line to standard output. A reader that went away (`| head`) is no error.
     pub(super) fn line(&self, text: &str) {
+        self.painted(&harmless(text));
+    }
+
+    /// The same for a text that is ours alone, with what colours it.
+    pub(super) fn painted(&self, text: &str) {
         _ = writeln!(io::stdout().lock(), "{text}").is_ok();
+    }
+
+    /// The same for what is kept byte for byte, unless somebody looks at it.
+    pub(super) fn exact(&self, text: &str) {
+        if io::stdout().is_terminal() { self.line(text) } else { self.painted(text) }
     }
 
     /// One line to standard error.
     pub(super) fn note(&self, text: &str) {
-        _ = writeln!(io::stderr().lock(), "{text}").is_ok();
+        _ = writeln!(io::stderr().lock(), "{}", harmless(text)).is_ok();
     }
 
     /// Why it failed.
@@ -106,4 +117,31 @@ pub(super) fn time(value: &Value) -> String {
 pub(super) fn rfc3339(millis: Millis) -> String {
     let seconds = OffsetDateTime::from_unix_timestamp(millis.div_euclid(1000));
     seconds.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| millis.to_string())
+}
+
+/// What a terminal would obey (escape sequences), or what turns the direction of what follows, is written as JSON escapes it:
+/// names and complaints may come from another machine, and from whoever could write there.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t'))
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let one = |c: char| if is_bad(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    Cow::Owned(text.chars().map(one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_came_from_elsewhere() {
+        assert_eq!(harmless("a\tb\nÜ 漢"), "a\tb\nÜ 漢");
+        assert_eq!(harmless("\u{1b}[2J\u{9b}1m\u{202e}\r"), "\\u001b[2J\\u009b1m\\u202e\\u000d");
+        let json = serde_json::json!({ "name": "\u{9b}2J\u{7f}" });
+        assert_eq!(serde_json::from_str::<Value>(&harmless(&json.to_string())).unwrap(), json, "JSON stays what it is");
+    }
 }

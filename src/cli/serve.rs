@@ -36,12 +36,16 @@ impl Serve {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let running = start(config, Surroundings::default()).await?;
         let (public, ops) = (format!("{}://{}", running.scheme(), running.public), format!("http://{}", running.ops));
-        let ready = json!({ "ready": true, "public": public, "ops": ops, "admin": admin, "issuer": running.issuer });
+        let remote = running.remote_admin.map(|address| format!("https://{address}"));
+        let ready = json!({
+            "ready": true, "public": public, "ops": ops, "admin": admin, "remote_admin": remote, "issuer": running.issuer,
+        });
         context.output.show(&ready, |output, _| {
             output.line(&format!(
-                "hallpass is ready: {public} (issuer {}, ops {ops}, admin {})",
+                "hallpass is ready: {public} (issuer {}, ops {ops}, admin {}{})",
                 running.issuer,
-                admin.display()
+                admin.display(),
+                remote.map(|url| format!(" and {url}")).unwrap_or_default()
             ));
         });
         tokio::select! {

@@ -72,7 +72,8 @@ fn derivable(reader: &mut Reader, public: SocketAddr, overrides: Overrides, exam
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL is of this very machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(ip)) => ip.is_loopback(),

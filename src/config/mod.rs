@@ -11,8 +11,10 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::error::Error;
+use crate::model::AdminRole;
 use crate::secret::SecretBytes;
 
+mod admin;
 mod check;
 mod issuer;
 mod keys;
@@ -24,6 +26,7 @@ mod template;
 mod tests;
 mod validate;
 
+pub(crate) use issuer::is_loopback;
 pub use mistake::{Mistake, Place};
 pub use template::template;
 
@@ -71,6 +74,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// `[tls]`: who vouches for agents' certificates, with TLS here or at a trusted proxy.
     pub client_certificates: ClientCertificates,
+    /// `[admin]`; none: admins come by the unix socket alone.
+    pub admin: Option<Admin>,
     /// `[database]`
     pub database: Database,
     /// `[vault]`
@@ -162,6 +167,51 @@ pub struct ClientCertificates {
     pub ca_file: Option<PathBuf>,
     /// Revocation lists, PEM; only beside `ca_file`.
     pub crl_file: Option<PathBuf>,
+}
+
+/// Admins who come over the network.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The admin listener, always TLS.
+    pub listen: SocketAddr,
+    /// Its certificate.
+    pub tls: Tls,
+    /// Who vouches for admins' certificates.
+    pub certificates: ClientCertificates,
+    /// Login by OpenID Connect.
+    pub login: Option<AdminLogin>,
+    /// Who has which role, the greatest role first.
+    pub grants: Vec<AdminGrant>,
+}
+
+/// Admins' login by OpenID Connect.
+#[derive(Debug, Clone)]
+pub struct AdminLogin {
+    /// The issuer identifier, exactly as `iss` says.
+    pub issuer: String,
+    /// CA certificates, PEM, to trust for it instead of the public CAs.
+    pub ca_file: Option<PathBuf>,
+    /// Whether loopback and private addresses may be dialled for it.
+    pub allow_private: bool,
+    /// The public client by which admins log in; `aud` of their ID tokens.
+    pub client_id: String,
+    /// What is asked for at the login.
+    pub scope: String,
+    /// The claim that names a person in the audit log, beside `sub`.
+    pub name_claim: String,
+    /// How long a login lasts.
+    pub lifetime: Duration,
+}
+
+/// Who has a role: whoever's ID token has this claim, or whose certificate this name.
+#[derive(Debug, Clone)]
+pub struct AdminGrant {
+    /// The role.
+    pub role: AdminRole,
+    /// A claim; or `cert.subject_dn`, `cert.san_email`, `cert.san_uri`, `cert.san_dns`.
+    pub name: String,
+    /// What it must be, exactly; of a claim that is an array, one element.
+    pub value: String,
 }
 
 /// Where data is kept.

@@ -16,12 +16,11 @@ use crate::secret::SecretBytes;
 
 const MAX_URL_BYTES: u64 = 64 * 1024;
 
-/// `[tls]`: both files or none, readable, and the key its owner's alone.
-pub(super) fn tls(reader: &mut Reader) -> Option<Tls> {
-    let (cert, key) = ("tls.cert_file", "tls.key_file");
+/// A certificate and its key: both files or none, readable, and the key its owner's alone.
+pub(super) fn key_pair(reader: &mut Reader, cert: &'static str, key: &'static str, fix: &str) -> Option<Tls> {
     for (path, other) in [(cert, key), (key, cert)] {
         if reader.is_given(other) && !reader.is_given(path) {
-            reader.mistake(path, format!("is missing beside {other}"), "set both, or remove both for plain HTTP");
+            reader.mistake(path, format!("is missing beside {other}"), fix);
         }
     }
     let cert_file = file(reader, cert);
@@ -37,9 +36,8 @@ pub(super) fn tls(reader: &mut Reader) -> Option<Tls> {
     Some(Tls { cert_file: cert_file?, key_file: key_file? })
 }
 
-/// `[tls]`: CA and revocation lists for agents' certificates.
-pub(super) fn client_certificates(reader: &mut Reader) -> ClientCertificates {
-    let (ca, crl) = ("tls.client_ca_file", "tls.client_crl_file");
+/// CA and revocation lists for clients' certificates.
+pub(super) fn certificates(reader: &mut Reader, ca: &'static str, crl: &'static str) -> ClientCertificates {
     if reader.is_given(crl) && !reader.is_given(ca) {
         reader.mistake(ca, format!("is missing beside {crl}"), "set both, or remove the revocation list");
     }
@@ -52,7 +50,7 @@ pub(super) fn client_certificates(reader: &mut Reader) -> ClientCertificates {
 }
 
 /// The mode of a file that can be read; else a mistake.
-fn readable(reader: &mut Reader, key: &'static str, path: &Path) -> Option<u32> {
+pub(super) fn readable(reader: &mut Reader, key: &'static str, path: &Path) -> Option<u32> {
     // Looked at before it is opened: opening a FIFO would wait for its writer.
     let metadata = std::fs::metadata(path).and_then(|metadata| {
         if metadata.is_file() { File::open(path)?.metadata() } else { Err(std::io::Error::other("not a file")) }

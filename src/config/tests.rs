@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod admin;
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::keys::{KEYS, Kind};
@@ -113,6 +115,22 @@ const OTHER: &[(&str, &str)] = &[
     ("tls.key_file", "\"key.pem\""),
     ("tls.client_ca_file", "\"cert.pem\""),
     ("tls.client_crl_file", "\"cert.pem\""),
+    ("admin.listen", "\"127.0.0.1:9200\""),
+    ("admin.cert_file", "\"cert.pem\""),
+    ("admin.key_file", "\"key.pem\""),
+    ("admin.issuer", "\"https://login.example.com\""),
+    ("admin.client_id", "\"cli\""),
+    ("admin.scope", "\"openid groups\""),
+    ("admin.name_claim", "\"upn\""),
+    ("admin.login_seconds", "61"),
+    ("admin.issuer_ca_file", "\"cert.pem\""),
+    ("admin.issuer_allow_private", "true"),
+    ("admin.client_ca_file", "\"cert.pem\""),
+    ("admin.client_crl_file", "\"cert.pem\""),
+    ("admin.viewers", "\"a=1\""),
+    ("admin.approvers", "\"a=2\""),
+    ("admin.operators", "\"a=3; a=4\""),
+    ("admin.owners", "\"cert.san_dns=a.example.com\""),
     ("database.url", "\"sqlite:///var/hp.db\""),
     ("database.max_connections", "13"),
     ("vault.master_key_file", "\"mk\""),
@@ -163,6 +181,21 @@ fn assert_other(dir: &Dir, config: &Config) {
     assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
     assert_eq!(config.client_certificates.ca_file, Some(dir.path("cert.pem")));
     assert_eq!(config.client_certificates.crl_file, Some(dir.path("cert.pem")));
+    let admin = config.admin.as_ref().unwrap();
+    assert_eq!((admin.listen.port(), &admin.tls.key_file), (9200, &dir.path("key.pem")));
+    assert_eq!(
+        (&admin.certificates.ca_file, &admin.certificates.crl_file),
+        (&Some(dir.path("cert.pem")), &Some(dir.path("cert.pem")))
+    );
+    let login = admin.login.as_ref().unwrap();
+    assert_eq!(
+        (&*login.issuer, &*login.client_id, &*login.scope),
+        ("https://login.example.com", "cli", "openid groups")
+    );
+    assert_eq!((&*login.name_claim, login.lifetime.as_secs(), login.allow_private), ("upn", 61, true));
+    assert_eq!(login.ca_file, Some(dir.path("cert.pem")));
+    let values: Vec<_> = admin.grants.iter().map(|grant| &*grant.value).collect();
+    assert_eq!(values, ["a.example.com", "3", "4", "2", "1"]);
     let tls = config.tls.as_ref().unwrap();
     assert_eq!((&tls.cert_file, &tls.key_file), (&dir.path("cert.pem"), &dir.path("key.pem")));
     assert!(
@@ -770,7 +803,11 @@ fn the_template_parses_and_shows_every_key_at_its_default() {
             let (text, _) = file_with(&path, value);
             let mistakes = dir.load(&text, &[]).err().unwrap_or_default();
             assert!(
-                mistakes.iter().all(|m| m.contains("cannot be read") || m.contains("missing beside")),
+                // The admin listener's address alone lets nobody in.
+                mistakes.iter().all(|m| {
+                    ["cannot be read", "missing beside"].iter().any(|told| m.contains(told))
+                        || m.starts_with("admin.listen")
+                }),
                 "{mistakes:?}"
             );
             found.push(path);

@@ -7,10 +7,11 @@ use std::time::Duration;
 use hallpass_verify::ForeignAlgorithm;
 use ipnet::IpNet;
 
+use super::admin::admin;
 use super::issuer::issuer;
 use super::mistake::shown;
 use super::read::Reader;
-use super::sources::{client_certificates, database, tls, vault};
+use super::sources::{certificates, database, key_pair, vault};
 use super::{
     Audit, CLIENT_AUTH_METHODS, ClientAuth, Config, Database, Delegation, Dpop, Exchange, Keys, Listen, Log, LogFormat,
     LogLevel, Overrides, Revocations, Tokens,
@@ -23,8 +24,9 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Config> {
     let node = node(reader);
     let listen = listen(reader, overrides);
-    let tls = tls(reader);
-    let client_certificates = client_certificates(reader);
+    let tls = key_pair(reader, "tls.cert_file", "tls.key_file", "set both, or remove both for plain HTTP");
+    let client_certificates = certificates(reader, "tls.client_ca_file", "tls.client_crl_file");
+    let admin = admin(reader, listen.as_ref(), tls.as_ref());
     let issuer = issuer(reader, listen.as_ref(), overrides);
     let target = database(reader);
     let vault = vault(reader);
@@ -41,6 +43,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
         listen: listen?,
         tls,
         client_certificates,
+        admin,
         database: Database { target: target?, max_connections: size(reader, "database.max_connections") },
         vault: vault?,
         tokens,
@@ -55,7 +58,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
     })
 }
 
-fn seconds(reader: &Reader, path: &'static str) -> Duration {
+pub(super) fn seconds(reader: &Reader, path: &'static str) -> Duration {
     Duration::from_secs(reader.integer(path))
 }
 
@@ -80,8 +83,9 @@ fn node(reader: &mut Reader) -> Option<String> {
     None
 }
 
-fn address(reader: &mut Reader, path: &'static str, example: &str) -> Option<SocketAddr> {
+pub(super) fn address(reader: &mut Reader, path: &'static str, example: &str) -> Option<SocketAddr> {
     let text = reader.text(path)?;
+    // The parser says no more than that it is none.
     let address = text.parse().ok();
     if address.is_none() {
         let problem = format!("{} is no socket address", shown(&text));
@@ -146,7 +150,7 @@ fn trusted_proxies(reader: &mut Reader) -> Vec<IpNet> {
 }
 
 /// Whether one of two listeners would find its port taken by the other.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let ips = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && ips
 }

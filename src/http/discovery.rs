@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use hallpass_verify::DPOP_ALGORITHMS;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::config::ClientAuth;
 use crate::http::State;
@@ -51,9 +51,12 @@ pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
             );
         }
     }
-    // RFC 8705 §3.3. No `mtls_endpoint_aliases` (§5): a certificate is asked for on the one port there is, and a client
-    // that has none is not asked again.
+    // RFC 8705 §3.3, §5. The aliases are the endpoints themselves: a certificate is asked for on the one port there is.
+    let endpoints = ["token", "introspection", "revocation"].map(|name| format!("{name}_endpoint"));
+    let aliases: Map<_, _> =
+        endpoints.iter().filter_map(|name| Some((name.clone(), body.get(name)?.clone()))).collect();
     if let Some(body) = body.as_object_mut().filter(|_| sees_certificates) {
+        body.insert("mtls_endpoint_aliases".into(), aliases.into());
         body.insert("tls_client_certificate_bound_access_tokens".into(), true.into());
         body.insert("hallpass_certificate_endpoint".into(), format!("{issuer}/oauth2/certificate").into());
     }

@@ -15,6 +15,7 @@ mod fair;
 pub mod fuzzing;
 mod introspect;
 mod ops;
+mod places;
 pub mod reply;
 mod resource;
 mod revocations;
@@ -30,10 +31,10 @@ use arc_swap::ArcSwap;
 use hallpass_verify::Dpop;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::audit::Ledger;
+use crate::audit::{Ledger, Throttle};
 use crate::broker::Broker;
 use crate::config::Config;
-use crate::issue::{Issuer, KeyKeeper};
+use crate::issue::{Admins, Issuer, KeyKeeper};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::Store;
@@ -41,7 +42,7 @@ use crate::vault::Vault;
 use crate::world::World;
 
 pub use admin::{MasterKeyFiles, finish_rewrap, write_private};
-pub use serve::{Listeners, bind_admin, serve};
+pub use serve::{Listeners, Secured, bind_admin, serve};
 
 /// What handlers work with. Cheap to clone.
 pub type State = Arc<Parts>;
@@ -64,6 +65,10 @@ pub struct Parts {
     pub vault: Arc<ArcSwap<Vault>>,
     /// Tokens.
     pub issuer: Issuer,
+    /// Admins who come over the network.
+    pub admins: Admins,
+    /// Which refusals of admins are recorded.
+    pub admin_refusals: Throttle,
     /// Signing keys.
     pub keys: KeyKeeper,
     /// Brokered calls.

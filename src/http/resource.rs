@@ -13,7 +13,7 @@ use crate::model::check_name;
 
 /// Of the exchange endpoint as a whole.
 pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
-    render(&state.issuer_url, "")
+    render(&state, "")
 }
 
 /// Of the exchange endpoint, or of one upstream behind it: the resource's path stands after the well-known part
@@ -27,22 +27,24 @@ pub(super) async fn metadata_at(
     let own = issuer.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, own)| own);
     let below = path.strip_prefix(own).and_then(|below| below.strip_prefix('/')).unwrap_or(&path);
     if below == "exchange" {
-        return render(issuer, "");
+        return render(&state, "");
     }
     // Every name is answered alike: whoever has no token does not learn here which upstreams there are.
     match below.strip_prefix("exchange/").filter(|name| check_name("upstream", name).is_ok()) {
-        Some(name) => render(issuer, &format!("/{name}")),
+        Some(name) => render(&state, &format!("/{name}")),
         None => no_such_route(Extension(id)).await.into_response(),
     }
 }
 
-fn render(issuer: &str, below: &str) -> Response {
+fn render(state: &State, below: &str) -> Response {
+    let issuer = &*state.issuer_url;
     let body = json!({
         "resource": format!("{issuer}/exchange{below}"),
         "resource_name": "Hallpass exchange",
         "authorization_servers": [issuer],
         "bearer_methods_supported": ["header"],
         "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
+        "tls_client_certificate_bound_access_tokens": state.config.sees_certificates(),
     });
     ([(CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()
 }

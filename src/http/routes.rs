@@ -1,20 +1,24 @@
 //! The whole route table. A route that is added here without its rows in the denial table fails the test suite.
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any, delete, get, post};
 
 use crate::http::{
     State, admin, authorize, certificate, discovery, exchange, extract, introspect, ops, resource, revocations, revoke,
     token,
 };
+use crate::model::AdminRole;
 
 /// Which listener a route is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listener {
     /// Agents and gateways.
     Public,
-    /// Unix socket: root and the server's own user.
+    /// Admins: on the unix socket (root and the server's own user), and on the admin listener.
     Admin,
+    /// Admins on the admin listener alone: what only those need who come over the network.
+    RemoteAdmin,
     /// Health and metrics.
     Ops,
 }
@@ -30,8 +34,8 @@ pub enum Access {
     ClientOrBearer,
     /// The bearer of a good token.
     Bearer,
-    /// Root and the server's own user.
-    LocalAdmin,
+    /// An admin: with GET any, otherwise one of this role or above.
+    Admin(AdminRole),
 }
 
 /// One row of the table.
@@ -53,8 +57,9 @@ fn row(listener: Listener, path: &'static str, access: Access, handler: MethodRo
 /// All routes.
 #[rustfmt::skip]
 pub fn table() -> Vec<Route> {
-    use Access::{Bearer, Client, ClientOrBearer, LocalAdmin, Open};
-    use Listener::{Admin, Ops, Public};
+    use Access::{Admin, Bearer, Client, ClientOrBearer, Open};
+    use AdminRole::{Approver, Operator, Owner, Viewer};
+    use Listener::{Ops, Public, RemoteAdmin};
     vec![
         row(Public, "/oauth2/token",                           Client,         post(token::token)),
         row(Public, "/oauth2/authorize",                       Open,           get(authorize::authorize).post(authorize::authorize)),
@@ -70,35 +75,40 @@ pub fn table() -> Vec<Route> {
         row(Public, "/exchange/{upstream}/{*path}",            Bearer,         any(exchange::exchange)),
         row(Public, "/revocations",                            Open,           get(revocations::revocations)),
 
-        row(Admin, "/admin/v1/status",                         LocalAdmin, get(admin::status::status)),
-        row(Admin, "/admin/v1/apply",                          LocalAdmin, post(admin::apply::apply)),
-        row(Admin, "/admin/v1/agents",                         LocalAdmin, get(admin::agents::list).post(admin::agents::register)),
-        row(Admin, "/admin/v1/agents/{name}",                  LocalAdmin, get(admin::agents::show)),
-        row(Admin, "/admin/v1/agents/{name}/suspend",          LocalAdmin, post(admin::agents::suspend)),
-        row(Admin, "/admin/v1/agents/{name}/resume",           LocalAdmin, post(admin::agents::resume)),
-        row(Admin, "/admin/v1/agents/{name}/revoke",           LocalAdmin, post(admin::agents::revoke)),
-        row(Admin, "/admin/v1/agents/{name}/rotate-secret",    LocalAdmin, post(admin::agents::rotate_secret)),
-        row(Admin, "/admin/v1/agents/{name}/certificate",      LocalAdmin, post(admin::certificates::issue)),
-        row(Admin, "/admin/v1/client-ca",                      LocalAdmin, get(admin::certificates::authority)),
-        row(Admin, "/admin/v1/sessions",                       LocalAdmin, get(admin::sessions::list)),
-        row(Admin, "/admin/v1/sessions/{id}",                  LocalAdmin, get(admin::sessions::show)),
-        row(Admin, "/admin/v1/sessions/{id}/revoke",           LocalAdmin, post(admin::sessions::revoke)),
-        row(Admin, "/admin/v1/subjects/revoke",                LocalAdmin, post(admin::sessions::revoke_subject)),
-        row(Admin, "/admin/v1/tokens/inspect",                 LocalAdmin, post(admin::tokens::inspect)),
-        row(Admin, "/admin/v1/tokens/revoke",                  LocalAdmin, post(admin::tokens::revoke)),
-        row(Admin, "/admin/v1/upstreams",                      LocalAdmin, get(admin::upstreams::list)),
-        row(Admin, "/admin/v1/upstreams/{name}",               LocalAdmin, get(admin::upstreams::show).merge(delete(admin::upstreams::remove))),
-        row(Admin, "/admin/v1/upstreams/{name}/test",          LocalAdmin, post(admin::upstreams::test)),
-        row(Admin, "/admin/v1/roles",                          LocalAdmin, get(admin::roles::list)),
-        row(Admin, "/admin/v1/roles/{name}",                   LocalAdmin, get(admin::roles::show)),
-        row(Admin, "/admin/v1/credentials",                    LocalAdmin, get(admin::credentials::list)),
-        row(Admin, "/admin/v1/credentials/{name}",             LocalAdmin, post(admin::credentials::put).merge(delete(admin::credentials::remove))),
-        row(Admin, "/admin/v1/credentials/{name}/revoke",      LocalAdmin, post(admin::credentials::revoke)),
-        row(Admin, "/admin/v1/rewrap",                         LocalAdmin, post(admin::rewrap::rewrap)),
-        row(Admin, "/admin/v1/keys",                           LocalAdmin, get(admin::keys::list)),
-        row(Admin, "/admin/v1/keys/rotate",                    LocalAdmin, post(admin::keys::rotate)),
-        row(Admin, "/admin/v1/keys/{kid}/retire",              LocalAdmin, post(admin::keys::retire)),
-        row(Admin, "/admin/v1/audit/checkpoint",               LocalAdmin, post(admin::status::checkpoint)),
+        row(Listener::Admin, "/admin/v1/status",                         Admin(Viewer),   get(admin::status::status)),
+        row(Listener::Admin, "/admin/v1/apply",                          Admin(Operator), post(admin::apply::apply)),
+        row(Listener::Admin, "/admin/v1/agents",                         Admin(Operator), get(admin::agents::list).post(admin::agents::register)),
+        row(Listener::Admin, "/admin/v1/agents/{name}",                  Admin(Viewer),   get(admin::agents::show)),
+        row(Listener::Admin, "/admin/v1/agents/{name}/suspend",          Admin(Approver), post(admin::agents::suspend)),
+        row(Listener::Admin, "/admin/v1/agents/{name}/resume",           Admin(Operator), post(admin::agents::resume)),
+        row(Listener::Admin, "/admin/v1/agents/{name}/revoke",           Admin(Operator), post(admin::agents::revoke)),
+        row(Listener::Admin, "/admin/v1/agents/{name}/rotate-secret",    Admin(Operator), post(admin::agents::rotate_secret)),
+        row(Listener::Admin, "/admin/v1/agents/{name}/certificate",      Admin(Operator), post(admin::certificates::issue)),
+        row(Listener::Admin, "/admin/v1/client-ca",                      Admin(Viewer),   get(admin::certificates::authority)),
+        row(Listener::Admin, "/admin/v1/sessions",                       Admin(Viewer),   get(admin::sessions::list)),
+        row(Listener::Admin, "/admin/v1/sessions/{id}",                  Admin(Viewer),   get(admin::sessions::show)),
+        row(Listener::Admin, "/admin/v1/sessions/{id}/revoke",           Admin(Approver), post(admin::sessions::revoke)),
+        row(Listener::Admin, "/admin/v1/subjects/revoke",                Admin(Approver), post(admin::sessions::revoke_subject)),
+        row(Listener::Admin, "/admin/v1/tokens/inspect",                 Admin(Viewer),   post(admin::tokens::inspect)),
+        row(Listener::Admin, "/admin/v1/tokens/revoke",                  Admin(Approver), post(admin::tokens::revoke)),
+        row(Listener::Admin, "/admin/v1/upstreams",                      Admin(Viewer),   get(admin::upstreams::list)),
+        row(Listener::Admin, "/admin/v1/upstreams/{name}",               Admin(Operator), get(admin::upstreams::show).merge(delete(admin::upstreams::remove))),
+        row(Listener::Admin, "/admin/v1/upstreams/{name}/test",          Admin(Operator), post(admin::upstreams::test)),
+        row(Listener::Admin, "/admin/v1/roles",                          Admin(Viewer),   get(admin::roles::list)),
+        row(Listener::Admin, "/admin/v1/roles/{name}",                   Admin(Viewer),   get(admin::roles::show)),
+        row(Listener::Admin, "/admin/v1/credentials",                    Admin(Viewer),   get(admin::credentials::list)),
+        row(Listener::Admin, "/admin/v1/credentials/{name}",             Admin(Operator), post(admin::credentials::put).merge(delete(admin::credentials::remove))),
+        row(Listener::Admin, "/admin/v1/credentials/{name}/revoke",      Admin(Operator), post(admin::credentials::revoke)),
+        row(Listener::Admin, "/admin/v1/rewrap",                         Admin(Owner),    post(admin::rewrap::rewrap)),
+        row(Listener::Admin, "/admin/v1/keys",                           Admin(Viewer),   get(admin::keys::list)),
+        row(Listener::Admin, "/admin/v1/keys/rotate",                    Admin(Owner),    post(admin::keys::rotate)),
+        row(Listener::Admin, "/admin/v1/keys/{kid}/retire",              Admin(Owner),    post(admin::keys::retire)),
+        row(Listener::Admin, "/admin/v1/audit",                          Admin(Viewer),   get(admin::audit::nodes)),
+        row(Listener::Admin, "/admin/v1/audit/{node}/records",           Admin(Viewer),   get(admin::audit::records)),
+        row(Listener::Admin, "/admin/v1/audit/checkpoint",               Admin(Operator), post(admin::status::checkpoint)),
+
+        row(RemoteAdmin, "/admin/v1/login",                              Open,            get(admin::login::settings).post(admin::login::log_in)),
+        row(RemoteAdmin, "/admin/v1/logout",                             Admin(Viewer),   post(admin::login::log_out)),
 
         row(Ops, "/healthz",                                   Open, get(ops::healthz)),
         row(Ops, "/readyz",                                    Open, get(ops::readyz)),
@@ -106,13 +116,21 @@ pub fn table() -> Vec<Route> {
     ]
 }
 
-/// The router of one listener. Every answer carries a request id; ambiguous requests are refused before any handler.
+/// The router of one listener. Every answer carries a request id; ambiguous requests are refused before any handler, and
+/// nobody reaches an admin's route who is not one, of the role that its row names.
 pub fn router(listener: Listener, state: State) -> Router {
-    let rows = table().into_iter().filter(|row| row.listener == listener);
-    let router = rows.fold(Router::new(), |router, row| router.route(row.path, row.handler));
-    router
-        .fallback(extract::no_such_route)
-        .method_not_allowed_fallback(extract::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(state.clone(), extract::front_door))
-        .with_state(state)
+    let is_here =
+        |row: &Route| row.listener == listener || (listener, row.listener) == (Listener::RemoteAdmin, Listener::Admin);
+    let rows = table().into_iter().filter(is_here);
+    let router = rows.fold(Router::new(), |router, row| {
+        let handler = match row.access {
+            Access::Admin(role) => {
+                row.handler.layer(from_fn_with_state((state.clone(), role), admin::door::only_admins))
+            }
+            _ => row.handler,
+        };
+        router.route(row.path, handler)
+    });
+    let router = router.fallback(extract::no_such_route).method_not_allowed_fallback(extract::no_such_method);
+    router.layer(from_fn_with_state(state.clone(), extract::front_door)).with_state(state)
 }

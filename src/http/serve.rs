@@ -15,21 +15,25 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use crate::http::State;
-use crate::http::admin::Peer;
+use crate::http::admin::door::Peer;
 use crate::http::client_cert::behind;
 use crate::http::connection::Connection;
 use crate::http::fair::Fair;
+use crate::http::places::Places;
 use crate::http::routes::{Listener, router};
 use crate::http::streams::{Paced, Streams};
+use crate::issue::AdminIdentity;
+use crate::model::AdminRole;
 
 /// Headers of one request, at most.
 const MAX_HEADERS: usize = 128;
@@ -40,11 +44,30 @@ const OPS_CONNECTIONS: usize = 64;
 /// Streams on one HTTP/2 connection, at most.
 const MAX_STREAMS: u32 = 100;
 
+/// Connections to the admin listener, at most.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// Of these, from one address, at most: whoever opens connections and says nothing does not lock the admins out.
+const ADMIN_CONNECTIONS_OF_ONE: usize = 16;
+
+/// A listener with the TLS that it speaks.
+#[derive(Debug)]
+pub struct Secured {
+    /// The socket, bound.
+    pub listener: TcpListener,
+    /// Its TLS.
+    pub tls: Arc<rustls::ServerConfig>,
+}
+
 /// The sockets, bound.
 #[derive(Debug)]
 pub struct Listeners {
     /// Agents and gateways.
     pub public: TcpListener,
+    /// TLS of the public listener, if it speaks that.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Admins who come over the network.
+    pub remote_admin: Option<Secured>,
     /// Health and metrics.
     pub ops: TcpListener,
     /// Admins.
@@ -58,44 +81,46 @@ struct Manner {
     write_timeout: Duration,
     max_header_bytes: usize,
     http2: bool,
+    trusted_proxies: Vec<IpNet>,
     state: State,
     stop: watch::Receiver<bool>,
 }
 
 /// Serves until `stop` says so; then takes no more connections and waits for what is under way, at most `listen.drain`.
-pub async fn serve(
-    listeners: Listeners,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    state: State,
-    stop: watch::Receiver<bool>,
-) {
+pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<bool>) {
     let listen = &state.config.listen;
-    let places = listen.max_connections;
+    // Not by address: agents may all come from behind one.
+    let shared = |all: usize| Places::new(all, all);
+    let (places, ops_places) = (shared(listen.max_connections), shared(OPS_CONNECTIONS));
     let manner = Manner {
         header_timeout: listen.header_timeout,
         write_timeout: state.config.exchange.idle_timeout,
         max_header_bytes: listen.max_header_bytes,
         http2: listen.http2,
+        trusted_proxies: listen.trusted_proxies.clone(),
         state: state.clone(),
         stop,
+    };
+    // Admins come by themselves: a proxy that may speak for agents must not say who is an admin.
+    let direct = Manner { http2: false, trusted_proxies: Vec::new(), ..manner.clone() };
+    let remote_admin = async {
+        if let Some(Secured { listener, tls }) = listeners.remote_admin {
+            let router = router(Listener::RemoteAdmin, state.clone());
+            let places = Places::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_OF_ONE);
+            tcp(listener, Some(TlsAcceptor::from(tls)), router, places, direct).await;
+        }
     };
     let public = router(Listener::Public, state.clone());
     let ops = router(Listener::Ops, state.clone());
     tokio::join!(
-        tcp(listeners.public, tls.map(TlsAcceptor::from), public, places, manner.clone()),
-        tcp(listeners.ops, None, ops, OPS_CONNECTIONS, manner.clone()),
-        unix(listeners.admin, router(Listener::Admin, state), manner),
+        tcp(listeners.public, listeners.tls.map(TlsAcceptor::from), public, places, manner.clone()),
+        remote_admin,
+        tcp(listeners.ops, None, ops, ops_places, manner.clone()),
+        unix(listeners.admin, router(Listener::Admin, state.clone()), manner),
     );
 }
 
-async fn tcp(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    router: Router,
-    max_connections: usize,
-    mut manner: Manner,
-) {
-    let places = Arc::new(Semaphore::new(max_connections));
+async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, places: Arc<Places>, mut manner: Manner) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -110,7 +135,7 @@ async fn tcp(
             () = stopped(&mut manner.stop) => break,
         };
         // Full: the connection is closed at once, which costs less than any answer.
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Some(place) = places.take(peer.ip()) else {
             metrics::counter!("hallpass_connections_refused_total").increment(1);
             continue;
         };
@@ -211,9 +236,9 @@ async fn speak<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let state = manner.state.clone();
+    let trusted_proxies = manner.trusted_proxies.clone();
     let router = TowerToHyperService::new(router.map_request(move |mut request: http::Request<Incoming>| {
-        let connection = behind(&connection, request.headers_mut(), &state.config.listen.trusted_proxies);
+        let connection = behind(&connection, request.headers_mut(), &trusted_proxies);
         request.extensions_mut().insert(connection);
         request
     }));
@@ -302,7 +327,7 @@ async fn unix(listener: UnixListener, router: Router, mut manner: Manner) {
 fn admin_peer(stream: &UnixStream) -> Option<Peer> {
     let uid = stream.peer_cred().ok()?.uid();
     if uid == 0 || uid == rustix::process::geteuid().as_raw() {
-        return Some(Peer(format!("uid:{uid}").into()));
+        return Some(Peer(AdminIdentity { name: format!("uid:{uid}").into(), role: AdminRole::Owner }));
     }
     tracing::warn!(uid, "somebody else than root and the server's own user knocked at the admin socket");
     None

@@ -1,5 +1,6 @@
 //! A token request: authenticate → narrow → mint; and taking back what was issued.
 
+mod admins;
 mod authenticate;
 mod certificates;
 mod delegate;
@@ -20,13 +21,14 @@ use hallpass_verify::{
 };
 
 use crate::audit::{Ledger, LedgerError, Throttle, more};
-use crate::model::{Event, EventKind, INTROSPECT_SCOPE};
+use crate::model::{AgentStatus, Event, EventKind, INTROSPECT_SCOPE};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::trust::Trust;
 use crate::vault::Purpose;
 use crate::world::{Millis, World};
 
+pub use admins::{AdminIdentity, Admins, Grant, Login, LoginSettings, NO_ROLE, NotAdmin};
 pub use authenticate::{Authenticated, Caller, Presented};
 pub use certificates::{Authority, CERTIFICATE_MILLIS, CLIENT_CA, Certificates, ClientCas, IssuedCertificate};
 pub use delegate::{ExchangeRequest, MAX_SUBJECT_AGE, TokenType};
@@ -381,7 +383,7 @@ impl Issuer {
     }
 
     fn of_active_agent(&self, claims: Claims) -> Result<Claims, Refusal> {
-        let active = self.registry.agent(&claims.client_id).is_some_and(|agent| agent.status.as_str() == "active");
+        let active = self.registry.agent(&claims.client_id).is_some_and(|agent| agent.status == AgentStatus::Active);
         if active { Ok(claims) } else { Err(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)) }
     }
 

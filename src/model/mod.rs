@@ -1,5 +1,6 @@
 //! Plain types: what the broker knows, without a word of how it is stored, sent or decided.
 
+mod admin;
 mod agent;
 mod audit;
 mod change;
@@ -13,6 +14,7 @@ mod target;
 mod template;
 mod upstream;
 
+pub use admin::AdminRole;
 pub use agent::{Agent, AgentStatus, StoredSecret};
 pub use audit::{AuditRow, CallFacts, Event, EventKind, Head};
 pub use change::{Change, DefinitionKind, Rewrapped, StoredKey};

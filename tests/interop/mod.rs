@@ -3,6 +3,7 @@
 //!
 //! What they need is installed once into `target/interop`, from the lock files here and by their hashes.
 
+mod login;
 mod runtime;
 
 use std::path::Path;
@@ -25,8 +26,28 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A broker that speaks TLS, with `tls.crt` in its folder.
+    async fn over_tls() -> Self {
+        Self::with(|binary| {
+            let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+            let files =
+                [("CERT_FILE", "tls.crt", own.cert.pem()), ("KEY_FILE", "tls.key", own.signing_key.serialize_pem())];
+            for (setting, name, pem) in files {
+                let path = binary.dir.path().join(name);
+                login::write(&path, &pem);
+                binary.set(&format!("HALLPASS_TLS__{setting}"), &path.display().to_string());
+            }
+        })
+        .await
+    }
+
+    async fn with(prepare: impl FnOnce(&mut Binary)) -> Self {
         let upstream = Upstream::echo().await;
         let mut binary = Binary::init(None);
+        prepare(&mut binary);
         binary.serve(None);
         binary.ok(&["apply", "-f", "-"], &crm_document(&upstream.url()));
         binary.ok(&["apply", "-f", "-"], "roles: [ { name: auditor, scopes: [\"hallpass:introspect\"] } ]");
@@ -115,6 +136,15 @@ async fn openid_client_proves_itself_by_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn openid_client_proves_itself_by_a_certificate_and_its_tokens_are_bound_to_it() {
+    if let Some(mut command) = runtime::node("certificate.mjs") {
+        let scene = Scene::over_tls().await;
+        command.env("CA", scene.binary.dir.path().join("tls.crt"));
+        scene.run_and_reach(command).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn authlib_and_the_mcp_sdk_prove_themselves_by_a_key() {
     python("private_key_jwt_clients.py").await;
 }
@@ -138,7 +168,7 @@ async fn the_example_agent_in_python_does_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_agent_in_javascript_does_what_it_says() {
+async fn the_example_agent_in_typescript_does_what_it_says() {
     let Some(command) = runtime::node("agent.mjs") else { return };
     let said = Scene::new().await.run(command).await;
     let lines: Vec<_> = said.lines().collect();

@@ -60,11 +60,15 @@ fn install_node() -> Result<(PathBuf, u32), String> {
     })?;
     // Modules are looked for beside the file that imports them.
     let scripts = fs::read_dir(&ours).unwrap().map(|entry| entry.unwrap().path());
-    for script in scripts.chain([Path::new(ROOT).join("examples/agent.mjs")]) {
-        if script.extension().is_some_and(|ending| ending == "mjs") {
+    for script in scripts.chain([Path::new(ROOT).join("examples/agent.mts")]) {
+        if script.extension().is_some_and(|ending| ending == "mjs" || ending == "mts") {
             fs::copy(&script, folder.join(script.file_name().unwrap())).map_err(|error| error.to_string())?;
         }
     }
+    // Its types hold, and Node of any age runs what comes out.
+    let compiler = folder.join("node_modules/typescript/bin/tsc");
+    let arguments = ["--strict", "--module", "nodenext", "--target", "es2022", "agent.mts"];
+    run(Command::new("node").arg(compiler).args(arguments).current_dir(&folder), TO_INSTALL)?;
     Ok((folder, major))
 }
 

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use bytes::Bytes;
 use hallpass::http::routes::{Access, Listener, table};
+use hallpass::model::AdminRole;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -78,6 +79,8 @@ enum Manner {
     TakesScope(&'static str),
     /// Takes nobody but who is at the other end of the unix socket.
     TakesPeers,
+    /// Is on the admin listener alone.
+    IsElsewhere,
 }
 
 struct Row {
@@ -109,15 +112,23 @@ fn open(listener: Listener, path: &'static str) -> Row {
     Row { path, listener, access: Access::Open, manner: Manner::Ignores, method: "GET", target: path, form: "" }
 }
 
-fn admin(path: &'static str, target: &'static str) -> Row {
-    let (listener, access) = (Listener::Admin, Access::LocalAdmin);
+/// `role` is what it takes to change something there.
+fn admin(path: &'static str, role: AdminRole, target: &'static str) -> Row {
+    let (listener, access) = (Listener::Admin, Access::Admin(role));
     Row { path, listener, access, manner: Manner::TakesPeers, method: "GET", target, form: "" }
+}
+
+/// Of these `remote_admin.rs` tells more.
+fn remote(path: &'static str, access: Access) -> Row {
+    let (listener, manner) = (Listener::RemoteAdmin, Manner::IsElsewhere);
+    Row { path, listener, access, manner, method: "GET", target: path, form: "" }
 }
 
 /// What must be, by path. Written out: a table that is derived from the router would agree with any router.
 #[rustfmt::skip]
 fn rows() -> Vec<Row> {
     use Access::{Bearer, Client, ClientOrBearer};
+    use AdminRole::{Approver, Operator, Owner, Viewer};
     use Manner::{TakesClients, TakesClientsAndScope, TakesScope};
     vec![
         public("/oauth2/token", Client, TakesClients, "POST", "/oauth2/token", "grant_type=client_credentials"),
@@ -139,35 +150,39 @@ fn rows() -> Vec<Row> {
         open(Listener::Ops, "/healthz"),
         open(Listener::Ops, "/readyz"),
         open(Listener::Ops, "/metrics"),
-        admin("/admin/v1/status", "/admin/v1/status"),
-        admin("/admin/v1/apply", "/admin/v1/apply"),
-        admin("/admin/v1/agents", "/admin/v1/agents"),
-        admin("/admin/v1/agents/{name}", "/admin/v1/agents/helpdesk"),
-        admin("/admin/v1/agents/{name}/suspend", "/admin/v1/agents/helpdesk/suspend"),
-        admin("/admin/v1/agents/{name}/resume", "/admin/v1/agents/helpdesk/resume"),
-        admin("/admin/v1/agents/{name}/revoke", "/admin/v1/agents/helpdesk/revoke"),
-        admin("/admin/v1/agents/{name}/rotate-secret", "/admin/v1/agents/helpdesk/rotate-secret"),
-        admin("/admin/v1/agents/{name}/certificate", "/admin/v1/agents/helpdesk/certificate"),
-        admin("/admin/v1/client-ca", "/admin/v1/client-ca"),
-        admin("/admin/v1/sessions", "/admin/v1/sessions"),
-        admin("/admin/v1/sessions/{id}", "/admin/v1/sessions/se_x"),
-        admin("/admin/v1/sessions/{id}/revoke", "/admin/v1/sessions/se_x/revoke"),
-        admin("/admin/v1/subjects/revoke", "/admin/v1/subjects/revoke"),
-        admin("/admin/v1/tokens/inspect", "/admin/v1/tokens/inspect"),
-        admin("/admin/v1/tokens/revoke", "/admin/v1/tokens/revoke"),
-        admin("/admin/v1/upstreams", "/admin/v1/upstreams"),
-        admin("/admin/v1/upstreams/{name}", "/admin/v1/upstreams/crm"),
-        admin("/admin/v1/upstreams/{name}/test", "/admin/v1/upstreams/crm/test"),
-        admin("/admin/v1/roles", "/admin/v1/roles"),
-        admin("/admin/v1/roles/{name}", "/admin/v1/roles/support"),
-        admin("/admin/v1/credentials", "/admin/v1/credentials"),
-        admin("/admin/v1/credentials/{name}", "/admin/v1/credentials/crm-key"),
-        admin("/admin/v1/credentials/{name}/revoke", "/admin/v1/credentials/crm-key/revoke"),
-        admin("/admin/v1/rewrap", "/admin/v1/rewrap"),
-        admin("/admin/v1/keys", "/admin/v1/keys"),
-        admin("/admin/v1/keys/rotate", "/admin/v1/keys/rotate"),
-        admin("/admin/v1/keys/{kid}/retire", "/admin/v1/keys/x/retire"),
-        admin("/admin/v1/audit/checkpoint", "/admin/v1/audit/checkpoint"),
+        admin("/admin/v1/status", Viewer, "/admin/v1/status"),
+        admin("/admin/v1/apply", Operator, "/admin/v1/apply"),
+        admin("/admin/v1/agents", Operator, "/admin/v1/agents"),
+        admin("/admin/v1/agents/{name}", Viewer, "/admin/v1/agents/helpdesk"),
+        admin("/admin/v1/agents/{name}/suspend", Approver, "/admin/v1/agents/helpdesk/suspend"),
+        admin("/admin/v1/agents/{name}/resume", Operator, "/admin/v1/agents/helpdesk/resume"),
+        admin("/admin/v1/agents/{name}/revoke", Operator, "/admin/v1/agents/helpdesk/revoke"),
+        admin("/admin/v1/agents/{name}/rotate-secret", Operator, "/admin/v1/agents/helpdesk/rotate-secret"),
+        admin("/admin/v1/agents/{name}/certificate", Operator, "/admin/v1/agents/helpdesk/certificate"),
+        admin("/admin/v1/client-ca", Viewer, "/admin/v1/client-ca"),
+        admin("/admin/v1/sessions", Viewer, "/admin/v1/sessions"),
+        admin("/admin/v1/sessions/{id}", Viewer, "/admin/v1/sessions/se_x"),
+        admin("/admin/v1/sessions/{id}/revoke", Approver, "/admin/v1/sessions/se_x/revoke"),
+        admin("/admin/v1/subjects/revoke", Approver, "/admin/v1/subjects/revoke"),
+        admin("/admin/v1/tokens/inspect", Viewer, "/admin/v1/tokens/inspect"),
+        admin("/admin/v1/tokens/revoke", Approver, "/admin/v1/tokens/revoke"),
+        admin("/admin/v1/upstreams", Viewer, "/admin/v1/upstreams"),
+        admin("/admin/v1/upstreams/{name}", Operator, "/admin/v1/upstreams/crm"),
+        admin("/admin/v1/upstreams/{name}/test", Operator, "/admin/v1/upstreams/crm/test"),
+        admin("/admin/v1/roles", Viewer, "/admin/v1/roles"),
+        admin("/admin/v1/roles/{name}", Viewer, "/admin/v1/roles/support"),
+        admin("/admin/v1/credentials", Viewer, "/admin/v1/credentials"),
+        admin("/admin/v1/credentials/{name}", Operator, "/admin/v1/credentials/crm-key"),
+        admin("/admin/v1/credentials/{name}/revoke", Operator, "/admin/v1/credentials/crm-key/revoke"),
+        admin("/admin/v1/rewrap", Owner, "/admin/v1/rewrap"),
+        admin("/admin/v1/keys", Viewer, "/admin/v1/keys"),
+        admin("/admin/v1/keys/rotate", Owner, "/admin/v1/keys/rotate"),
+        admin("/admin/v1/keys/{kid}/retire", Owner, "/admin/v1/keys/x/retire"),
+        admin("/admin/v1/audit", Viewer, "/admin/v1/audit"),
+        admin("/admin/v1/audit/{node}/records", Viewer, "/admin/v1/audit/node-1/records"),
+        remote("/admin/v1/login", Access::Open),
+        remote("/admin/v1/logout", Access::Admin(Viewer)),
+        admin("/admin/v1/audit/checkpoint", Operator, "/admin/v1/audit/checkpoint"),
     ]
 }
 
@@ -272,7 +287,7 @@ roles:
         let url = match listener {
             Listener::Public => self.broker.url(target),
             Listener::Ops => self.broker.ops_url(target),
-            Listener::Admin => panic!("the admin listener has no TCP"),
+            Listener::Admin | Listener::RemoteAdmin => panic!("no admin comes that way here"),
         };
         let mut request = self.broker.http.request(method.parse().unwrap(), url);
         if method == "POST" {
@@ -339,7 +354,7 @@ async fn every_route_answers_every_bad_token_as_it_should() {
 
 async fn check(scene: &Scene, row: &Row, kind: Kind, token: Option<&str>) {
     let at = format!("{:?} {} with {kind:?}", row.listener, row.path);
-    if row.manner == Manner::TakesPeers {
+    if matches!(row.manner, Manner::TakesPeers | Manner::IsElsewhere) {
         return admin_only(scene, row, &at, token).await;
     }
     let answer = scene.tcp(row.listener, row.method, row.target, row.form, token).await;
@@ -372,7 +387,7 @@ async fn check(scene: &Scene, row: &Row, kind: Kind, token: Option<&str>) {
                 assert!(challenge.unwrap().ends_with(&metadata_of_crm(scene)), "{at}: {answer:?}");
             }
         }
-        Manner::TakesPeers => {}
+        Manner::TakesPeers | Manner::IsElsewhere => {}
     }
     if let (Manner::TakesClientsAndScope(_), true) = (row.manner, kind != Kind::NoToken) {
         let json = answer.json();
@@ -414,6 +429,10 @@ async fn admin_only(scene: &Scene, row: &Row, at: &str, token: Option<&str>) {
             assert_eq!(answer.challenge(), None, "{at}");
         }
     }
+    if row.manner == Manner::IsElsewhere {
+        let answer = scene.unix("GET", row.target, token).await;
+        return assert_eq!(answer.status, 404, "{at}: {answer:?}");
+    }
     // A method that no route takes: 405 says that the path is there, and nothing is changed.
     let answer = scene.unix("PATCH", row.target, token).await;
     assert_eq!(answer.status, 405, "{at}: {answer:?}");
@@ -452,7 +471,7 @@ async fn what_the_matrix_denies_a_good_token_or_client_gets() {
     for row in rows() {
         let (id, secret) = (&scene.agent.client_id, &scene.agent.client_secret);
         let answer = match row.manner {
-            Manner::TakesPeers | Manner::Refuses => continue,
+            Manner::TakesPeers | Manner::IsElsewhere | Manner::Refuses => continue,
             Manner::TakesClients => {
                 let form = format!("{}&client_id={id}&client_secret={secret}", row.form);
                 scene.tcp(row.listener, row.method, row.target, &form, None).await

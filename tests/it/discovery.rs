@@ -27,6 +27,7 @@ async fn rfc9728_s2_the_metadata_names_the_resource_and_who_issues_tokens_for_it
             "authorization_servers": [broker.url("")],
             "bearer_methods_supported": ["header"],
             "dpop_signing_alg_values_supported": ["ES256", "EdDSA", "Ed25519", "PS256", "RS256"],
+            "tls_client_certificate_bound_access_tokens": false,
         });
         assert_eq!((status, &metadata), (200, &wanted), "{path}");
         // What it says is so: the resource is one to ask a token for, at the server that it names (RFC 8707).

@@ -522,3 +522,37 @@ fn agent_register_takes_require_bound_and_agent_show_shows_it() {
     assert_eq!(binary.json(&["agent", "show", "careful"], "")["require_bound"], true);
     assert_eq!(binary.json(&["agent", "show", "other"], "")["require_bound"], false);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_binds_what_comes_out_to_the_actors_own_key() {
+    let scene = Scene::new().await;
+    let subject = scene.bound_token().await;
+    let body = json!({ "name": "worker", "roles": ["support"], "identity": { "may_act_for": ["helpdesk"] } });
+    let worker = scene.broker.admin_ok("POST", "/admin/v1/agents", body).await;
+    let text = |name: &str| worker[name].as_str().unwrap();
+    let exchange = async |proof: Option<&str>| {
+        let request = scene.broker.http.post(scene.broker.url("/oauth2/token"));
+        let request = request.basic_auth(text("client_id"), Some(text("client_secret"))).form(&[
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token", &*subject),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+        ]);
+        Answer::of(proof.into_iter().fold(request, |request, proof| request.header("dpop", proof))).await
+    };
+    // What a thief could use must not come out of what a thief cannot.
+    let answer = exchange(None).await;
+    assert_eq!((answer.status, &answer.json["error"]), (400, &json!("invalid_request")), "{answer:?}");
+    let key = ProofKey::new();
+    let answer = exchange(Some(&key.sign(&key.header(), &scene.token_claims()))).await;
+    assert_eq!((answer.status, &answer.json["token_type"]), (200, &json!("DPoP")), "{answer:?}");
+    let token = answer.json["access_token"].as_str().unwrap();
+    let claims = forge::payload(token);
+    assert_eq!((&claims["cnf"]["jkt"], &claims["act"]["sub"]), (&json!(key.jkt()), &worker["client_id"]), "{claims}");
+    assert_eq!(claims["sub"], *scene.agent.client_id);
+    let by = async |key: &ProofKey| {
+        let proof = key.sign(&key.header(), &scene.call_claims(CONTACTS, token));
+        scene.call(CONTACTS, &format!("DPoP {token}"), &[&proof]).await.status
+    };
+    assert_eq!(by(&key).await, 200);
+    assert_eq!(by(&scene.key).await, 401, "not even by the key of the subject's own token");
+}

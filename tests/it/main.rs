@@ -12,12 +12,14 @@ mod delegation_property;
 mod denials;
 mod discovery;
 mod dpop;
+mod elsewhere;
 mod exchange;
 mod federation;
 mod floors;
 mod forge;
 #[path = "../hostile/mod.rs"]
 mod hostile;
+mod identity_page;
 #[path = "../interop/mod.rs"]
 mod interop;
 mod ledger;
@@ -27,6 +29,7 @@ mod mtls;
 mod promises;
 mod quickstart;
 mod readme;
+mod remote_admin;
 mod smoke;
 mod storage;
 mod support;

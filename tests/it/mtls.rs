@@ -560,6 +560,7 @@ async fn rfc8705_s3_3_the_metadata_says_what_is_so() {
     let at = "/.well-known/oauth-authorization-server";
     let metadata: Value = plain.http.get(plain.url(at)).send().await.unwrap().json().await.unwrap();
     assert!(metadata.get("tls_client_certificate_bound_access_tokens").is_none());
+    assert!(metadata.get("mtls_endpoint_aliases").is_none());
     let scene = Scene::new().await;
     let metadata: Value = scene.client(None).get(scene.url(at)).send().await.unwrap().json().await.unwrap();
     assert_eq!(metadata["tls_client_certificate_bound_access_tokens"], true);
@@ -569,7 +570,12 @@ async fn rfc8705_s3_3_the_metadata_says_what_is_so() {
             assert!(methods.contains(&json!(method)), "{endpoint}: {methods:?}");
         }
     }
-    assert!(metadata.get("mtls_endpoint_aliases").is_none());
+    for endpoint in ["token_endpoint", "introspection_endpoint", "revocation_endpoint"] {
+        assert_eq!(metadata["mtls_endpoint_aliases"][endpoint], metadata[endpoint]);
+    }
+    let at = "/.well-known/oauth-protected-resource";
+    let metadata: Value = scene.client(None).get(scene.url(at)).send().await.unwrap().json().await.unwrap();
+    assert_eq!(metadata["tls_client_certificate_bound_access_tokens"], true);
 }
 
 #[tokio::test(flavor = "multi_thread")]

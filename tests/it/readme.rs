@@ -7,18 +7,18 @@ use std::process::{Command, Stdio};
 
 use crate::support::postgres::postgres_url;
 
-fn readme() -> String {
+pub(crate) fn readme() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
 /// One section, from its headline to the next of the same rank.
-fn section<'a>(readme: &'a str, headline: &str) -> &'a str {
+pub(crate) fn section<'a>(readme: &'a str, headline: &str) -> &'a str {
     let (_, rest) = readme.split_once(&format!("\n## {headline}\n")).unwrap();
     rest.split("\n## ").next().unwrap()
 }
 
 /// All lines of the fenced blocks of one language, in order.
-fn blocks(text: &str, language: &str) -> String {
+pub(crate) fn blocks(text: &str, language: &str) -> String {
     let mut inside = None;
     let mut lines = String::new();
     for line in text.lines() {
@@ -88,9 +88,10 @@ fn free_port() -> u16 {
 }
 
 /// What the walk-through prints, pasted into one bash. The first line that fails ends it.
-fn walk(script: &str) -> String {
+pub(crate) fn walk(script: &str) -> String {
     let (public, ops, api) = (free_port(), free_port(), free_port());
     let script = script.replace("127.0.0.1:8600", &format!("127.0.0.1:{public}"));
+    let script = script.replace("localhost:8600", &format!("localhost:{public}"));
     let script = script.replace("127.0.0.1:9000", &format!("127.0.0.1:{api}"));
     let script = script.replace("(\"127.0.0.1\", 9000)", &format!("(\"127.0.0.1\", {api})"));
     let guard = "set -Eeuo pipefail\n\
@@ -103,6 +104,8 @@ fn walk(script: &str) -> String {
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let mut bash = Command::new("bash");
     bash.current_dir(folder.path()).env("PATH", path).env_remove("HALLPASS_CONFIG");
+    // Whoever runs the tests may be logged in somewhere.
+    bash.env("XDG_CONFIG_HOME", folder.path()).env_remove("HALLPASS_SERVER");
     bash.env("HALLPASS_LISTEN__PUBLIC", format!("127.0.0.1:{public}"));
     bash.env("HALLPASS_LISTEN__OPS", format!("127.0.0.1:{ops}"));
     let mut child = bash.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -116,15 +119,19 @@ fn walk(script: &str) -> String {
 }
 
 fn has_what_it_takes() -> bool {
-    let missing: Vec<&str> = ["bash", "curl", "python3"]
-        .into_iter()
-        .filter(|name| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_err())
-        .collect();
+    check_tools(&["bash", "curl", "python3"])
+}
+
+/// Whether all of these are installed; where they are not, that is said loudly.
+pub(crate) fn check_tools(names: &[&'static str]) -> bool {
+    let is_missing =
+        |name: &&&str| Command::new(name).arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err();
+    let missing: Vec<&str> = names.iter().filter(is_missing).copied().collect();
     if missing.is_empty() {
         return true;
     }
     let (line, missing) = ("#".repeat(100), missing.join(", "));
-    let text = format!("\n{line}\n## NOT INSTALLED: {missing}. The README's walk-through was not tried.\n{line}\n");
+    let text = format!("\n{line}\n## NOT INSTALLED: {missing}. What the documents show was not tried.\n{line}\n");
     drop(std::io::stderr().lock().write_all(text.as_bytes()));
     false
 }

@@ -160,6 +160,7 @@ impl ForeignKey {
             None => None,
             Some(name) => Some(ForeignAlgorithm::parse(name.as_str()?)?),
         };
+        // A key that cannot be read is passed over like one of an unknown kind (RFC 7517 §5): the others still count.
         let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
         let point = |size: usize| {
             let (x, y) = (bytes("x")?, bytes("y")?);
@@ -265,6 +266,12 @@ impl<'a> ForeignToken<'a> {
             typ: text_of("typ")?,
             claims: object(claims)?,
         })
+    }
+
+    /// What is signed. One message can have several good signatures (beside ECDSA's `r‖s` there is `r‖n−s`, which anybody
+    /// makes of it), so whoever must know a token again goes by this, and not by its whole text.
+    pub fn signed(&self) -> &'a str {
+        self.message
     }
 
     /// `typ`, in lower case and without `application/` (RFC 7515 §4.1.9).

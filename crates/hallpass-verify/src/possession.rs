@@ -103,6 +103,16 @@ mod tests {
     }
 
     #[test]
+    fn rfc8705_appendix_a_the_thumbprint_of_the_example() {
+        let der = "MIIBBjCBrAIBAjAKBggqhkjOPQQDAjAPMQ0wCwYDVQQDDARtdGxzMB4XDTE4MTAxODEyMzcwOVoXDTIyMDUwMjEyMzcwOVowDzEN\
+                   MAsGA1UEAwwEbXRsczBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNcnyxwqV6hY8QnhxxzFQ03C7HKW9OylMbnQZjjJ/Au08/co\
+                   ZwxS7LfA4vOLS9WuneIXhbGGWvsDSb0tH6IxLm8wCgYIKoZIzj0EAwIDSQAwRgIhAP0RC1E+vwJD/D1AGHGzuri+hlV/PpQEKTWU\
+                   VeORWz83AiEA5x2eXZOVbUlJSGQgjwD5vaUaKlLR50Q2DmFfQj1L+SY=";
+        let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, der).unwrap();
+        assert_eq!(CertificateThumbprint::of_der(&der).as_str(), "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0");
+    }
+
+    #[test]
     fn rfc8705_a_certificate_bound_token_needs_that_certificate() {
         let cnf = Confirmation { x5t_s256: Some(certificate("a")), jkt: None };
         let with = |certificate| check(Some(&cnf), &Possession { certificate, proof: None });

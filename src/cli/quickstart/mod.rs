@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::seal_process;
 use crate::audit::{Verification, verify_node};
+use crate::cli::records::unreadable;
 use crate::cli::{Context, Failure, Outcome, audit};
 use crate::world::monotonic;
 use stage::Stage;
@@ -230,7 +231,7 @@ impl Story<'_> {
         let mac_key = audit::open_head_key(&state.config, &state.store).await?;
         let with = Verification { mac_key: Some(&mac_key), kept: None };
         let report = verify_node(&state.store, &state.config.node, &keys, with, |_, _| {}).await;
-        let report = report.map_err(audit::unreadable)?.map_err(|fault| {
+        let report = report.map_err(unreadable)?.map_err(|fault| {
             Failure::Failed(format!("the audit log is not whole: record {}: {}", fault.seq, fault.problem))
         })?;
         self.teller.fact("head", report.head);
@@ -248,7 +249,7 @@ impl Story<'_> {
         let state = &self.stage.running.state;
         let mut patience = 200;
         loop {
-            let page = state.store.audit_page(&state.config.node, 0, 1000).await.map_err(audit::unreadable)?;
+            let page = state.store.audit_page(&state.config.node, 0, 1000).await.map_err(unreadable)?;
             if patience == 0 || page.iter().any(|row| row.body.contains("\"call.outcome\"")) {
                 return Ok(page.into_iter().map(|row| row.body).collect());
             }

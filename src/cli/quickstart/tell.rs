@@ -116,7 +116,7 @@ impl Teller {
 
     fn human(&self, line: impl FnOnce(&Self) -> String) {
         if !self.output.json {
-            self.output.line(&line(self));
+            self.output.painted(&line(self));
         }
     }
 

@@ -1,10 +1,14 @@
-//! What the CLI does, as JSON over HTTP: `/admin/v1/…`, on the unix socket of the server.
+//! What the CLI does, as JSON over HTTP: `/admin/v1/…`, on the unix socket of the server, and on the admin listener where
+//! there is one.
 
 pub(super) mod agents;
 pub(super) mod apply;
+pub(super) mod audit;
 pub(super) mod certificates;
 pub(super) mod credentials;
+pub(super) mod door;
 pub(super) mod keys;
+pub(super) mod login;
 pub(super) mod rewrap;
 pub(super) mod roles;
 pub(super) mod sessions;
@@ -14,7 +18,6 @@ pub(super) mod upstreams;
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
@@ -35,11 +38,8 @@ pub use rewrap::{MasterKeyFiles, finish_rewrap, write_private};
 /// Admin bodies above this are refused: a document of upstreams with CA files is far smaller.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// Who is at the other end of the socket, by its peer credentials.
+/// An admin at work: who it is and which request it is. Only [`door::only_admins`] makes one.
 #[derive(Debug, Clone)]
-pub(super) struct Peer(pub(super) Arc<str>);
-
-/// An admin at work: who it is and which request it is.
 pub(super) struct Admin {
     name: Arc<str>,
     request: Arc<str>,
@@ -48,18 +48,9 @@ pub(super) struct Admin {
 impl FromRequestParts<State> for Admin {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut RequestParts, state: &State) -> Result<Self, Problem> {
-        let nobody = || Problem::new(Error::internal("a request without an id"), &Arc::from("?"));
-        let Extension(RequestId(request)) =
-            Extension::<RequestId>::from_request_parts(parts, state).await.map_err(|_| nobody())?;
-        // Put there by the listener, which lets nobody else in.
-        let Some(Peer(name)) = parts.extensions.get::<Peer>().cloned() else {
-            return Err(Problem::new(
-                Error::forbidden("not_admin", "only root and the server's own user may do this"),
-                &request,
-            ));
-        };
-        Ok(Self { name, request })
+    async fn from_request_parts(parts: &mut RequestParts, _: &State) -> Result<Self, Problem> {
+        let nobody = || Problem::new(Error::internal("an admin's route without its door"), &Arc::from("?"));
+        parts.extensions.get::<Self>().cloned().ok_or_else(nobody)
     }
 }
 
@@ -91,20 +82,19 @@ impl Admin {
     }
 }
 
-/// A JSON body; an empty one counts as `{}`.
-pub(super) struct Input<T>(pub(super) T);
+/// A JSON body of at most so many bytes; an empty one counts as `{}`.
+pub(super) struct Input<T, const MOST: usize = MAX_BODY>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<State> for Input<T> {
+impl<T: DeserializeOwned, const MOST: usize> FromRequest<State> for Input<T, MOST> {
     type Rejection = Problem;
 
     async fn from_request(request: Request<Body>, state: &State) -> Result<Self, Problem> {
         let id = request.extensions().get::<RequestId>().map_or_else(|| Arc::from("?"), |id| id.0.clone());
         let refuse = |text: String| Problem::new(Error::invalid("bad_body", text), &id);
-        let body = Limited::new(request.into_body(), MAX_BODY).collect();
+        let body = Limited::new(request.into_body(), MOST).collect();
         let body = tokio::time::timeout(state.config.listen.header_timeout, body).await;
         let body = body.map_err(|_| refuse("the body did not come in time".into()))?;
-        let body =
-            body.map_err(|_| refuse(format!("the body could not be read, or is larger than {MAX_BODY} bytes")))?;
+        let body = body.map_err(|_| refuse(format!("the body could not be read, or is larger than {MOST} bytes")))?;
         let bytes = match body.to_bytes() {
             empty if empty.is_empty() => Bytes::from_static(b"{}"),
             bytes => bytes,

@@ -15,7 +15,7 @@ use crate::model::{Agent, AuthMethod, DistinguishedName};
 use crate::world::Millis;
 
 /// Certificates of a chain that are looked at, at most: each costs a signature.
-const MAX_CHAIN: usize = 10;
+pub(in crate::issue) const MAX_CHAIN: usize = 10;
 
 const NOT_ITS_OWN: &str = "client_certificate_of_another";
 
@@ -103,7 +103,7 @@ impl Issuer {
 }
 
 /// Whether the certificate has the name that is registered (RFC 8705 §2.1.2).
-fn names(method: &AuthMethod, leaf: &Leaf) -> bool {
+pub(in crate::issue) fn names(method: &AuthMethod, leaf: &Leaf) -> bool {
     let AuthMethod::TlsClientAuth { subject_dn, san_dns, san_uri, san_ip, san_email } = method else { return false };
     let has = |wanted: &String, names: &[String]| names.iter().filter(|name| *name == wanted).count() == 1;
     match (subject_dn, san_dns, san_uri, san_ip, san_email) {

@@ -20,8 +20,9 @@ use crate::issue::Issuer;
 use crate::model::{Agent, AgentStatus};
 use crate::world::Millis;
 
+pub(super) use certificate::{MAX_CHAIN, names};
 pub(super) use guess::Guesses;
-pub(super) use replay::{MAX_REMEMBERED, Replay};
+pub(super) use replay::{MAX_REMEMBERED, Replay, Use};
 
 /// `client_assertion_type` of RFC 7523 §2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

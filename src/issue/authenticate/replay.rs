@@ -21,7 +21,7 @@ const COUNTERS: usize = 4096;
 
 /// Whether an assertion may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub(in crate::issue) enum Use {
     First,
     Again,
     /// There is no room to remember it, so it cannot be used.
@@ -62,7 +62,7 @@ impl Replay {
     }
 
     /// Uses an assertion that ends at `end`. Ask last, once all else about it is good: what was refused is not used up.
-    pub(super) fn once(&self, client: &str, jti: &str, end: Seconds, now: Seconds) -> Use {
+    pub(in crate::issue) fn once(&self, client: &str, jti: &str, end: Seconds, now: Seconds) -> Use {
         let mut context = Context::new(&SHA256);
         // The length first: `a` + `bc` is another pair than `ab` + `c`.
         context.update(&(client.len() as u64).to_be_bytes());

@@ -12,6 +12,8 @@ pub(crate) struct Binary {
     pub(crate) dir: TempDir,
     pub(crate) public: String,
     pub(crate) ops: String,
+    /// The admin listener's URL, where there is one.
+    pub(crate) remote_admin: String,
     server: Option<Child>,
     environment: Vec<(String, String)>,
 }
@@ -33,7 +35,14 @@ impl Binary {
         }
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Self { dir, public: String::new(), ops: String::new(), server: None, environment: Vec::new() }
+        Self {
+            dir,
+            public: String::new(),
+            ops: String::new(),
+            remote_admin: String::new(),
+            server: None,
+            environment: Vec::new(),
+        }
     }
 
     /// A setting as an environment variable, for every command from now on.
@@ -48,6 +57,8 @@ impl Binary {
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
         command.env("HALLPASS_CONFIG", self.config());
+        // Whoever runs the tests may be logged in somewhere.
+        command.env("XDG_CONFIG_HOME", self.dir.path()).env_remove("HALLPASS_SERVER");
         command.envs(self.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         command
     }
@@ -61,6 +72,7 @@ impl Binary {
             .unwrap_or_else(|_| panic!("not ready: {}", std::fs::read_to_string(self.log_file()).unwrap()));
         self.public = ready["public"].as_str().unwrap().to_owned();
         self.ops = ready["ops"].as_str().unwrap().to_owned();
+        self.remote_admin = ready["remote_admin"].as_str().unwrap_or_default().to_owned();
         self.server = Some(child);
     }
 
@@ -89,6 +101,10 @@ impl Binary {
     /// What `serve` wrote to standard error so far.
     pub(crate) fn log_file(&self) -> PathBuf {
         self.dir.path().join("serve.log")
+    }
+
+    pub(crate) fn serve_log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -205,5 +205,8 @@ roles: [ {{ name: support, scopes: ["crm:contacts.read", "crm:any"] }} ]
 pub(crate) fn client() -> reqwest::Client {
     // Fails only if it was done before.
     _ = rustls::crypto::ring::default_provider().install_default().is_ok();
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    // A connection that the broker is about to close for being idle is not one to send the next request on: where the
+    // machine is busy, a test may pause for longer than that takes.
+    let idle = std::time::Duration::from_millis(500);
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).pool_idle_timeout(idle).build().unwrap()
 }

@@ -1,8 +1,8 @@
-// An agent in JavaScript: a token that is bound to a key (DPoP), and calls through the broker. `npm install openid-client`.
+// An agent in TypeScript: a token that is bound to a key (DPoP), and calls through the broker. `npm install openid-client`.
 import * as client from 'openid-client'
 
 const broker = process.env.BROKER ?? 'http://127.0.0.1:8600'
-const { CLIENT_ID, CLIENT_SECRET } = process.env
+const { CLIENT_ID = '', CLIENT_SECRET = '' } = process.env
 
 // Everything about the broker comes from its metadata. Without TLS only a broker on loopback is spoken to.
 const isLoopback = ['127.0.0.1', '[::1]', 'localhost'].includes(new URL(broker).hostname)
@@ -17,7 +17,7 @@ const { access_token, token_type } = await client.clientCredentialsGrant(config,
 console.log(token_type)
 
 const contacts = new URL(`${broker}/exchange/crm/v1/contacts`)
-const call = (method, body, options) =>
+const call = (method: string, body?: URLSearchParams, options?: client.DPoPOptions) =>
   client.fetchProtectedResource(config, access_token, contacts, method, body, undefined, options)
 
 // The library makes a fresh proof for each call, with the nonce that the broker asks for.
@@ -25,8 +25,9 @@ const answer = await call('GET', undefined, { DPoP })
 console.log(answer.status, await answer.text())
 
 // What the agent's roles do not give is refused, and so is the token without its key. The error brings the challenge.
-for (const [method, body, options] of [['POST', new URLSearchParams({ name: 'Ada' }), { DPoP }], ['GET']]) {
-  await call(method, body, options).catch(({ response, cause }) => {
-    console.log(response.status, cause[0].parameters.error)
-  })
+const refused = (error: unknown) => {
+  if (!(error instanceof client.WWWAuthenticateChallengeError)) throw error
+  console.log(error.response.status, error.cause[0].parameters.error)
 }
+await call('POST', new URLSearchParams({ name: 'Ada' }), { DPoP }).catch(refused)
+await call('GET').catch(refused)

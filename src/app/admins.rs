@@ -1,0 +1,48 @@
+//! From `[admin]` to those who know the admins.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::Admin;
+use crate::error::{Error, Result};
+use crate::issue::{Admins, ClientCas, Grant, LoginSettings};
+use crate::model::TrustedIssuer;
+use crate::trust::Trust;
+use crate::world::{Millis, World};
+
+/// Without `[admin]`, nobody comes over the network.
+pub(super) fn admins(
+    config: Option<&Admin>,
+    cas: Arc<ArcSwap<ClientCas>>,
+    trust: Trust,
+    world: &World,
+) -> Result<Admins> {
+    let grants = config.map(|admin| admin.grants.as_slice()).unwrap_or_default();
+    let grants = grants.iter().filter_map(|grant| Grant::new(grant.role, &grant.name, &grant.value)).collect();
+    let login = config.and_then(|admin| admin.login.as_ref());
+    let login = login.map(|login| {
+        let read = |path| {
+            std::fs::read_to_string(path).map_err(|error| {
+                let text = format!("admin.issuer_ca_file cannot be read: {error}");
+                Error::unavailable("admin_issuer_ca", text)
+            })
+        };
+        Ok::<_, Error>(LoginSettings {
+            issuer: Arc::new(TrustedIssuer {
+                name: "admins".into(),
+                issuer: login.issuer.clone(),
+                jwks_uri: None,
+                ca_file: None,
+                ca_pem: login.ca_file.as_ref().map(read).transpose()?,
+                allow_private: login.allow_private,
+                subject_audiences: Vec::new(),
+            }),
+            client_id: login.client_id.clone(),
+            scope: login.scope.clone(),
+            name_claim: login.name_claim.clone(),
+            lifetime: Millis::try_from(login.lifetime.as_millis()).unwrap_or(0),
+        })
+    });
+    Ok(Admins::new(login.transpose()?, grants, cas, trust, world.clone()))
+}
