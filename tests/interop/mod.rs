@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::postgres::postgres_url;
 use crate::support::real::crm_document;
 use crate::support::{Binary, Upstream};
 
@@ -26,28 +27,35 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        Self::with(|_| {}).await
+        Self::with(Binary::init(None)).await
+    }
+
+    /// On each engine that is there.
+    async fn on_each() -> Vec<Self> {
+        let postgres = postgres_url().map(|url| Binary::init(Some(&url)));
+        let mut scenes = vec![Self::new().await];
+        if let Some(binary) = postgres {
+            scenes.push(Self::with(binary).await);
+        }
+        scenes
     }
 
     /// A broker that speaks TLS, with `tls.crt` in its folder.
     async fn over_tls() -> Self {
-        Self::with(|binary| {
-            let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-            let files =
-                [("CERT_FILE", "tls.crt", own.cert.pem()), ("KEY_FILE", "tls.key", own.signing_key.serialize_pem())];
-            for (setting, name, pem) in files {
-                let path = binary.dir.path().join(name);
-                login::write(&path, &pem);
-                binary.set(&format!("HALLPASS_TLS__{setting}"), &path.display().to_string());
-            }
-        })
-        .await
+        let mut binary = Binary::init(None);
+        let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let files =
+            [("CERT_FILE", "tls.crt", own.cert.pem()), ("KEY_FILE", "tls.key", own.signing_key.serialize_pem())];
+        for (setting, name, pem) in files {
+            let path = binary.dir.path().join(name);
+            login::write(&path, &pem);
+            binary.set(&format!("HALLPASS_TLS__{setting}"), &path.display().to_string());
+        }
+        Self::with(binary).await
     }
 
-    async fn with(prepare: impl FnOnce(&mut Binary)) -> Self {
+    async fn with(mut binary: Binary) -> Self {
         let upstream = Upstream::echo().await;
-        let mut binary = Binary::init(None);
-        prepare(&mut binary);
         binary.serve(None);
         binary.ok(&["apply", "-f", "-"], &crm_document(&upstream.url()));
         binary.ok(&["apply", "-f", "-"], "roles: [ { name: auditor, scopes: [\"hallpass:introspect\"] } ]");
@@ -161,18 +169,22 @@ async fn curl_gets_uses_introspects_and_revokes_tokens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_agent_in_python_does_what_it_says() {
-    let Some(command) = runtime::python("examples/agent.py") else { return };
-    let said = Scene::new().await.run(command).await;
-    assert!(said.starts_with("200 {") && said.contains("[redacted by hallpass]"), "{said}");
-    assert!(said.contains("\n403 this call takes the scope 'crm:contacts.write'"), "{said}");
+    for scene in Scene::on_each().await {
+        let Some(command) = runtime::python("examples/agent.py") else { return };
+        let said = scene.run(command).await;
+        assert!(said.starts_with("200 {") && said.contains("[redacted by hallpass]"), "{said}");
+        assert!(said.contains("\n403 this call takes the scope 'crm:contacts.write'"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_agent_in_typescript_does_what_it_says() {
-    let Some(command) = runtime::node("agent.mjs") else { return };
-    let said = Scene::new().await.run(command).await;
-    let lines: Vec<_> = said.lines().collect();
-    assert!(lines[0] == "dpop" && lines[1].starts_with("200 {"), "{said}");
-    assert!(lines[1].contains("[redacted by hallpass]"), "{said}");
-    assert_eq!(&lines[2..], ["403 insufficient_scope", "401 invalid_token"], "{said}");
+    for scene in Scene::on_each().await {
+        let Some(command) = runtime::node("agent.mjs") else { return };
+        let said = scene.run(command).await;
+        let lines: Vec<_> = said.lines().collect();
+        assert!(lines[0] == "dpop" && lines[1].starts_with("200 {"), "{said}");
+        assert!(lines[1].contains("[redacted by hallpass]"), "{said}");
+        assert_eq!(&lines[2..], ["403 insufficient_scope", "401 invalid_token"], "{said}");
+    }
 }

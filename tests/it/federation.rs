@@ -12,6 +12,7 @@ use hallpass::trust::{FETCH_TIMEOUT, Trust, Untrusted};
 use serde_json::{Value, json};
 
 use crate::forge;
+use crate::support::database::on_both_engines;
 use crate::support::idp::{Idp, Mode, Signer};
 use crate::support::{Engine, TestBroker, TestClock};
 
@@ -481,11 +482,12 @@ fn bundle(signer: &Signer) -> Value {
     json!({ "keys": [key, x509], "spiffe_sequence": 1, "spiffe_refresh_hint": 60 })
 }
 
+on_both_engines!(spiffe_a_jwt_svid_of_a_registered_trust_domain_is_taken);
+
 const SPIFFE_ID: &str = "spiffe://prod.example.com/ns/shop/sa/bot";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn spiffe_a_jwt_svid_of_a_registered_trust_domain_is_taken() {
-    let scene = Scene::new().await;
+async fn spiffe_a_jwt_svid_of_a_registered_trust_domain_is_taken(engine: Engine) {
+    let Some(scene) = Scene::on(engine, "RS256").await else { return };
     let (file, remote) = (Signer::new("ES256", "f"), Signer::new("ES256", "r"));
     let endpoint = Idp::start(bundle(&remote)).await;
     let domains = format!(

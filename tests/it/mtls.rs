@@ -15,6 +15,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::certificates::{Ca, Holder, dns, email, uri};
 use crate::support::broker::{TestAgent, client};
+use crate::support::database::on_both_engines;
 use crate::support::real::{Real, until};
 use crate::support::{Engine, TestBroker, TestClock, Upstream};
 
@@ -35,8 +36,17 @@ impl Scene {
         Self::with(|_| None, &[]).await
     }
 
+    /// `None` (said loudly) where PostgreSQL is asked for and not installed.
+    async fn on(engine: Engine) -> Option<Self> {
+        Self::start(engine, |_| None, &[]).await
+    }
+
     /// `crl` makes the revocation list's file, if there is to be one.
     async fn with(crl: impl FnOnce(&Ca) -> Option<String>, settings: &[(&str, &str)]) -> Self {
+        Self::start(Engine::Sqlite, crl, settings).await.unwrap()
+    }
+
+    async fn start(engine: Engine, crl: impl FnOnce(&Ca) -> Option<String>, settings: &[(&str, &str)]) -> Option<Self> {
         drop(client());
         let (clock, ca, files) = (TestClock::new(), Ca::new("Example CA"), tempfile::tempdir().unwrap());
         let server = server_certificate();
@@ -57,8 +67,8 @@ impl Scene {
         }
         all.extend_from_slice(settings);
         let surroundings = Surroundings { world: Some(clock.world()), ..Surroundings::default() };
-        let broker = TestBroker::start_with(Engine::Sqlite, surroundings, &all).await.unwrap();
-        Self { broker, clock, ca, server, files, agents: Default::default() }
+        let broker = TestBroker::start_with(engine, surroundings, &all).await?;
+        Some(Self { broker, clock, ca, server, files, agents: Default::default() })
     }
 
     fn url(&self, path: &str) -> String {
@@ -117,6 +127,13 @@ impl Scene {
     }
 }
 
+on_both_engines!(
+    rfc8705_s2_1_2_each_matcher_takes_its_name_and_no_other,
+    rfc8705_s2_2_a_self_signed_certificate_is_the_registered_one,
+    spiffe_x509_svid_s5_2_only_its_own_trust_domain_vouches,
+    rfc8705_s3_a_copied_token_is_no_use,
+);
+
 fn server_certificate() -> rcgen::CertifiedKey<rcgen::KeyPair> {
     rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap()
 }
@@ -139,9 +156,8 @@ fn by_uri(text: &str) -> Value {
     json!([{ "method": "tls_client_auth", "san_uri": text }])
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rfc8705_s2_1_2_each_matcher_takes_its_name_and_no_other() {
-    let scene = Scene::new().await;
+async fn rfc8705_s2_1_2_each_matcher_takes_its_name_and_no_other(engine: Engine) {
+    let Some(scene) = Scene::on(engine).await else { return };
     let ip = |text: &str| SanType::IpAddress(text.parse().unwrap());
     for (matcher, wanted, good, bad) in [
         ("san_dns", "Bot.example.com", dns("bot.example.com"), dns("bot.example.com.evil.net")),
@@ -261,9 +277,8 @@ async fn a_revocation_list_is_honoured_and_an_outdated_one_is_no_excuse() {
     scene.refused(&agent, &good, "client_certificate_revoked").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rfc8705_s2_2_a_self_signed_certificate_is_the_registered_one() {
-    let scene = Scene::new().await;
+async fn rfc8705_s2_2_a_self_signed_certificate_is_the_registered_one(engine: Engine) {
+    let Some(scene) = Scene::on(engine).await else { return };
     let holder = Holder::self_signed(|_| {});
     let jwks = |holder: &Holder| json!({ "keys": [{ "kty": "EC", "x5c": [STANDARD.encode(&holder.der)] }] });
     let methods = |holder: &Holder| json!([{ "method": "self_signed_tls_client_auth", "jwks": jwks(holder) }]);
@@ -279,9 +294,8 @@ async fn rfc8705_s2_2_a_self_signed_certificate_is_the_registered_one() {
     scene.refused(&agent, &holder, "client_certificate_expired").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn spiffe_x509_svid_s5_2_only_its_own_trust_domain_vouches() {
-    let scene = Scene::new().await;
+async fn spiffe_x509_svid_s5_2_only_its_own_trust_domain_vouches(engine: Engine) {
+    let Some(scene) = Scene::on(engine).await else { return };
     let (own, other) = (Ca::new("prod"), Ca::new("test"));
     let id = "spiffe://prod.example.com/helpdesk";
     let key = |ca: &Ca, usage: &str| json!({ "kty": "EC", "use": usage, "x5c": [STANDARD.encode(&ca.der)] });
@@ -333,10 +347,9 @@ async fn spiffe_x509_svid_s5_2_only_its_own_trust_domain_vouches() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rfc8705_s3_a_copied_token_is_no_use() {
+async fn rfc8705_s3_a_copied_token_is_no_use(engine: Engine) {
     let upstream = Upstream::echo().await;
-    let scene = Scene::new().await;
+    let Some(scene) = Scene::on(engine).await else { return };
     let methods = by_uri(BOT);
     scene.broker.apply(&crate::support::real::crm_document(&upstream.url())).await;
     scene.broker.put_credential("crm-key", "sk-live-of-the-crm").await;
