@@ -20,6 +20,7 @@ mod status;
 mod token;
 mod upstream;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -182,10 +183,22 @@ impl Context {
         })
     }
 
-    /// Which broker: the one that `--server` names; else the one of the configuration that is named; else that of the
+    /// Which broker: the one that `--server` or `--config` names; else the one that the environment names; else that of the
     /// configuration in this folder, or the one where somebody logged in last, whichever there is. Where there are both,
     /// nobody guesses: the folder may be one where somebody else put a configuration, to be told what is for the broker.
     fn place(&self) -> Result<Place, Failure> {
+        let config = self.config.as_deref().map(|file| is_on_the_line(file.as_os_str(), "HALLPASS_CONFIG"));
+        let server = self.remote.server.as_deref().map(|url| is_on_the_line(OsStr::new(url), "HALLPASS_SERVER"));
+        match (config, server) {
+            (Some(config), Some(server)) if config == server => {
+                let text =
+                    "which broker? a configuration and a server are both named; give one of --config and --server";
+                return Err(Failure::Usage(text.into()));
+            }
+            // What is written for this command counts more than what stands in the environment for all.
+            (Some(true), Some(false)) => return Ok(Place::Here(Box::new(self.load(Overrides::default())?))),
+            _ => {}
+        }
         if let Some(server) = &self.remote.server {
             return Ok(Place::Elsewhere(self.elsewhere(server)?));
         }
@@ -233,6 +246,11 @@ impl Context {
         let nobody = || Failure::Failed(format!("nobody is logged in at {server}; run 'hallpass login {server}'"));
         logged_in(saved.ok_or_else(nobody)?, ca_pem)
     }
+}
+
+/// Whether a value was given to this command, and not by an environment variable.
+fn is_on_the_line(value: &OsStr, variable: &str) -> bool {
+    std::env::var_os(variable).is_none_or(|there| there != value)
 }
 
 /// Where a broker is.

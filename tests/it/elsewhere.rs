@@ -47,11 +47,16 @@ impl Desk {
     }
 
     fn run(&self, arguments: &[&str]) -> (i32, String) {
+        self.run_with(&[], arguments)
+    }
+
+    fn run_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hallpass"));
         command.args(arguments).current_dir(self.path("work")).env("HOME", self.dir.path()).stdin(Stdio::null());
         for name in ["XDG_CONFIG_HOME", "HALLPASS_CONFIG", "HALLPASS_SERVER"] {
             command.env_remove(name);
         }
+        command.envs(environment.iter().copied());
         said(&command.output().unwrap())
     }
 
@@ -127,6 +132,21 @@ fn which_broker_is_never_a_guess() {
     if std::os::unix::fs::chown(&login, Some(65_534), None).is_ok() {
         desk.fails(1, &["status"], "it belongs to somebody else");
     }
+}
+
+#[test]
+fn what_is_written_for_a_command_counts_more_than_the_environment() {
+    let desk = Desk::new();
+    let (config, server) = ("/nowhere/hallpass.toml", "https://127.0.0.1:1");
+    let named = |environment: &[(&str, &str)], arguments: &[&str], code: i32, words: &str| {
+        let (found, text) = desk.run_with(environment, &[arguments, &["status"]].concat());
+        assert!(found == code && text.contains(words), "{environment:?} {arguments:?}: {found}: {text}");
+    };
+    let (by_config, by_server) = (("HALLPASS_CONFIG", config), ("HALLPASS_SERVER", server));
+    named(&[by_server], &["--config", config], 1, "there is no configuration at /nowhere");
+    named(&[by_config], &["--server", server], 1, "nobody is logged in at https://127.0.0.1:1");
+    named(&[by_config, by_server], &[], 2, "which broker?");
+    named(&[], &["--config", config, "--server", server], 2, "which broker?");
 }
 
 #[test]
