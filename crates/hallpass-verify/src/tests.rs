@@ -337,3 +337,26 @@ fn rfc7519_s4_1_3_aud_travels_as_one_text_or_as_an_array() {
         assert_eq!(serde_json::to_value(&audience).unwrap(), wire);
     }
 }
+
+#[test]
+fn rfc8693_s4_1_an_actor_holds_those_before_it_inside() {
+    let actor = Actor::chain(["c", "b", "a"].into_iter()).unwrap();
+    assert_eq!(actor.ids().collect::<Vec<_>>(), ["c", "b", "a"]);
+    let wire = json!({ "sub": "c", "act": { "sub": "b", "act": { "sub": "a" } } });
+    assert_eq!(serde_json::to_value(&actor).unwrap(), wire);
+    assert_eq!(serde_json::from_value::<Actor>(wire).unwrap(), actor);
+    assert_eq!(Actor::chain(std::iter::empty()), None);
+}
+
+#[test]
+fn as_many_actors_as_may_be_and_no_more() {
+    let with = |count: usize| {
+        let mut claims = claims();
+        let names: Vec<_> = (0..count).map(|n| format!("ag_{n}")).collect();
+        claims["act"] = serde_json::to_value(Actor::chain(names.iter().map(String::as_str))).unwrap();
+        refused(&Signer::new(1).token(&claims))
+    };
+    assert_eq!(with(1), None);
+    assert_eq!(with(MAX_ACTORS), None);
+    assert_eq!(with(MAX_ACTORS + 1), Some(Refusal::Malformed));
+}

@@ -344,3 +344,28 @@ fn each_reason_has_a_name_of_its_own() {
         (UseNonce.code(), TooMany.code())
     );
 }
+
+#[test]
+fn a_proof_is_good_up_to_its_limits_and_not_beyond() {
+    let holder = Holder::es256();
+    let of = |claims: &Value| check(&dpop(), &[&holder.sign(&holder.header(), claims)], NOW).map(drop);
+    // `iat`: 5 s ahead, 60 s old.
+    for (iat, wanted) in
+        [(5, Ok(())), (6, Err(ProofRefusal::WrongTime)), (-60, Ok(())), (-61, Err(ProofRefusal::WrongTime))]
+    {
+        assert_eq!(of(&with(claims(), "iat", NOW + iat)), wanted, "{iat}");
+    }
+    assert_eq!(of(&with(claims(), "jti", "j".repeat(MAX_JTI_BYTES))), Ok(()));
+    assert_eq!(of(&with(claims(), "jti", "j".repeat(MAX_JTI_BYTES + 1))), Err(ProofRefusal::Malformed));
+    // The whole of it: base64url makes lengths in steps, so two numbers are turned until one fits.
+    let long = |length: usize| {
+        let pads = (5_500..6_200).flat_map(|pad| (1..4).map(move |kid| (pad, kid)));
+        let proofs = pads.map(|(pad, kid)| {
+            let header = with(holder.header(), "kid", "k".repeat(kid));
+            holder.sign(&header, &with(claims(), "pad", "p".repeat(pad)))
+        });
+        proofs.into_iter().find(|proof| proof.len() == length).unwrap()
+    };
+    assert!(check(&dpop(), &[&long(8 * 1024)], NOW).is_ok());
+    assert_eq!(check(&dpop(), &[&long(8 * 1024 + 1)], NOW).unwrap_err(), ProofRefusal::Malformed);
+}
