@@ -19,7 +19,12 @@ pub(super) fn admins(
     world: &World,
 ) -> Result<Admins> {
     let grants = config.map(|admin| admin.grants.as_slice()).unwrap_or_default();
-    let grants = grants.iter().filter_map(|grant| Grant::new(grant.role, &grant.name, &grant.value)).collect();
+    // The settings took it: one that is unknown here is ours to mend, and must not leave somebody without their role.
+    let unknown = |name: &str| Error::internal(format!("the settings know {name}, and the broker does not"));
+    let grants = grants
+        .iter()
+        .map(|grant| Grant::new(grant.role, &grant.name, &grant.value).ok_or_else(|| unknown(&grant.name)));
+    let grants = grants.collect::<Result<Vec<_>>>()?;
     let login = config.and_then(|admin| admin.login.as_ref());
     let login = login.map(|login| {
         let read = |path| {

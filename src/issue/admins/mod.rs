@@ -157,10 +157,10 @@ impl Admins {
         let now = self.world.now();
         self.check(settings, &claims, now / 1000)?;
         let (person, identity) = self.identity(settings, &claims)?;
-        // Last: what was refused is not used up. Whoever finds an ID token in a log opens nothing with it, nor with the
-        // same one under another signature that is good, too.
         // One more than its age can be: the last second counts.
         let end = now / 1000 + MAX_ID_TOKEN_AGE + 2 * self.trust.leeway() + 1;
+        // Last: what was refused is not used up. Whoever finds an ID token in a log opens nothing with it, nor with the
+        // same one under another signature that is good, too.
         match self.used.once(&person, parsed.signed(), end, now / 1000) {
             Use::First => {}
             Use::Again => return Err(NotAdmin::Refused("id_token_used_before")),
