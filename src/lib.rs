@@ -6,7 +6,7 @@
 //! |---|---|
 //! | top | [`app`] wires everything together; `main` calls [`cli`] |
 //! | doors | [`http`]: all listeners, axum lives only here · [`cli`]: the commands (never each other) |
-//! | work | [`issue`]: a token request, and taking back · [`broker`]: a brokered call (never each other) |
+//! | work | [`issue`]: a token request, taking back, who an admin is · [`broker`]: a brokered call (never each other) |
 //! | trust | [`trust`]: who others are: fetches and keeps their keys |
 //! | memory | [`audit`]: hash chain and group commit · [`registry`]: what hot paths read instead of SQL |
 //! | disk, wire | [`store`]: all SQL, for both engines · [`outbound`]: dialling, with every address checked |
@@ -20,7 +20,10 @@
 //! **A brokered call**: `http/exchange.rs` → `hallpass_verify` → [`broker`] → [`policy`] → [`audit`] → [`vault`] →
 //! `broker/inject.rs` → `broker/dial.rs` → `broker/scrub`
 //!
-//! Types make both lines one-way: `Unverified → Claims` (only the verifier builds it) `→ Permit` (only
+//! **An admin's request**: `http/serve.rs` (the socket, or TLS) → `http/admin/door.rs` (who it is, and whether the route's
+//! role is theirs) → a file for each noun in `http/admin/` → [`audit`]
+//!
+//! Types make the first two lines one-way: `Unverified → Claims` (only the verifier builds it) `→ Permit` (only
 //! `policy::decide`) `→ Recorded` (only [`audit`], once the intent is durable) `→ Injected` (only `broker/inject.rs`,
 //! the one caller that opens a credential), and `dial::send` takes only that.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
