@@ -1,5 +1,6 @@
 //! From `[admin]` to those who know the admins.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -8,6 +9,7 @@ use crate::config::Admin;
 use crate::error::{Error, Result};
 use crate::issue::{Admins, ClientCas, Grant, LoginSettings};
 use crate::model::TrustedIssuer;
+use crate::outbound;
 use crate::trust::Trust;
 use crate::world::{Millis, World};
 
@@ -27,19 +29,13 @@ pub(super) fn admins(
     let grants = grants.collect::<Result<Vec<_>>>()?;
     let login = config.and_then(|admin| admin.login.as_ref());
     let login = login.map(|login| {
-        let read = |path| {
-            std::fs::read_to_string(path).map_err(|error| {
-                let text = format!("admin.issuer_ca_file cannot be read: {error}");
-                Error::unavailable("admin_issuer_ca", text)
-            })
-        };
         Ok::<_, Error>(LoginSettings {
             issuer: Arc::new(TrustedIssuer {
                 name: "admins".into(),
                 issuer: login.issuer.clone(),
                 jwks_uri: None,
                 ca_file: None,
-                ca_pem: login.ca_file.as_ref().map(read).transpose()?,
+                ca_pem: login.ca_file.as_deref().map(issuer_ca).transpose()?,
                 allow_private: login.allow_private,
                 subject_audiences: Vec::new(),
             }),
@@ -50,4 +46,16 @@ pub(super) fn admins(
         })
     });
     Ok(Admins::new(login.transpose()?, grants, cas, trust, world.clone()))
+}
+
+/// Reads the CAs that vouch for the issuer of logins. What cannot be used is told at the start, not to the first admin
+/// who logs in.
+fn issuer_ca(path: &Path) -> Result<String> {
+    let unusable = |error: String| {
+        let text = format!("admin.issuer_ca_file: {} cannot be used: {error}", path.display());
+        Error::unavailable("admin_issuer_ca", text)
+    };
+    let pem = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    outbound::tls_config(Some(&pem)).map_err(unusable)?;
+    Ok(pem)
 }

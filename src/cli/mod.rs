@@ -24,7 +24,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
 use crate::error::Error;
@@ -267,9 +267,19 @@ fn logged_in(saved: Saved, ca_pem: Option<String>) -> Result<AdminClient, Failur
     AdminClient::remote(&saved.server, http, Some(saved.token))
 }
 
+/// The command line, and what the environment says where the line does not. A variable that is set to nothing is not set:
+/// so shells and service files take one back.
+fn parse() -> Result<Cli, clap::Error> {
+    let is_set_to_nothing = |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let command = Cli::command()
+        .mut_args(|arg| if is_set_to_nothing(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg });
+    let mut matches = command.try_get_matches()?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Cli::command()))
+}
+
 /// Reads the command line and does it.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, with exit code 0.

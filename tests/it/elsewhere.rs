@@ -147,6 +147,12 @@ fn what_is_written_for_a_command_counts_more_than_the_environment() {
     named(&[by_config], &["--server", server], 1, "nobody is logged in at https://127.0.0.1:1");
     named(&[by_config, by_server], &[], 2, "which broker?");
     named(&[], &["--config", config, "--server", server], 2, "which broker?");
+    // What is set to nothing is not set, and an empty name on the line is a mistake: a script's variable was not there.
+    let nothing = ["CONFIG", "SERVER", "SERVER_CA", "ADMIN_CERT", "ADMIN_KEY"].map(|name| format!("HALLPASS_{name}"));
+    let nothing = nothing.each_ref().map(|name| (name.as_str(), ""));
+    named(&nothing, &[], 1, "no configuration here and no login");
+    named(&nothing, &["--server", ""], 2, "is no admin listener");
+    named(&nothing, &["--config", ""], 2, "--config");
 }
 
 #[test]

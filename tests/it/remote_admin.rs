@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::certificates::{Ca, Holder, email, uri};
 use crate::support::broker::client;
 use crate::support::idp::{Idp, Mode, Signer};
-use crate::support::{Engine, TestBroker, TestClock};
+use crate::support::{Binary, Engine, TestBroker, TestClock};
 
 const CLI: &str = "hallpass-cli";
 
@@ -538,4 +538,36 @@ async fn the_log_of_a_node_named_checkpoint_is_read() {
     };
     assert_eq!(of("checkpoint").await, (200, json!({ "records": [] })));
     assert!(!of("node-1").await.1["records"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn an_issuers_ca_file_that_vouches_for_nobody_is_told_at_the_start() {
+    let mut binary = Binary::init(None);
+    let keys = binary.dir.path().join("keys");
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    for (name, text) in [
+        ("admin.crt", made.cert.pem()),
+        ("admin.key", made.signing_key.serialize_pem()),
+        ("none.crt", "no certificate\n".to_owned()),
+        ("odd.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()),
+    ] {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(keys.join(name), text).unwrap();
+        std::fs::set_permissions(keys.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    binary.set("HALLPASS_ADMIN__LISTEN", "127.0.0.1:0");
+    binary.set("HALLPASS_ADMIN__CERT_FILE", "keys/admin.crt");
+    binary.set("HALLPASS_ADMIN__KEY_FILE", "keys/admin.key");
+    binary.set("HALLPASS_ADMIN__ISSUER", "https://login.example.com");
+    binary.set("HALLPASS_ADMIN__CLIENT_ID", CLI);
+    binary.set("HALLPASS_ADMIN__OWNERS", "sub=root-1");
+    for file in ["keys/none.crt", "keys/odd.crt"] {
+        binary.set("HALLPASS_ADMIN__ISSUER_CA_FILE", file);
+        let output = binary.run(&["serve", "--listen", "127.0.0.1:0"], "");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("admin.issuer_ca_file") && said.contains(file), "{said}");
+    }
+    binary.set("HALLPASS_ADMIN__ISSUER_CA_FILE", "keys/admin.crt");
+    binary.serve(None);
 }
