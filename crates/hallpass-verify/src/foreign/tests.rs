@@ -1,7 +1,200 @@
-//! Claims and keys of others, read.
+//! Claims and keys of others, read; and their tokens, verified. `testdata/make.py` made the genuine ones, and forgot the
+//! private keys.
 
 use super::*;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::json;
+
+use ForeignAlgorithm::{EdDsa, Es256, Es384, Ps256, Rs256, Rs512};
+
+const JWKS: &str = include_str!("../../testdata/foreign/jwks.json");
+const GENUINE: [(ForeignAlgorithm, &str, &str); 6] = [
+    (EdDsa, "ed", include_str!("../../testdata/foreign/eddsa.jwt")),
+    (Es256, "p256", include_str!("../../testdata/foreign/es256.jwt")),
+    (Es384, "p384", include_str!("../../testdata/foreign/es384.jwt")),
+    (Ps256, "rsa", include_str!("../../testdata/foreign/ps256.jwt")),
+    (Rs256, "rsa", include_str!("../../testdata/foreign/rs256.jwt")),
+    (Rs512, "rsa", include_str!("../../testdata/foreign/rs512.jwt")),
+];
+
+/// Keys of somebody else, as they are published.
+fn keys(keys: &[Value]) -> ForeignKeys {
+    ForeignKeys::from_value(&json!({ "keys": keys }), KeyUse::Signature).unwrap()
+}
+
+fn genuine() -> Vec<Value> {
+    let jwks: Value = serde_json::from_str(JWKS).unwrap();
+    jwks["keys"].as_array().unwrap().clone()
+}
+
+/// One who signs with Ed25519.
+struct Other(Ed25519KeyPair);
+
+impl Other {
+    fn new(seed: u8) -> Self {
+        Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
+    }
+
+    fn jwk(&self, kid: Option<&str>) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.0.public_key().as_ref());
+        let mut jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+        if let Some(kid) = kid {
+            jwk["kid"] = kid.into();
+        }
+        jwk
+    }
+
+    fn sign(&self, header: &Value, claims: &Value) -> String {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", part(header), part(claims));
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(self.0.sign(message.as_bytes()).as_ref()))
+    }
+
+    /// A token with this `kid` in its header, or none, verified by these keys.
+    fn verified(&self, kid: Option<&str>, by: &[Value]) -> Result<(), Refusal> {
+        let mut header = json!({ "alg": "EdDSA" });
+        if let Some(kid) = kid {
+            header["kid"] = kid.into();
+        }
+        let text = self.sign(&header, &json!({}));
+        ForeignToken::parse(&text).unwrap().verify(&keys(by), &[EdDsa]).map(drop)
+    }
+}
+
+#[test]
+fn each_way_to_sign_is_told_from_the_others() {
+    for (algorithm, kid, text) in GENUINE {
+        let token = ForeignToken::parse(text).unwrap();
+        assert_eq!(ForeignAlgorithm::parse(algorithm.as_str()), Some(algorithm));
+        let claims = token.verify(&keys(&genuine()), &[algorithm]).unwrap();
+        assert_eq!((claims.text("iss"), claims.text("sub")), (Some("https://idp.example"), Some("somebody")));
+        assert_eq!((claims.text("aud"), claims.get("sub")), (None, Some(&json!("somebody"))));
+        let others: Vec<_> = ForeignAlgorithm::ALL.into_iter().filter(|one| *one != algorithm).collect();
+        assert_eq!(token.verify(&keys(&genuine()), &others).unwrap_err(), Refusal::WrongAlgorithm);
+
+        // Its own `alg`, where the key has one; and not another one of the same key type (RFC 8725 §3.1).
+        let with = |name: &str, value: &str| {
+            let mut all = genuine();
+            all.iter_mut().filter(|key| key["kid"] == kid).for_each(|key| key[name] = value.into());
+            token.verify(&keys(&all), &[algorithm]).map(drop)
+        };
+        assert_eq!(with("alg", algorithm.as_str()), Ok(()));
+        if kid == "rsa" {
+            for other in [Ps256, Rs256, Rs512].into_iter().filter(|one| *one != algorithm) {
+                assert_eq!(with("alg", other.as_str()), Err(Refusal::WrongAlgorithm));
+                let key = ForeignKeys::from_value(&json!({ "keys": genuine() }), KeyUse::Signature).unwrap();
+                let forged = ForeignToken { algorithm: other, ..ForeignToken::parse(text).unwrap() };
+                assert_eq!(
+                    forged.verify(&key, &[other]).unwrap_err(),
+                    Refusal::BadSignature,
+                    "{algorithm:?} {other:?}"
+                );
+            }
+        }
+
+        let (message, signature) = text.rsplit_once('.').unwrap();
+        let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        let broken = format!("{message}.{}", URL_SAFE_NO_PAD.encode(bytes));
+        let broken = ForeignToken::parse(&broken).unwrap().verify(&keys(&genuine()), &[algorithm]);
+        assert_eq!(broken.unwrap_err(), Refusal::BadSignature);
+    }
+    // RFC 9864 §2.2
+    assert_eq!(ForeignAlgorithm::parse("Ed25519"), Some(EdDsa));
+    for bad in ["none", "HS256", "ES256K", "eddsa", ""] {
+        assert_eq!(ForeignAlgorithm::parse(bad), None);
+    }
+}
+
+#[test]
+fn a_key_is_chosen_by_its_name_and_else_tried() {
+    let (one, other) = (Other::new(1), Other::new(2));
+    let two = [one.jwk(Some("one")), other.jwk(Some("other"))];
+    assert_eq!(one.verified(Some("one"), &two), Ok(()));
+    assert_eq!(one.verified(Some("other"), &two), Err(Refusal::BadSignature), "the key that is named, and no other");
+    assert_eq!(one.verified(Some("newer"), &two), Err(Refusal::UnknownKey), "there may be a newer set");
+    assert_eq!(other.verified(None, &two), Ok(()));
+    assert_eq!(Other::new(3).verified(None, &two), Err(Refusal::UnknownKey));
+
+    let nameless = [one.jwk(None), other.jwk(None)];
+    assert_eq!(other.verified(Some("other"), &nameless), Ok(()));
+    assert_eq!(other.verified(None, &nameless), Ok(()));
+    assert_eq!(Other::new(3).verified(None, &nameless), Err(Refusal::UnknownKey));
+    assert_eq!(Other::new(3).verified(Some("third"), &nameless), Err(Refusal::UnknownKey));
+
+    let [p256, mut p256_nameless] = [genuine().remove(1), genuine().remove(1)];
+    p256_nameless.as_object_mut().unwrap().remove("kid");
+    assert_eq!(one.verified(Some("p256"), &[p256]), Err(Refusal::WrongAlgorithm), "named, and of another kind");
+    assert_eq!(one.verified(None, &[p256_nameless.clone()]), Err(Refusal::UnknownKey));
+    assert_eq!(one.verified(Some("p256"), &[p256_nameless]), Err(Refusal::UnknownKey));
+    assert_eq!(one.verified(None, &[]), Err(Refusal::UnknownKey));
+}
+
+#[test]
+fn so_many_keys_are_tried_and_no_more() {
+    let all: Vec<Value> = (1..=5).map(|seed| Other::new(seed).jwk(None)).collect();
+    assert_eq!(Other::new(4).verified(None, &all), Ok(()));
+    assert_eq!(Other::new(5).verified(None, &all), Err(Refusal::UnknownKey), "each try is work that a stranger causes");
+    let crowd: Vec<Value> = (0..=64).map(|seed| Other::new(seed).jwk(None)).collect();
+    assert_eq!((keys(&crowd[1..]).len(), keys(&crowd).len()), (64, 64));
+    assert!(keys(&[]).is_empty() && !keys(&crowd).is_empty());
+}
+
+#[test]
+fn a_token_is_read_before_it_is_trusted() {
+    let other = Other::new(1);
+    let header = |name: &str, value: Value| {
+        let mut header = json!({ "alg": "EdDSA" });
+        header[name] = value;
+        other.sign(&header, &json!({ "iss": "i", "sub": "s" }))
+    };
+    let plain = header("typ", "application/AT+jwt".into());
+    let token = ForeignToken::parse(&plain).unwrap();
+    assert_eq!((token.claimed_issuer(), token.claimed_subject()), (Some("i"), Some("s")));
+    assert_eq!(token.typ().as_deref(), Some("at+jwt"));
+    assert_eq!(token.signed(), plain.rsplit_once('.').unwrap().0);
+    let bare = other.sign(&json!({ "alg": "EdDSA" }), &json!({ "iss": 7 }));
+    let token = ForeignToken::parse(&bare).unwrap();
+    assert_eq!((token.typ(), token.claimed_issuer(), token.claimed_subject()), (None, None, None));
+
+    // RFC 8725 §3.10: nobody brings the key by which they are to be trusted.
+    for name in ["crit", "b64", "jwk", "jku", "x5u", "x5c"] {
+        assert_eq!(ForeignToken::parse(&header(name, json!("x"))).unwrap_err(), Refusal::Malformed, "{name}");
+    }
+    for (name, value) in [("kid", json!(7)), ("typ", json!(["JWT"])), ("alg", json!(null))] {
+        assert_eq!(ForeignToken::parse(&header(name, value)).unwrap_err(), Refusal::Malformed, "{name}");
+    }
+    assert_eq!(ForeignToken::parse(&header("alg", "none".into())).unwrap_err(), Refusal::WrongAlgorithm);
+    for bad in ["", ".", "..", "a.b", "e30.e30.", "e30.W10.AA", "W10.e30.AA"] {
+        assert_eq!(ForeignToken::parse(bad).unwrap_err(), Refusal::Malformed, "{bad:?}");
+    }
+}
+
+#[test]
+fn a_token_of_16_kib_is_read_and_a_longer_one_is_not() {
+    // The signature is looked at last, so it may be as long as it takes.
+    let begin = Other::new(1).sign(&json!({ "alg": "EdDSA" }), &json!({}));
+    let with = |len: usize| format!("{begin}{}", "A".repeat(len - begin.len()));
+    assert_eq!(with(16 * 1024).len() % 4, 0);
+    assert!(ForeignToken::parse(&with(16 * 1024)).is_ok());
+    for len in 16 * 1024 + 1..16 * 1024 + 5 {
+        assert_eq!(ForeignToken::parse(&with(len)).unwrap_err(), Refusal::Malformed);
+    }
+}
+
+#[test]
+fn rfc7519_s4_1_3_an_audience_is_a_text_or_texts() {
+    let of = |aud: Value| {
+        let claims = claims(json!({ "aud": aud }));
+        claims.audience().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of(json!("a")), ["a"]);
+    assert_eq!(of(json!(["a", "b"])), ["a", "b"]);
+    for bad in [json!(["a", 7]), json!(7), json!(null), json!({ "a": "b" }), json!([])] {
+        assert!(of(bad).is_empty());
+    }
+    assert!(claims(json!({})).audience().is_empty());
+}
 
 fn claims(value: Value) -> ForeignClaims {
     ForeignClaims(value.as_object().unwrap().clone())
@@ -78,5 +271,13 @@ fn keys_of_other_kinds_and_uses_are_passed_over() {
     ] {
         assert_eq!(count(with(name, value.clone()), KeyUse::Signature), 0, "{name} {value}");
     }
+    assert_eq!(count(with("key_ops", json!(["sign", "verify"])), KeyUse::Signature), 1);
     assert!(ForeignKeys::from_value(&json!([]), KeyUse::Signature).is_none());
+    // A point of which one half is short is none (RFC 7518 §6.2.1.2).
+    for (kid, at) in [("p256", "x"), ("p256", "y"), ("p384", "x"), ("p384", "y")] {
+        let mut key = genuine().into_iter().find(|key| key["kid"] == kid).unwrap();
+        assert_eq!(count(key.clone(), KeyUse::Signature), 1);
+        key[at] = URL_SAFE_NO_PAD.encode([7; 31]).into();
+        assert_eq!(count(key, KeyUse::Signature), 0, "{kid} {at}");
+    }
 }
