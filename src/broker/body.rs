@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 
 use crate::broker::outcome::{Outcome, SharedMeter};
 use crate::broker::scrub::{self, Needles, Scrubber, UnsupportedCoding};
+use crate::broker::turn::{TURN, Turn};
 use crate::broker::{StreamBody, head};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
@@ -88,11 +89,13 @@ pub(super) struct Upload {
     meter: SharedMeter,
     limit: u64,
     idle: IdleTimer,
+    turn: Turn,
 }
 
 impl Upload {
     pub(super) fn new(inner: StreamBody, limits: &BodyLimits, meter: SharedMeter) -> Self {
-        Self { inner, meter, limit: limits.max_request_bytes, idle: IdleTimer::new(limits.idle_timeout) }
+        let (limit, idle) = (limits.max_request_bytes, IdleTimer::new(limits.idle_timeout));
+        Self { inner, meter, limit, idle, turn: Turn::default() }
     }
 
     /// The meter, to tell a slow upload from a slow upstream.
@@ -107,9 +110,11 @@ impl Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
+            ready!(self.turn.poll(cx));
             let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
+                    self.turn.waited();
                     ready!(self.idle.poll(cx));
                     return Poll::Ready(Some(Err(BodyError::Idle)));
                 }
@@ -120,7 +125,10 @@ impl Body for Upload {
                 Some(Err(error)) => Some(Err(error)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if self.meter.pass(&data) > self.limit => Some(Err(BodyError::TooLarge)),
-                    Ok(data) => Some(Ok(Frame::data(data))),
+                    Ok(data) => {
+                        self.turn.moved(data.len());
+                        Some(Ok(Frame::data(data)))
+                    }
                     Err(_trailers) => continue,
                 },
             });
@@ -201,12 +209,14 @@ pub(super) fn answer(
     };
     let mut download = Download {
         inner,
+        unread: Bytes::new(),
         scrubber: needles.map(Scrubber::new),
         ready: VecDeque::new(),
         trailers: None,
         ended: false,
         limit: limits.max_response_bytes,
         idle: IdleTimer::new(limits.idle_timeout),
+        turn: Turn::default(),
         head_redactions: redactions,
         outcome: Some(outcome),
         seen_version: guard.registry.revoked().version(),
@@ -231,12 +241,15 @@ pub(super) fn answer(
 /// The upstream's body on its way to the agent.
 pub struct Download {
     inner: StreamBody,
+    /// What has come and is not searched yet.
+    unread: Bytes,
     scrubber: Option<Scrubber>,
     ready: VecDeque<Bytes>,
     trailers: Option<http::HeaderMap>,
     ended: bool,
     limit: u64,
     idle: IdleTimer,
+    turn: Turn,
     head_redactions: u64,
     outcome: Option<Outcome>,
     guard: Arc<Guard>,
@@ -261,13 +274,17 @@ impl Download {
 
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
+        self.unread.clear();
         self.ready.clear();
         self.trailers = None;
         self.finish(error.code());
         Poll::Ready(Some(Err(error)))
     }
 
-    fn take(&mut self, data: Bytes) {
+    /// Searches the next piece of what has come. A piece is no longer than a turn.
+    fn read_on(&mut self) {
+        let data = self.unread.split_to(self.unread.len().min(TURN));
+        self.turn.moved(data.len());
         match &mut self.scrubber {
             Some(scrubber) => scrubber.push(data, &mut self.ready),
             None => self.ready.push_back(data),
@@ -340,11 +357,16 @@ impl Body for Download {
                 self.finish("completed");
                 return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
+            ready!(self.turn.poll(cx));
+            if !self.unread.is_empty() {
+                self.read_on();
+                continue;
+            }
             match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.idle.moved();
                     match frame.into_data() {
-                        Ok(data) => self.take(data),
+                        Ok(data) => self.unread = data,
                         Err(frame) => {
                             if let Ok(trailers) = frame.into_trailers() {
                                 let needles = self.scrubber.as_ref().map(Scrubber::needles);
@@ -358,6 +380,7 @@ impl Body for Download {
                 Poll::Ready(Some(Err(error))) => return self.fail(error),
                 Poll::Ready(None) => self.end(),
                 Poll::Pending => {
+                    self.turn.waited();
                     if self.poll_revoked(cx) {
                         return self.fail(BodyError::Revoked);
                     }

@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use crate::store::statement::{Statement, joined, run};
+use crate::store::statement::{Statement, joined, run, unnumbered};
 use crate::store::{Result, StoreError};
 
 /// Values in a batch that is sent as one text. Larger ones go statement by statement: joined, their texts would be as
@@ -60,7 +60,8 @@ impl Writer {
 }
 
 /// The same statements, with BEGIN before and COMMIT behind them, in as few texts as is good for them.
-fn transaction(mut statements: Vec<Statement>) -> Vec<Statement> {
+fn transaction(statements: Vec<Statement>) -> Vec<Statement> {
+    let mut statements: Vec<Statement> = statements.into_iter().map(unnumbered).collect();
     if statements.iter().map(|statement| statement.values.len()).sum::<usize>() <= MOST_IN_ONE {
         statements = vec![joined(statements)];
     }

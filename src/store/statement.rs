@@ -246,24 +246,34 @@ fn rewrap(key: &Rewrapped) -> Statement {
     }
 }
 
-/// Several statements in one text, which SQLite takes and PostgreSQL does not: `$1` of the second one becomes the number
-/// behind the first one's last, and so on.
+/// As SQLite gets it: each `$n` is a `?` with a value of its own. The driver asks SQLite for the name of each parameter,
+/// for which SQLite goes through a list of all that have one: by numbers, time would grow with the square of the rows.
+pub(super) fn unnumbered(statement: Statement) -> Statement {
+    // Texts are constants with no `$` but these.
+    let mut pieces = statement.sql.split('$');
+    let mut sql = String::with_capacity(statement.sql.len());
+    sql.push_str(pieces.next().unwrap_or_default());
+    let mut values = Vec::with_capacity(statement.values.len());
+    for piece in pieces {
+        let end = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
+        let (number, rest) = piece.split_at(end);
+        let value = number.parse::<usize>().ok().and_then(|number| statement.values.get(number.checked_sub(1)?));
+        values.push(value.cloned().unwrap_or(Value::MaybeInt(None)));
+        sql.push('?');
+        sql.push_str(rest);
+    }
+    Statement { sql: Cow::Owned(sql), values }
+}
+
+/// Several statements in one text, which SQLite takes and PostgreSQL does not; all [`unnumbered`].
 pub(super) fn joined(statements: Vec<Statement>) -> Statement {
-    let mut sql = String::with_capacity(statements.iter().map(|statement| statement.sql.len() + 16).sum());
+    let mut sql = String::with_capacity(statements.iter().map(|statement| statement.sql.len() + 2).sum());
     let mut values = Vec::with_capacity(statements.iter().map(|statement| statement.values.len()).sum());
     for statement in statements {
-        let mut pieces = statement.sql.split('$');
         if !sql.is_empty() {
             sql.push_str("; ");
         }
-        sql.push_str(pieces.next().unwrap_or_default());
-        for piece in pieces {
-            // Texts are constants with no `$` but these.
-            let end = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
-            let (number, rest) = piece.split_at(end);
-            let number = number.parse::<usize>().unwrap_or(0) + values.len();
-            _ = write!(sql, "${number}{rest}");
-        }
+        sql.push_str(&statement.sql);
         values.extend(statement.values);
     }
     Statement { sql: Cow::Owned(sql), values }
@@ -324,12 +334,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn joined_statements_keep_their_values_apart() {
-        let one = Statement::new("UPDATE a SET b = $1 WHERE c = $2 AND b > $1", vec![Value::Int(1), Value::Int(2)]);
-        let two = insert_many("INSERT INTO d (e, f)", 2, vec![vec![Value::Int(3), Value::Int(4)]]);
-        let all = joined(std::iter::once(one).chain(two).collect());
-        assert_eq!(all.sql, "UPDATE a SET b = $1 WHERE c = $2 AND b > $1; INSERT INTO d (e, f) VALUES ($3, $4)");
-        assert!(matches!(all.values[..], [Value::Int(1), Value::Int(2), Value::Int(3), Value::Int(4)]));
+    fn a_value_that_is_named_twice_comes_twice() {
+        let one = Statement::new("UPDATE a SET b = $2 WHERE c = $1 AND b > $2", vec![Value::Int(1), Value::Int(2)]);
+        let two = insert_many("INSERT INTO d (e)", 1, (3..14).map(|n| vec![Value::Int(n)]).collect());
+        let all = joined(std::iter::once(one).chain(two).map(unnumbered).collect());
+        let marks = ["(?)"; 11].join(", ");
+        assert_eq!(all.sql, format!("UPDATE a SET b = ? WHERE c = ? AND b > ?; INSERT INTO d (e) VALUES {marks}"));
+        let values = all.values.iter().map(|value| if let Value::Int(n) = value { *n } else { -1 });
+        assert!(values.eq([2, 1, 2].into_iter().chain(3..14)));
     }
 
     #[test]

@@ -535,8 +535,35 @@ mod tests {
         for value in ["", "sk-live", "sk-live/4\"eC39+HqLyj WDarjtT1zdp7d", "%", "\\", "\\u00", "c2stbGl2ZS"] {
             assert_eq!(scrubbed(SECRET, value.as_bytes()), None, "{value}");
         }
+        // Nobody escapes the digits of hex.
+        for value in ["7365637265%3742d31", r"7365637265\u003742d31", "73656372657%342d31"] {
+            assert_eq!(scrubbed(b"secret-1", value.as_bytes()), None, "{value}");
+        }
+        gone(b"secret-1", "7365637265742d31");
         assert!(Needles::new(&[b"", b""]).is_empty());
         assert_eq!(Needles::new(&[]).scrub_value(b"anything"), None);
+    }
+
+    #[test]
+    fn a_secret_may_begin_with_an_escape_or_with_what_has_a_short_one() {
+        gone(b"%41-secret", "%41-secret");
+        gone(b"%41-secret", "%2541-secret");
+        gone(br"\u0041-secret", r"\u0041-secret");
+        gone(b"\nline-secret", r"\nline-secret");
+        gone(b"\x01", "\x01");
+        assert_eq!(scrubbed(b"%41-secret", b"A-secret"), None);
+    }
+
+    #[test]
+    fn names_are_searched_in_any_case() {
+        let needles = Needles::new(&[b"Sk-4eC39", b"other-secret"]);
+        for name in ["sk-4ec39", "x-sk-4ec39-y", "x-OTHER-secret", "x-%53k-4ec39", "536b2d3465433339", "x-u2stngvdmzk"]
+        {
+            assert!(needles.in_name(name.as_bytes()), "{name}");
+        }
+        for name in ["", "content-type", "sk-4ec3", "x-k-4ec39"] {
+            assert!(!needles.in_name(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

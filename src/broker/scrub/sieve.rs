@@ -130,6 +130,33 @@ mod tests {
     }
 
     #[test]
+    fn an_escape_alone_is_a_sign() {
+        let mut sieve = Sieve::new(1);
+        sieve.admit(Kind::Text, b"secret-of-small-letters");
+        let plain = [b'.'; 400];
+        for echo in [&b"%73ecret-of-small-letters"[..], b"\\u0073ecret-of-small-letters"] {
+            for before in 0..300 {
+                let data = [&plain[..before], echo, &plain].concat();
+                assert!(sieve.skip(&data, 0, data.len()) <= before, "{before} {}", String::from_utf8_lossy(echo));
+            }
+        }
+    }
+
+    #[test]
+    fn a_sign_is_never_so_far_behind_that_a_match_is_passed_over() {
+        // Eight hex digits that are letters, in either case; then those for which one byte alone stands.
+        let secret = b"\xab\xcd\xef\xab\x12\x34\x56\x78";
+        let mut sieve = Sieve::new(1);
+        sieve.admit(Kind::Hex, secret);
+        assert!(sieve.usable);
+        let plain = [b'.'; 400];
+        for before in 0..300 {
+            let data = [&plain[..before], b"abCDefAB12345678", &plain].concat();
+            assert!(sieve.skip(&data, 0, data.len()) <= before, "{before}");
+        }
+    }
+
+    #[test]
     fn is_not_used_for_what_is_too_short_for_it() {
         assert!(!sieve(b"s").usable);
     }

@@ -83,5 +83,11 @@ mod tests {
         assert!(same("http://127.0.0.1:8600", "http://127.0.0.1:8600/"));
         assert!(same("http://[::1]:80/a%2f", "http://[::1]/a%2F"));
         assert!(!same("http://[::1]/", "http://[::1]:8600/"));
+        // None at all: two of these are not the same either.
+        for none in
+            ["https:///a", "https://", "https://me@hp.example.com/", "https://hp.example.com/a b", "https://hä/"]
+        {
+            assert_eq!(canonical(none), None, "{none}");
+        }
     }
 }
