@@ -302,6 +302,15 @@ mod tests {
     }
 
     #[test]
+    fn who_may_be_acted_for_is_named_and_people_come_from_a_registered_issuer() {
+        let at = |yaml: &str| wrong(&format!("agents: [{{ name: a, roles: [], identity: {{ {yaml} }} }}]"));
+        assert_eq!(at("may_act_for: [later-declared], may_act_for_people_of: [ci]"), "");
+        assert_eq!(at("may_act_for: [a, No Name]"), "agents[0].identity.may_act_for[1]");
+        assert_eq!(at("may_act_for_people_of: [ci, cj]"), "agents[0].identity.may_act_for_people_of[1]");
+        assert_eq!(at("certificates_after: 1"), "agents[0].identity.certificates_after");
+    }
+
+    #[test]
     fn a_certificate_of_a_ca_is_known_by_exactly_one_name() {
         let at = |names: &str| method(&format!("method: tls_client_auth{names}"));
         for good in [", subject_dn: CN=a", ", san_dns: a", ", san_uri: 'a:b'", ", san_ip: '::1'", ", san_email: a@b"] {

@@ -152,6 +152,12 @@ fn base_urls() {
     ] {
         assert_eq!(upstream(&format!("'{url}'"), BEARER, "").unwrap_err(), ["upstreams[0].base_url"], "{url}");
     }
+    // Somebody put a secret where everybody sees it: they are told that, and where it goes.
+    for url in ["https://user@crm.example.com", "https://:secret@crm.example.com"] {
+        let manifest = parse_manifest(&document(url, BEARER, OPERATIONS, "")).unwrap();
+        let mistakes = validate_manifest(&manifest, &Known::default()).unwrap_err();
+        assert!(mistakes[0].fix.contains("hallpass credential put"), "{url}: {:?}", mistakes[0]);
+    }
 }
 
 #[test]
