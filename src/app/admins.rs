@@ -52,7 +52,8 @@ pub(super) fn admins(
 /// who logs in.
 fn issuer_ca(path: &Path) -> Result<String> {
     let unusable = |error: String| {
-        let text = format!("admin.issuer_ca_file: {} cannot be used: {error}", path.display());
+        let fix = "write the CA certificates (PEM) that vouch for the issuer, or remove it to trust the public CAs";
+        let text = format!("admin.issuer_ca_file: {} cannot be used: {error}; {fix}", path.display());
         Error::unavailable("admin_issuer_ca", text)
     };
     let pem = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;

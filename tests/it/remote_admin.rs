@@ -567,6 +567,7 @@ fn an_issuers_ca_file_that_vouches_for_nobody_is_told_at_the_start() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("admin.issuer_ca_file") && said.contains(file), "{said}");
+        assert!(said.contains("or remove it to trust the public CAs"), "{said}");
     }
     binary.set("HALLPASS_ADMIN__ISSUER_CA_FILE", "keys/admin.crt");
     binary.serve(None);
