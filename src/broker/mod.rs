@@ -9,7 +9,6 @@ mod head;
 mod inject;
 mod outcome;
 pub mod scrub;
-mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -36,7 +36,7 @@ impl Meter {
 pub(super) struct SharedMeter(Arc<Mutex<Meter>>);
 
 impl SharedMeter {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(Meter::new())))
     }
 

@@ -6,9 +6,11 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::turn::Turn;
 
 /// Bytes that a connection may read before others get their turn: a few hundred of the smallest frames.
 const TURN: usize = 4 * 1024;
@@ -16,25 +18,21 @@ const TURN: usize = 4 * 1024;
 /// A stream that gives way after each [`TURN`] of what it reads.
 pub(super) struct Fair<T> {
     inner: T,
-    taken: usize,
+    turn: Turn,
 }
 
 impl<T> Fair<T> {
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, taken: 0 }
+        Self { inner, turn: Turn::of(TURN) }
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Fair<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.taken >= TURN {
-            self.taken = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+        ready!(self.turn.poll(cx));
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.taken = if read.is_ready() { self.taken + (buf.filled().len() - before) } else { 0 };
+        self.turn.moved(buf.filled().len() - before);
         read
     }
 }
@@ -62,5 +60,33 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Fair<T> {
 
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_whose_bytes_are_always_there_gives_way_after_each_turn() {
+        let sent = [0; 4 * TURN];
+        // Only what is read counts, and the other direction is not used.
+        let mut stream = Fair::new(tokio::io::join(&sent[..], tokio::io::sink()));
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut bytes, mut ways) = (0, 0);
+        while bytes < sent.len() {
+            let mut frame = [0; TURN / 8];
+            let mut frame = ReadBuf::new(&mut frame);
+            match Pin::new(&mut stream).poll_read(&mut cx, &mut frame) {
+                Poll::Ready(read) => {
+                    read.unwrap();
+                    bytes += frame.filled().len();
+                }
+                Poll::Pending => ways += 1,
+            }
+        }
+        assert_eq!(ways, 3);
     }
 }

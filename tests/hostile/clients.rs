@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::good_client::{HEADER_TIMEOUT, MAX_BODY, Scene};
+use super::good_client::{HEADER_TIMEOUT, MAX_BODY, Scene, attacked};
 use super::upstreams::Evil;
 
 /// Much longer than any of the broker's time limits here: whoever waits so long waits in vain.
@@ -47,50 +47,55 @@ async fn many<F: Future<Output = ()> + Send + 'static>(count: usize, one: impl F
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_and_half_open_connections() {
-    let evil = Evil::start().await;
-    let scene = Scene::start(&evil.url(), &[], None).await;
-    let address = scene.address();
-    // 200 connections with a head and a body of a few bytes each: 16 KiB apiece is 3 MiB; the rest is slack for the
-    // allocator's arenas.
-    let start = Instant::now();
-    let attack = many(200, |_| byte_by_byte(address, "GET / HTTP/1.1\r\nX-Slow: ".into(), "x", PATIENCE));
-    scene.under("slow heads", 32, attack).await;
-    assert!(start.elapsed() < PATIENCE, "the header timeout ended them");
+#[test]
+fn slow_clients_and_half_open_connections() {
+    attacked(async || {
+        let evil = Evil::start().await;
+        let scene = Scene::start(&evil.url(), &[], None).await;
+        let address = scene.address();
+        // 200 connections with a head and a body of a few bytes each: 16 KiB apiece is 3 MiB; the rest is slack for the
+        // allocator's arenas.
+        let slow = |_| byte_by_byte(address, "GET / HTTP/1.1\r\nX-Slow: ".into(), "x", PATIENCE);
+        let heads = async || {
+            let start = Instant::now();
+            many(200, slow).await;
+            assert!(start.elapsed() < PATIENCE, "the header timeout ended them");
+        };
+        scene.under("slow heads", 32, heads).await;
 
-    let token = scene.token.clone();
-    let head = format!(
-        "POST /exchange/evil/any/sink HTTP/1.1\r\nHost: b\r\nContent-Length: 1000000\r\nAuthorization: Bearer {token}\r\n\r\n"
-    );
-    let attack = many(100, |_| byte_by_byte(address, head.clone(), "x", Duration::from_secs(3)));
-    scene.under("slow bodies", 32, attack).await;
+        let token = scene.token.clone();
+        let head = format!(
+            "POST /exchange/evil/any/sink HTTP/1.1\r\nHost: b\r\nContent-Length: 1000000\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        let slow = |_| byte_by_byte(address, head.clone(), "x", Duration::from_secs(3));
+        let times = scene.under("slow bodies", 32, async || many(100, slow).await).await.len();
 
-    let head = format!("GET /exchange/evil/any/never HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {token}\r\n\r\n");
-    let attack = many(300, |n| {
-        let head = head.clone();
-        async move {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            // Nothing, half a head, or a whole one; then no more is sent, or the connection is reset.
-            let bytes = &head.as_bytes()[..[0, 30, head.len()][n % 3]];
-            stream.write_all(bytes).await.unwrap();
-            if n % 2 == 0 {
-                _ = stream.shutdown().await.is_ok();
-                until_closed(&mut stream).await;
-            } else {
-                socket_reset(stream);
+        let head = format!("GET /exchange/evil/any/never HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let one = |n: usize| {
+            let head = head.clone();
+            async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                // Nothing, half a head, or a whole one; then no more is sent, or the connection is reset.
+                let bytes = &head.as_bytes()[..[0, 30, head.len()][n % 3]];
+                stream.write_all(bytes).await.unwrap();
+                if n.is_multiple_of(2) {
+                    _ = stream.shutdown().await.is_ok();
+                    until_closed(&mut stream).await;
+                } else {
+                    socket_reset(stream);
+                }
             }
-        }
+        };
+        scene.under("half-open connections", 32, async || many(300, one).await).await;
+        let ended = scene.finish().await;
+        let sink: Vec<_> = ended.iter().filter(|((target, _), _)| target == "/any/sink").collect();
+        // Which side notices first that the agent left is a race.
+        assert!(
+            sink.iter().all(|((_, reason), _)| ["agent_went_away", "request_broken"].contains(&&**reason)),
+            "{ended:?}"
+        );
+        assert_eq!(sink.iter().map(|(_, count)| **count).sum::<usize>(), 100 * times, "{ended:?}");
     });
-    scene.under("half-open connections", 32, attack).await;
-    let ended = scene.finish().await;
-    let sink: Vec<_> = ended.iter().filter(|((target, _), _)| target == "/any/sink").collect();
-    // Which side notices first that the agent left is a race.
-    assert!(
-        sink.iter().all(|((_, reason), _)| ["agent_went_away", "request_broken"].contains(&&**reason)),
-        "{ended:?}"
-    );
-    assert_eq!(sink.iter().map(|(_, count)| **count).sum::<usize>(), 100, "{ended:?}");
 }
 
 /// Closes with a reset.
@@ -98,28 +103,30 @@ fn socket_reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_idle_connections() {
-    let scene = Scene::start("http://127.0.0.1:9", &[], None).await;
-    let address = scene.address();
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let count = 5000.min(limit.saturating_sub(1000)) as usize;
-    if count < 5000 {
-        println!("only {count} connections: no more files may be open here");
-    }
-    let attack = async {
-        let mut streams = Vec::with_capacity(count);
-        let start = Instant::now();
-        for _ in 0..count {
-            streams.push(TcpStream::connect(address).await.unwrap());
+#[test]
+fn five_thousand_idle_connections() {
+    attacked(async || {
+        let scene = Scene::start("http://127.0.0.1:9", &[], None).await;
+        let address = scene.address();
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let count = 5000.min(limit.saturating_sub(1000)) as usize;
+        if count < 5000 {
+            println!("only {count} connections: no more files may be open here");
         }
-        println!("{count} connections after {:?}", start.elapsed());
-        tokio::time::timeout(PATIENCE, many_closed(streams)).await.expect("idle connections are closed");
-        assert!(start.elapsed() >= HEADER_TIMEOUT);
-    };
-    // 24 KiB a connection.
-    scene.under("idle connections", 120, attack).await;
-    scene.finish().await;
+        let attack = async || {
+            let mut streams = Vec::with_capacity(count);
+            let start = Instant::now();
+            for _ in 0..count {
+                streams.push(TcpStream::connect(address).await.unwrap());
+            }
+            println!("{count} connections after {:?}", start.elapsed());
+            tokio::time::timeout(PATIENCE, many_closed(streams)).await.expect("idle connections are closed");
+            assert!(start.elapsed() >= HEADER_TIMEOUT);
+        };
+        // 24 KiB a connection.
+        scene.under("idle connections", 120, attack).await;
+        scene.finish().await;
+    });
 }
 
 async fn many_closed(streams: Vec<TcpStream>) {
@@ -128,99 +135,105 @@ async fn many_closed(streams: Vec<TcpStream>) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn floods_of_headers_and_bodies() {
-    let evil = Evil::start().await;
-    let scene = Scene::start(&evil.url(), &[], None).await;
-    let (address, token) = (scene.address(), scene.token.clone());
-    let authorization = format!("Host: b\r\nAuthorization: Bearer {token}\r\n");
-    let giant = "x".repeat(8 * 1024 * 1024);
-    let heads = [
-        format!("GET /exchange/evil/any/x HTTP/1.1\r\n{authorization}{}\r\n", "X-A: b\r\n".repeat(200)),
-        format!("GET /exchange/evil/any/x HTTP/1.1\r\n{authorization}{}\r\n", "X-A: b\r\n".repeat(500_000)),
-        format!("GET /exchange/evil/any/x HTTP/1.1\r\n{authorization}X-A: {giant}\r\n\r\n"),
-        format!("GET /exchange/evil/any/x HTTP/1.1\r\n{authorization}{giant}: a\r\n\r\n"),
-        format!("GET /exchange/evil/any/{giant} HTTP/1.1\r\n{authorization}\r\n"),
-        format!("{giant} /exchange/evil/any/x HTTP/1.1\r\n{authorization}\r\n"),
-    ]
-    .map(std::sync::Arc::new);
-    let attack = many(120, |n| {
-        let head = heads[n % heads.len()].clone();
-        async move {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            // The broker hangs up long before all is sent.
-            _ = stream.write_all(head.as_bytes()).await.is_ok();
-            let answer = until_closed(&mut stream).await;
-            let status = answer.get(9..12).unwrap_or("");
-            assert!(["", "400", "414", "431"].contains(&status), "{answer}");
-        }
-    });
-    // 120 connections with buffers of 32 KiB (`listen.max_header_bytes`), doubled while they grow: 8 MiB, and slack.
-    scene.under("floods of headers", 48, attack).await;
+#[test]
+fn floods_of_headers_and_bodies() {
+    attacked(async || {
+        let evil = Evil::start().await;
+        let scene = Scene::start(&evil.url(), &[], None).await;
+        let (address, token) = (scene.address(), scene.token.clone());
+        let authorization = format!("Host: b\r\nAuthorization: Bearer {token}\r\n");
+        let giant = "x".repeat(8 * 1024 * 1024);
+        let heads = [
+            format!("GET /exchange/evil/any/x HTTP/1.1\r\n{authorization}{}\r\n", "X-A: b\r\n".repeat(200)),
+            format!("GET /exchange/evil/any/x HTTP/1.1\r\n{authorization}{}\r\n", "X-A: b\r\n".repeat(500_000)),
+            format!("GET /exchange/evil/any/x HTTP/1.1\r\n{authorization}X-A: {giant}\r\n\r\n"),
+            format!("GET /exchange/evil/any/x HTTP/1.1\r\n{authorization}{giant}: a\r\n\r\n"),
+            format!("GET /exchange/evil/any/{giant} HTTP/1.1\r\n{authorization}\r\n"),
+            format!("{giant} /exchange/evil/any/x HTTP/1.1\r\n{authorization}\r\n"),
+        ]
+        .map(std::sync::Arc::new);
+        let one = |n: usize| {
+            let head = heads[n % heads.len()].clone();
+            async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                // The broker hangs up long before all is sent.
+                _ = stream.write_all(head.as_bytes()).await.is_ok();
+                let answer = until_closed(&mut stream).await;
+                let status = answer.get(9..12).unwrap_or("");
+                assert!(["", "400", "414", "431"].contains(&status), "{answer}");
+            }
+        };
+        // 120 connections with buffers of 32 KiB (`listen.max_header_bytes`), doubled while they grow: 8 MiB, and slack.
+        scene.under("floods of headers", 48, async || many(120, one).await).await;
 
-    let post = |framing: &str| format!("POST /exchange/evil/any/sink HTTP/1.1\r\n{authorization}{framing}\r\n\r\n");
-    let announced = post(&format!("Content-Length: {}", MAX_BODY + 1));
-    let endless = post("Transfer-Encoding: chunked");
-    let extension = post("Transfer-Encoding: chunked");
-    let attack = many(60, |n| {
-        let head = [&announced, &endless, &extension][n % 3].clone();
-        async move {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(head.as_bytes()).await.unwrap();
-            let (mut reader, mut writer) = stream.split();
-            let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
-            let piece = if n % 3 == 2 { format!("1;{}", "e".repeat(0x10000)) } else { piece };
-            let send = async { while writer.write_all(piece.as_bytes()).await.is_ok() {} };
-            let mut answer = vec![0; 1024];
-            let receive = async {
-                let read = reader.read(&mut answer).await.unwrap_or(0);
-                String::from_utf8_lossy(&answer[..read]).into_owned()
-            };
-            let answer = tokio::select! {
-                answer = receive => answer,
-                () = send => String::new(),
-                () = tokio::time::sleep(PATIENCE) => panic!("an endless body is taken"),
-            };
-            let wanted = [&["413", ""][..], &["413", ""][..], &["400", ""][..]][n % 3];
-            assert!(wanted.contains(&answer.get(9..12).unwrap_or("")), "{n}: {answer}");
-        }
+        let post = |framing: &str| format!("POST /exchange/evil/any/sink HTTP/1.1\r\n{authorization}{framing}\r\n\r\n");
+        let announced = post(&format!("Content-Length: {}", MAX_BODY + 1));
+        let endless = post("Transfer-Encoding: chunked");
+        let extension = post("Transfer-Encoding: chunked");
+        let one = |n: usize| {
+            let head = [&announced, &endless, &extension][n % 3].clone();
+            async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(head.as_bytes()).await.unwrap();
+                let (mut reader, mut writer) = stream.split();
+                let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+                let piece = if n % 3 == 2 { format!("1;{}", "e".repeat(0x10000)) } else { piece };
+                let send = async { while writer.write_all(piece.as_bytes()).await.is_ok() {} };
+                let mut answer = vec![0; 1024];
+                let receive = async {
+                    let read = reader.read(&mut answer).await.unwrap_or(0);
+                    String::from_utf8_lossy(&answer[..read]).into_owned()
+                };
+                let answer = tokio::select! {
+                    answer = receive => answer,
+                    () = send => String::new(),
+                    () = tokio::time::sleep(PATIENCE) => panic!("an endless body is taken"),
+                };
+                let wanted = [&["413", ""][..], &["413", ""][..], &["400", ""][..]][n % 3];
+                assert!(wanted.contains(&answer.get(9..12).unwrap_or("")), "{n}: {answer}");
+            }
+        };
+        // 60 bodies that stream: some pieces of 64 KiB each.
+        scene.under("endless bodies", 48, async || many(60, one).await).await;
+        let ended = scene.finish().await;
+        assert!(
+            ended
+                .keys()
+                .all(|(_, reason)| ["request_too_large", "request_broken", "agent_went_away"].contains(&&**reason)),
+            "{ended:?}"
+        );
+        assert!(ended.contains_key(&("/any/sink".to_owned(), "request_too_large".to_owned())), "{ended:?}");
     });
-    // 60 bodies that stream: some pieces of 64 KiB each.
-    scene.under("endless bodies", 48, attack).await;
-    let ended = scene.finish().await;
-    assert!(
-        ended.keys().all(|(_, reason)| ["request_too_large", "request_broken", "agent_went_away"].contains(&&**reason)),
-        "{ended:?}"
-    );
-    assert!(ended.contains_key(&("/any/sink".to_owned(), "request_too_large".to_owned())), "{ended:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn half_a_tls_handshake() {
-    let folder = tempfile::tempdir().unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
-    let files = [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem())].map(|(name, pem)| {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = folder.path().join(name);
-        std::fs::write(&path, pem).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        path.to_str().unwrap().to_owned()
+#[test]
+fn half_a_tls_handshake() {
+    attacked(async || {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let files = [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem())].map(|(name, pem)| {
+            use std::os::unix::fs::PermissionsExt as _;
+            let path = folder.path().join(name);
+            std::fs::write(&path, pem).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path.to_str().unwrap().to_owned()
+        });
+        let settings = [("HALLPASS_TLS__CERT_FILE", &*files[0]), ("HALLPASS_TLS__KEY_FILE", &*files[1])];
+        _ = rustls::crypto::ring::default_provider().install_default().is_ok();
+        let root = reqwest::Certificate::from_pem(certificate.pem().as_bytes()).unwrap();
+        let scene = Scene::start("http://127.0.0.1:9", &settings, Some(root)).await;
+        let address = scene.address();
+        // The header of a handshake record that announces 16 KiB of a ClientHello, and the first bytes of it.
+        let hello = [0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3];
+        let one = |n: usize| async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // Where the machine is busy, its time may be over before the first byte.
+            _ = stream.write_all(&hello[..n % (hello.len() + 1)]).await.is_ok();
+            until_closed(&mut stream).await;
+        };
+        // 500 handshakes of at most 32 KiB.
+        scene.under("half TLS handshakes", 48, async || many(500, one).await).await;
+        scene.finish().await;
     });
-    let settings = [("HALLPASS_TLS__CERT_FILE", &*files[0]), ("HALLPASS_TLS__KEY_FILE", &*files[1])];
-    _ = rustls::crypto::ring::default_provider().install_default().is_ok();
-    let root = reqwest::Certificate::from_pem(certificate.pem().as_bytes()).unwrap();
-    let scene = Scene::start("http://127.0.0.1:9", &settings, Some(root)).await;
-    let address = scene.address();
-    // The header of a handshake record that announces 16 KiB of a ClientHello, and the first bytes of it.
-    let hello = [0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3];
-    let attack = many(500, |n| async move {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        // Where the machine is busy, its time may be over before the first byte.
-        _ = stream.write_all(&hello[..n % (hello.len() + 1)]).await.is_ok();
-        until_closed(&mut stream).await;
-    });
-    // 500 handshakes of at most 32 KiB.
-    scene.under("half TLS handshakes", 48, attack).await;
-    scene.finish().await;
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The floors, from the ground up. A room may use every room on a lower floor.
 const FLOORS: &[&[&str]] = &[
     &["hallpass_verify"],
-    &["world", "error", "secret", "model"],
+    &["world", "error", "secret", "model", "turn"],
     &["policy", "vault", "keyring", "config"],
     &["store", "outbound"],
     &["audit", "registry"],
