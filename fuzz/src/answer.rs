@@ -41,7 +41,8 @@ pub fn run(data: &[u8]) {
     }
     // Of a long one perhaps only one of the two got as far as the error.
     let long = |read: &Result<Vec<u8>, ()>| read.as_ref().is_ok_and(|all| all.len() == MOST);
-    assert!(whole.is_ok() == pieces.is_ok() || long(&whole) || long(&pieces));
+    // In a stack the outer coding may have come to its end before what is broken behind it in the inner one was reached.
+    assert!(whole.is_ok() == pieces.is_ok() || codings.len() > 1 || long(&whole) || long(&pieces));
 }
 
 fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {

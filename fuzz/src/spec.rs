@@ -122,7 +122,11 @@ pub fn spelled(secret: &[u8], how: u8) -> Vec<u8> {
         2 => each(&|byte| format!("%{byte:02X}")),
         3 => each(&|byte| format!("\\u{byte:04x}")),
         4 => match std::str::from_utf8(secret) {
-            Ok(text) => serde_json::to_string(text).unwrap().trim_matches('"').into(),
+            Ok(text) => {
+                // Only the quotes around it: the secret may end in one of its own.
+                let quoted = serde_json::to_string(text).unwrap();
+                quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap().into()
+            }
             Err(_) => secret.to_vec(),
         },
         5 => match std::str::from_utf8(secret) {

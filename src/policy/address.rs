@@ -222,7 +222,15 @@ pub fn host_is_canonical<S: AsRef<str>>(written: &str, parsed: &Host<S>) -> Resu
         }
         Host::Ipv4(_) | Host::Ipv6(_) => false,
     };
+    let strange = match parsed {
+        Host::Domain(name) => strange_in_host(name.as_ref()),
+        Host::Ipv4(_) | Host::Ipv6(_) => None,
+    };
     match (same, number) {
+        (true, false) if strange.is_some() => Err(format!(
+            "the host {written:?} holds {:?}, which no name in DNS does; write letters, digits, '-', '_' and '.'",
+            strange.unwrap_or_default()
+        )),
         (true, false) => Ok(()),
         (true, true) => Err(format!(
             "the host {written:?} ends in a number but is no IPv4 address; write all four parts in decimal"
@@ -231,6 +239,12 @@ pub fn host_is_canonical<S: AsRef<str>>(written: &str, parsed: &Host<S>) -> Resu
             Err(format!("the host {written:?} is only another way to write {canonical:?}; write {canonical:?}"))
         }
     }
+}
+
+/// The first character that does not belong into the name of a host (RFC 1123 §2.1, and `_`, which is in use). The URL parser
+/// (WHATWG URL §3.5) lets `{`, `}`, `~` and others pass; a request to such a host cannot even be written (RFC 3986 §3.2.2).
+pub(super) fn strange_in_host(name: &str) -> Option<char> {
+    name.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'))
 }
 
 #[cfg(test)]
@@ -551,6 +565,9 @@ mod tests {
             let why = host_is_canonical(written, &Host::Domain(written)).expect_err(written);
             assert!(why.contains("four parts"), "{why}");
         }
+        let why = host_is_canonical("a.exa}ple", &Host::Domain("a.exa}ple")).expect_err("no name in DNS");
+        assert!(why.contains("'}'") && why.contains("write letters"), "{why}");
+        assert_eq!(host_is_canonical("a_b-1.example", &Host::Domain("a_b-1.example")), Ok(()));
         assert!(host_is_canonical("evil.example", &Host::Domain("good.example")).is_err());
         assert!(host_is_canonical("::1", &Host::<&str>::Ipv6(Ipv6Addr::LOCALHOST)).is_err(), "a URL has brackets");
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use url::Url;
 
 use crate::model::{AuthMethod, DistinguishedName, Identity, check_name};
+use crate::policy::address::strange_in_host;
 use crate::policy::manifest::{name_mistake, twice};
 use crate::policy::{Known, Manifest, Mistake};
 
@@ -157,6 +158,7 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
 pub fn is_fetchable(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         let is_loopback = match url.host() {
+            Some(url::Host::Domain(name)) if strange_in_host(name).is_some() => return false,
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
             Some(url::Host::Ipv6(ip)) => ip.is_loopback(),

@@ -149,6 +149,11 @@ fn base_urls() {
         "http://169.254.169.254",
         "http://[::ffff:169.254.169.254]",
         "http://[fe80::1]",
+        // The URL parser takes them, but no request can be written to them, and no name in DNS has them.
+        "https://crm.exa}ple.com",
+        "https://crm~1.example.com",
+        "https://{tenant}.example.com",
+        "https://crm!.example.com:8443/v1",
     ] {
         assert_eq!(upstream(&format!("'{url}'"), BEARER, "").unwrap_err(), ["upstreams[0].base_url"], "{url}");
     }
