@@ -400,8 +400,9 @@ impl Body for Download {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
     use std::task::Waker;
+
+    use futures_util::stream;
 
     use super::*;
 

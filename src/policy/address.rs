@@ -202,8 +202,8 @@ pub fn host_as_written(base_url: &str) -> Option<&str> {
 }
 
 /// Refuses a host that the URL parser (WHATWG URL §3.5) rewrites: who reads `http://2130706433/` in a definition, or
-/// searches it for `127.`, must not be fooled. Only letter case may differ. `written` comes from [`host_as_written`];
-/// the error says how to write it.
+/// searches it for `127.`, must not be fooled. Only letter case may differ. Refuses also what the parser lets pass and no
+/// host is called. `written` comes from [`host_as_written`]; the error says how to write it.
 pub fn host_is_canonical<S: AsRef<str>>(written: &str, parsed: &Host<S>) -> Result<(), String> {
     let canonical = parsed.to_string();
     let same = match parsed {
@@ -212,32 +212,24 @@ pub fn host_is_canonical<S: AsRef<str>>(written: &str, parsed: &Host<S>) -> Resu
         // RFC 5952 §5 also allows the last 32 bits in decimal, as std writes them.
         Host::Ipv6(ip) => written.eq_ignore_ascii_case(&canonical) || written.eq_ignore_ascii_case(&format!("[{ip}]")),
     };
+    if !same {
+        return Err(format!("the host {written:?} is only another way to write {canonical:?}; write {canonical:?}"));
+    }
+    let Host::Domain(name) = parsed else { return Ok(()) };
+    let name = name.as_ref();
     // Only a URL without `http(s)` gets such a name past the parser, but a resolver takes it for an address.
-    let number = match parsed {
-        Host::Domain(name) => {
-            let name = name.as_ref();
-            let last = name.strip_suffix('.').unwrap_or(name).rsplit('.').next().unwrap_or_default();
-            let hex = last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
-            hex || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
-        }
-        Host::Ipv4(_) | Host::Ipv6(_) => false,
-    };
-    let strange = match parsed {
-        Host::Domain(name) => strange_in_host(name.as_ref()),
-        Host::Ipv4(_) | Host::Ipv6(_) => None,
-    };
-    match (same, number) {
-        (true, false) if strange.is_some() => Err(format!(
-            "the host {written:?} holds {:?}, which no name in DNS does; write letters, digits, '-', '_' and '.'",
-            strange.unwrap_or_default()
-        )),
-        (true, false) => Ok(()),
-        (true, true) => Err(format!(
+    let last = name.strip_suffix('.').unwrap_or(name).rsplit('.').next().unwrap_or_default();
+    let hex = last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"));
+    if hex || (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err(format!(
             "the host {written:?} ends in a number but is no IPv4 address; write all four parts in decimal"
+        ));
+    }
+    match strange_in_host(name) {
+        Some(strange) => Err(format!(
+            "the host {written:?} holds {strange:?}, which no name in DNS does; write letters, digits, '-', '_' and '.'"
         )),
-        (false, _) => {
-            Err(format!("the host {written:?} is only another way to write {canonical:?}; write {canonical:?}"))
-        }
+        None => Ok(()),
     }
 }
 

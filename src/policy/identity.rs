@@ -158,13 +158,13 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
 pub fn is_fetchable(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         let is_loopback = match url.host() {
-            Some(url::Host::Domain(name)) if strange_in_host(name).is_some() => return false,
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
             Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
             None => false,
         };
-        (url.scheme() == "https" || (url.scheme() == "http" && is_loopback))
+        url.domain().is_none_or(|name| strange_in_host(name).is_none())
+            && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback))
             && url.fragment().is_none()
             && url.username().is_empty()
             && url.password().is_none()
@@ -175,7 +175,7 @@ fn check_url(at: &str, text: &str, mistakes: &mut Vec<Mistake>) {
     if !is_fetchable(text) {
         mistakes.push(Mistake {
             at: at.to_owned(),
-            problem: format!("'{}' is no https URL", text.escape_debug()),
+            problem: format!("'{}' is no https URL of a host that can be called", text.escape_debug()),
             fix: "write for example https://issuer.example.com, without user, password and fragment".into(),
         });
     }
@@ -254,6 +254,7 @@ mod tests {
             "https://a.example#x",
             "https://user@a.example",
             "https://:secret@a.example",
+            "https://{tenant}.a.example",
         ] {
             assert_eq!(at(bad), "issuers[0].issuer", "{bad}");
         }

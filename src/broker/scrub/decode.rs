@@ -76,9 +76,9 @@ pub fn plan<'a>(values: impl Iterator<Item = &'a str>) -> Result<Vec<Coding>, Un
 ///
 /// Data comes out as it arrives, as far as the upstream flushed it. Memory is bounded whatever the ratio, but the
 /// length is not: the caller counts the bytes that come out. A body that ends too early or is not in its coding is
-/// an error while reading; of stacked codings, what is broken behind the end of an outer one need not be noticed, as nobody
-/// reads it. Trailers are kept only if there is nothing to decode. A body that has none by the rules
-/// of HTTP (to `HEAD`, with 204 or 304) must not be passed here: it is no valid gzip.
+/// an error while reading; of stacked codings, what is broken behind the end of an outer one need not be noticed, as
+/// nobody reads it. Trailers are kept only if there is nothing to decode. A body that has none by the rules of HTTP
+/// (to `HEAD`, with 204 or 304) must not be passed here: it is no valid gzip.
 pub fn decoded<B, E>(body: B, codings: &[Coding]) -> DecodedBody
 where
     B: Body<Data = Bytes, Error = E> + Send + Unpin + 'static,
