@@ -4,31 +4,77 @@
 //! stops it, which counts operations and not the work in them; and while there are tasks to run, the runtime asks only
 //! after every 61st of them whose bytes have come. A few endless bodies, or connections that are flooded with frames,
 //! would so keep everybody else waiting for tens of milliseconds.
+//!
+//! Who has had a turn waits until [`Turns`] gives it another one: after all who were ready, and after I/O was asked for.
 
-use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+/// Hands turns out: a task that stands in the runtime's queue for all whose turn is over. Each of them by itself would be
+/// in that queue, too, and whoever comes in last would wait for a turn of every one.
+#[derive(Debug, Clone)]
+pub(crate) struct Turns {
+    over: mpsc::UnboundedSender<Arc<Pause>>,
+}
+
+impl Turns {
+    /// Starts to hand turns out on the current runtime, each time as many as that has threads, first come, first served.
+    pub(crate) fn start() -> Self {
+        let at_once = Handle::current().metrics().num_workers();
+        let (over, mut waiting) = mpsc::unbounded_channel::<Arc<Pause>>();
+        tokio::spawn(async move {
+            let mut next = Vec::with_capacity(at_once);
+            while waiting.recv_many(&mut next, at_once).await > 0 {
+                // It comes back when those who were ready have run and the runtime has asked for I/O.
+                tokio::task::yield_now().await;
+                for pause in next.drain(..) {
+                    pause.end();
+                }
+            }
+        });
+        Self { over }
+    }
+
+    /// Turns of so many bytes, for one body or connection.
+    pub(crate) fn of(&self, bytes: usize) -> Turn {
+        Turn { turns: self.clone(), bytes, used: 0, pause: None }
+    }
+}
 
 /// How much a task may move before others get their turn, and how much of that it has used.
 #[derive(Debug)]
 pub(crate) struct Turn {
+    turns: Turns,
     bytes: usize,
     used: usize,
+    pause: Option<Arc<Pause>>,
 }
 
 impl Turn {
-    /// Turns of so many bytes.
-    pub(crate) fn of(bytes: usize) -> Self {
-        Self { bytes, used: 0 }
-    }
-
-    /// Ready while the turn lasts, however often the task waited since it began. When it is over: pending once.
+    /// Ready while the turn lasts, however often the task waited since it began. When it is over: pending until the next
+    /// one begins.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.used < self.bytes {
             return Poll::Ready(());
         }
-        self.used = 0;
-        // More than a wake-up: it comes when those who were ready have run and the runtime has asked for I/O.
-        pin!(tokio::task::yield_now()).poll(cx)
+        let pause = self.pause.get_or_insert_with(|| {
+            let pause = Arc::new(Pause::default());
+            if self.turns.over.send(pause.clone()).is_err() {
+                // The runtime is shutting down, and with it whoever might wait.
+                pause.end();
+            }
+            pause
+        });
+        if !pause.has_ended(cx) {
+            return Poll::Pending;
+        }
+        (self.used, self.pause) = (0, None);
+        Poll::Ready(())
     }
 
     /// So many bytes were moved.
@@ -37,34 +83,86 @@ impl Turn {
     }
 }
 
+/// The time between two turns. It ends when it is said to, however often the task is polled before: hyper polls a body
+/// again in the very poll in which that asked it to wait.
+#[derive(Debug, Default)]
+struct Pause {
+    ended: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Pause {
+    fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// If not, the task is woken when it has.
+    fn has_ended(&self, cx: &Context<'_>) -> bool {
+        self.task.register(cx.waker());
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
+    use std::future::poll_fn;
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
+    /// How often the task was told to wait until its next turn began.
+    async fn waits(turn: &mut Turn) -> usize {
+        let mut waits = 0;
+        poll_fn(|cx| {
+            let poll = turn.poll(cx);
+            waits += usize::from(poll.is_pending());
+            poll
+        })
+        .await;
+        waits
     }
 
-    #[test]
-    fn a_turn_ends_with_its_bytes_and_the_next_one_begins_by_itself() {
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(woken.clone());
-        let mut cx = Context::from_waker(&waker);
-        let mut turn = Turn::of(1000);
+    #[tokio::test]
+    async fn a_turn_ends_with_its_bytes_and_the_next_one_begins_by_itself() {
+        let mut turn = Turns::start().of(1000);
         turn.moved(999);
-        assert!(turn.poll(&mut cx).is_ready());
+        assert_eq!(waits(&mut turn).await, 0);
         turn.moved(1);
-        assert!(turn.poll(&mut cx).is_pending());
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "nobody else would wake it");
-        assert!(turn.poll(&mut cx).is_ready());
+        assert_eq!(waits(&mut turn).await, 1);
+        assert_eq!(waits(&mut turn).await, 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_again_in_the_same_poll_waits_all_the_same() {
+        let mut turn = Turns::start().of(1);
+        turn.moved(1);
+        poll_fn(|cx| {
+            let poll = turn.poll(cx);
+            assert!(poll.is_ready() || turn.poll(cx).is_pending());
+            poll
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn of_many_whose_turn_is_over_only_as_many_run_at_once_as_there_are_threads() {
+        let turns = Turns::start();
+        let (begun, rounds) = (Arc::new(AtomicUsize::new(0)), 5);
+        for _ in 0..rounds {
+            let (mut turn, begun) = (turns.of(1), begun.clone());
+            tokio::spawn(async move {
+                turn.moved(1);
+                poll_fn(|cx| turn.poll(cx)).await;
+                begun.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        let mut most = 0;
+        while begun.load(Ordering::Relaxed) < rounds {
+            let before = begun.load(Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            most = most.max(begun.load(Ordering::Relaxed) - before);
+        }
+        assert_eq!(most, 1, "this runtime has one thread");
     }
 }

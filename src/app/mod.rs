@@ -32,6 +32,7 @@ use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::{Access, ServeLock, Store, StoreError};
 use crate::trust::Trust;
+use crate::turn::Turns;
 use crate::world::{Clock as _, Millis, SystemClock, SystemEntropy, World};
 
 pub use init::{init, init_within};
@@ -196,6 +197,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let trust = || Trust::new(leeway, world.clone(), registry.clone(), surroundings.resolver.clone());
     let admins = admins(config.admin.as_ref(), admin_cas, trust(), &world)?;
     let trust = Arc::new(trust());
+    let turns = Turns::start();
     let state: State = Arc::new(Parts {
         issuer_url: issuer.clone(),
         world: world.clone(),
@@ -229,6 +231,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
                 verifier,
                 issuer: issuer.clone(),
                 resolver: surroundings.resolver,
+                turns: turns.clone(),
             },
         ),
         client_secret_key,
@@ -236,6 +239,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         master_key_files: key_files,
         metrics,
         one_admin_at_a_time: tokio::sync::Mutex::new(()),
+        turns,
         revocation_list: Default::default(),
         config,
     });

@@ -18,7 +18,7 @@ use crate::broker::scrub::{self, Needles, Scrubber, UnsupportedCoding};
 use crate::broker::{StreamBody, head};
 use crate::error::{Error, Result};
 use crate::registry::Registry;
-use crate::turn::Turn;
+use crate::turn::{Turn, Turns};
 
 /// Bytes that a body may move before others get their turn: a tenth of a millisecond of searching and digesting.
 const TURN: usize = 32 * 1024;
@@ -30,6 +30,7 @@ pub(super) struct BodyLimits {
     pub(super) idle_timeout: Duration,
     pub(super) max_request_bytes: u64,
     pub(super) max_response_bytes: u64,
+    pub(super) turns: Turns,
 }
 
 /// Why a body broke off. After the head of an answer is out this can only cut the connection; the audit log says why.
@@ -98,7 +99,7 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) fn new(inner: StreamBody, limits: &BodyLimits, meter: SharedMeter) -> Self {
         let (limit, idle) = (limits.max_request_bytes, IdleTimer::new(limits.idle_timeout));
-        Self { inner, meter, limit, idle, turn: Turn::of(TURN) }
+        Self { inner, meter, limit, idle, turn: limits.turns.of(TURN) }
     }
 
     /// The meter, to tell a slow upload from a slow upstream.
@@ -218,7 +219,7 @@ pub(super) fn answer(
         ended: false,
         limit: limits.max_response_bytes,
         idle: IdleTimer::new(limits.idle_timeout),
-        turn: Turn::of(TURN),
+        turn: limits.turns.of(TURN),
         head_redactions: redactions,
         outcome: Some(outcome),
         seen_version: guard.registry.revoked().version(),
@@ -400,31 +401,33 @@ impl Body for Download {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::future::poll_fn;
 
     use futures_util::stream;
 
     use super::*;
 
-    #[test]
-    fn an_upload_whose_next_piece_is_always_there_gives_way_after_each_turn() {
+    #[tokio::test]
+    async fn an_upload_whose_next_piece_is_always_there_gives_way_after_each_turn() {
         let pieces = (0..16).map(|_| Ok(Frame::data(Bytes::from_static(&[0; TURN / 4]))));
         let limits = BodyLimits {
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
             max_request_bytes: u64::MAX,
             max_response_bytes: u64::MAX,
+            turns: Turns::start(),
         };
         let inner = StreamBody::new(http_body_util::StreamBody::new(stream::iter(pieces)));
         let mut upload = Upload::new(inner, &limits, SharedMeter::new());
-        let mut cx = Context::from_waker(Waker::noop());
         let (mut bytes, mut ways) = (0, 0);
         loop {
-            match Pin::new(&mut upload).poll_frame(&mut cx) {
-                Poll::Ready(Some(frame)) => bytes += frame.unwrap().into_data().unwrap().len(),
-                Poll::Ready(None) => break,
-                Poll::Pending => ways += 1,
-            }
+            let frame = poll_fn(|cx| {
+                let frame = Pin::new(&mut upload).poll_frame(cx);
+                ways += usize::from(frame.is_pending());
+                frame
+            });
+            let Some(frame) = frame.await else { break };
+            bytes += frame.unwrap().into_data().unwrap().len();
         }
         assert_eq!((bytes, ways), (4 * TURN, 4));
     }

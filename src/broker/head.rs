@@ -288,12 +288,17 @@ mod tests {
         assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-c", "accept-encoding"]);
     }
 
-    #[test]
-    fn a_request_is_as_long_as_it_may_be_and_says_so_once() {
+    #[tokio::test]
+    async fn a_request_is_as_long_as_it_may_be_and_says_so_once() {
         use http_body_util::{BodyExt as _, Full};
         let second = std::time::Duration::from_secs(1);
-        let limits =
-            BodyLimits { response_timeout: second, idle_timeout: second, max_request_bytes: 4, max_response_bytes: 4 };
+        let limits = BodyLimits {
+            response_timeout: second,
+            idle_timeout: second,
+            max_request_bytes: 4,
+            max_response_bytes: 4,
+            turns: crate::turn::Turns::start(),
+        };
         let check = |headers: &[(&str, &str)], body: &'static str| {
             let body = Full::new(bytes::Bytes::from_static(body.as_bytes())).map_err(|never| match never {});
             check_request(&map(headers), &body.boxed_unsync(), &limits).map_err(|error| error.code)

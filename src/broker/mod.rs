@@ -27,6 +27,7 @@ use crate::model::{AgentStatus, Event, EventKind, Target};
 use crate::outbound::Resolve;
 use crate::policy::{self, CompiledUpstream, Denial, Permit};
 use crate::registry::Registry;
+use crate::turn::Turns;
 use crate::vault::Vault;
 use crate::world::World;
 
@@ -121,6 +122,7 @@ pub struct Broker {
     own_places: DashMap<Arc<str>, Arc<Semaphore>>,
     stopping: Arc<AtomicBool>,
     refusals: Throttle,
+    turns: Turns,
     metrics: CallMetrics,
 }
 
@@ -154,6 +156,8 @@ pub struct BrokerParts {
     pub issuer: Arc<str>,
     /// Looks names up.
     pub resolver: Arc<dyn Resolve>,
+    /// Shares the threads among the bodies of calls.
+    pub(crate) turns: Turns,
 }
 
 impl std::fmt::Debug for BrokerParts {
@@ -167,7 +171,7 @@ impl Broker {
     pub fn new(settings: BrokerSettings, parts: BrokerParts) -> Self {
         let places = Arc::new(Semaphore::new(settings.max_calls));
         let stopping = Arc::default();
-        let BrokerParts { world, registry, ledger, vault, verifier, issuer, resolver } = parts;
+        let BrokerParts { world, registry, ledger, vault, verifier, issuer, resolver, turns } = parts;
         Self {
             settings,
             world,
@@ -182,6 +186,7 @@ impl Broker {
             own_places: DashMap::new(),
             stopping,
             refusals: Throttle::default(),
+            turns,
             metrics: CallMetrics {
                 calls: metrics::counter!("hallpass_calls_total"),
                 seconds: metrics::histogram!("hallpass_call_seconds"),
@@ -527,6 +532,7 @@ impl Broker {
             idle_timeout: seconds(timeouts.idle_seconds, self.settings.idle_timeout),
             max_request_bytes: limits.max_request_bytes.unwrap_or(self.settings.max_request_bytes),
             max_response_bytes: limits.max_response_bytes.unwrap_or(self.settings.max_response_bytes),
+            turns: self.turns.clone(),
         }
     }
 

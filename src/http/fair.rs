@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::turn::Turn;
+use crate::turn::{Turn, Turns};
 
 /// Bytes that a connection may read before others get their turn: a few hundred of the smallest frames.
 const TURN: usize = 4 * 1024;
@@ -22,8 +22,8 @@ pub(super) struct Fair<T> {
 }
 
 impl<T> Fair<T> {
-    pub(super) fn new(inner: T) -> Self {
-        Self { inner, turn: Turn::of(TURN) }
+    pub(super) fn new(inner: T, turns: &Turns) -> Self {
+        Self { inner, turn: turns.of(TURN) }
     }
 }
 
@@ -65,27 +65,26 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Fair<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::future::poll_fn;
 
     use super::*;
 
-    #[test]
-    fn a_connection_whose_bytes_are_always_there_gives_way_after_each_turn() {
+    #[tokio::test]
+    async fn a_connection_whose_bytes_are_always_there_gives_way_after_each_turn() {
         let sent = [0; 4 * TURN];
         // Only what is read counts, and the other direction is not used.
-        let mut stream = Fair::new(tokio::io::join(&sent[..], tokio::io::sink()));
-        let mut cx = Context::from_waker(Waker::noop());
+        let mut stream = Fair::new(tokio::io::join(&sent[..], tokio::io::sink()), &Turns::start());
         let (mut bytes, mut ways) = (0, 0);
         while bytes < sent.len() {
             let mut frame = [0; TURN / 8];
             let mut frame = ReadBuf::new(&mut frame);
-            match Pin::new(&mut stream).poll_read(&mut cx, &mut frame) {
-                Poll::Ready(read) => {
-                    read.unwrap();
-                    bytes += frame.filled().len();
-                }
-                Poll::Pending => ways += 1,
-            }
+            let read = poll_fn(|cx| {
+                let read = Pin::new(&mut stream).poll_read(cx, &mut frame);
+                ways += usize::from(read.is_pending());
+                read
+            });
+            read.await.unwrap();
+            bytes += frame.filled().len();
         }
         assert_eq!(ways, 3);
     }

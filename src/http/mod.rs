@@ -38,6 +38,7 @@ use crate::issue::{Admins, Issuer, KeyKeeper};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::Store;
+use crate::turn::Turns;
 use crate::vault::Vault;
 use crate::world::World;
 
@@ -83,6 +84,8 @@ pub struct Parts {
     pub metrics: PrometheusHandle,
     /// Admin changes come one after the other: each checks what is there before it changes it.
     pub one_admin_at_a_time: tokio::sync::Mutex<()>,
+    /// Shares the threads among connections that are never at an end.
+    pub(crate) turns: Turns,
     /// The signed revocation list, made anew when it is old or something was revoked.
     pub revocation_list: revocations::SignedLists,
 }

@@ -247,7 +247,7 @@ where
     stream.set_write_timeout(Some(manner.write_timeout));
     let stream = Box::pin(stream);
     let served = if is_http2 {
-        let stream = TokioIo::new(Fair::new(stream));
+        let stream = TokioIo::new(Fair::new(stream, &manner.state.turns));
         let streams = Streams::new(manner.write_timeout);
         let service = service_fn(move |request| {
             let answer = router.call(request);

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -26,10 +27,31 @@ const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000
 /// Calls by which the usual p99 is measured, before an attack and after it; and at least as many during the attack.
 const CALLS: usize = if cfg!(debug_assertions) { 100 } else { 1000 };
 
-/// How far attackers, and the upstreams that are theirs, stand back where the machine's cores do not suffice for all: they
-/// take what the broker and the good client leave, as if they came from other machines. What makes the good client wait is
-/// then the broker's own doing. Without optimisation, beside other tests, they would hardly run at all.
-const NICENESS: i32 = if cfg!(debug_assertions) { 0 } else { 19 };
+/// How a thread stands where the machine's cores do not suffice for all, so that what makes the good client wait is the
+/// broker's own doing, as if all others were on machines of their own. With the same standing for all (without
+/// optimisation, beside other tests), one of several busy threads waits for milliseconds until the kernel takes its turn.
+enum Standing {
+    /// Attackers, and the upstreams that are theirs, take what the broker and the good client leave.
+    Attacker,
+    /// The good client and its upstream are there when they have something to do. Needs root.
+    Good,
+}
+
+impl Standing {
+    /// Of this thread from now on, and of those that it starts.
+    fn take(self) {
+        if cfg!(debug_assertions) {
+            return;
+        }
+        let policy = match self {
+            Self::Attacker => ["--idle", "--pid", "0"],
+            Self::Good => ["--rr", "--pid", "1"],
+        };
+        let thread = std::fs::read_link("/proc/thread-self").unwrap();
+        let status = Command::new("chrt").args(policy).arg(thread.file_name().unwrap()).status().unwrap();
+        assert!(status.success(), "chrt {policy:?}; run the strict form as root");
+    }
+}
 
 /// `listen.header_timeout_seconds` of every scene.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,9 +67,9 @@ pub(super) const MAX_ANSWER: usize = 512 * 1024;
 
 /// Runs the test `body`, whose tasks are the attackers'.
 pub(super) fn attacked(body: impl AsyncFnOnce() + Send) {
-    let stand_back = || _ = nice(NICENESS).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_start(stand_back).build().unwrap();
-    // A thread that ends with the test: once it stands back, it can never come forward again.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().on_thread_start(|| Standing::Attacker.take()).build().unwrap();
+    // A thread that ends with the test: its standing is of no use to others.
     let ended = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(body())).join());
     if let Err(panic) = ended {
         std::panic::resume_unwind(panic);
@@ -71,8 +93,9 @@ struct Quiet(Option<tokio::runtime::Runtime>);
 
 impl Quiet {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Self(Some(runtime.unwrap()))
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().on_thread_start(|| Standing::Good.take());
+        Self(Some(runtime.build().unwrap()))
     }
 
     async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
@@ -135,8 +158,8 @@ impl Scene {
         real.binary.ok(&["credential", "put", "crm-key"], "sk-live-0123456789abcdef");
         let (attacker, worker) = (real.register("attacker"), real.register("worker"));
         let (token, good_token) = (real.token(&attacker).await, real.token(&worker).await);
-        // Not before: the broker and the good client's thread would inherit it.
-        nice(NICENESS).unwrap();
+        // Not before: the broker would inherit it.
+        Standing::Attacker.take();
         Self { real, token, good_token, quiet, good_http: http(), _good: good, _alone: alone }
     }
 
