@@ -1,13 +1,13 @@
 //! A first look at a body: where no match can begin.
 //!
 //! Of a match, either the first elements are all raw, and then two certain bytes stand side by side a few bytes behind
-//! its beginning; or one of these elements is escaped, and then a `%` or a `\` stands there. A piece that has none of
-//! them needs no closer look. That is a handful of comparisons, which the compiler makes for 16 bytes at once, where the
-//! closer look has a table to ask for each byte.
+//! its beginning; or one of these elements is escaped, and then an escape stands there that means it. A piece that has
+//! none of them needs no closer look. That is a handful of comparisons, which the compiler makes for 16 bytes at once, and
+//! a look at each escape, where the closer look has a table to ask for each byte.
 
 use zeroize::Zeroizing;
 
-use super::{Element, Kind};
+use super::{Digits, Element, Kind, SHORT, first_char, nibble};
 
 /// Bytes that are looked at in one go.
 pub(super) const PIECE: usize = 128;
@@ -22,6 +22,10 @@ const MOST: usize = 4;
 pub(super) struct Sieve {
     /// Wiped, as they are bytes of the secrets.
     pairs: Zeroizing<Vec<[u8; 2]>>,
+    /// What an escape means that may be one of the first elements. Wiped, too.
+    meant: Zeroizing<[bool; 256]>,
+    /// Whether one of the first elements may be part of a character of several bytes, which has escapes of its own.
+    wide: bool,
     /// Not if a form is too short to have a pair.
     pub(super) usable: bool,
 }
@@ -29,11 +33,22 @@ pub(super) struct Sieve {
 impl Sieve {
     pub(super) fn new(forms: usize) -> Self {
         // Reserved once: a vector that grows leaves unwiped copies behind.
-        Self { pairs: Zeroizing::new(Vec::with_capacity(forms.saturating_mul(MOST))), usable: true }
+        let pairs = Zeroizing::new(Vec::with_capacity(forms.saturating_mul(MOST)));
+        Self { pairs, meant: Zeroizing::new([false; 256]), wide: false, usable: true }
     }
 
     /// Takes a form in, by those two neighbours among its first elements that the fewest bytes stand for.
     pub(super) fn admit(&mut self, kind: Kind, secret: &[u8]) {
+        // Hex digits are never escaped.
+        for at in (0..REACH).filter(|_| !matches!(kind, Kind::Hex)) {
+            let Some(element) = kind.element(secret, at) else { break };
+            element.each(|byte| {
+                if let Some(meant) = self.meant.get_mut(usize::from(byte)) {
+                    *meant = true;
+                }
+            });
+            self.wide |= matches!(kind, Kind::Text) && secret.get(at..).and_then(first_char).is_some();
+        }
         let mut best: Option<(usize, Element, Element)> = None;
         for at in 0..REACH - 1 {
             let (Some(first), Some(second)) = (kind.element(secret, at), kind.element(secret, at + 1)) else { break };
@@ -57,8 +72,10 @@ impl Sieve {
     pub(super) fn skip(&self, data: &[u8], mut at: usize, until: usize) -> usize {
         while self.usable
             && at < until
-            && let Some(piece) = data.get(at..).and_then(<[u8]>::first_chunk)
-            && !self.stops(piece)
+            && let Some(rest) = data.get(at..)
+            && let Some(piece) = rest.first_chunk()
+            && !self.holds_a_pair(piece)
+            && !memchr::memchr2_iter(b'%', b'\\', piece).any(|escape| self.means_one(rest.get(escape..)))
         {
             // The sign of what begins further on may stand behind the piece.
             at = at.saturating_add(PIECE - REACH + 1);
@@ -66,19 +83,33 @@ impl Sieve {
         at.min(until)
     }
 
-    fn stops(&self, piece: &[u8; PIECE + 1]) -> bool {
+    fn holds_a_pair(&self, piece: &[u8; PIECE + 1]) -> bool {
         let (Some(here), Some(next)) = (piece.first_chunk::<PIECE>(), piece.last_chunk::<PIECE>()) else { return true };
-        // 0 where a sign stands.
+        // 0 where a pair stands.
         let mut apart = [u8::MAX; PIECE];
-        for (apart, byte) in apart.iter_mut().zip(here) {
-            *apart = (*byte ^ b'%').min(*byte ^ b'\\');
-        }
         for [first, second] in self.pairs.iter() {
             for ((apart, one), two) in apart.iter_mut().zip(here).zip(next) {
                 *apart = (*apart).min((one ^ first) | (two ^ second));
             }
         }
         apart.iter().fold(u8::MAX, |least, apart| least.min(*apart)) == 0
+    }
+
+    /// Whether the escape that `rest` begins with means one of the first elements, or could once more data is there.
+    fn means_one(&self, rest: Option<&[u8]>) -> bool {
+        let is_meant = |byte: u8| self.meant.get(usize::from(byte)).is_none_or(|meant| *meant);
+        match rest {
+            Some([b'%', high, low, ..]) => {
+                nibble(*high).zip(nibble(*low)).is_some_and(|(high, low)| is_meant(high << 4 | low))
+            }
+            Some([b'\\', b'u', digits @ ..]) if digits.len() >= 4 => {
+                self.wide || Digits::of(digits).byte().is_some_and(is_meant)
+            }
+            Some([b'\\', short, ..]) if *short != b'u' => {
+                SHORT.iter().any(|(escape, byte)| escape == short && is_meant(*byte))
+            }
+            _ => true,
+        }
     }
 }
 
@@ -139,6 +170,48 @@ mod tests {
                 let data = [&plain[..before], echo, &plain].concat();
                 assert!(sieve.skip(&data, 0, data.len()) <= before, "{before} {}", String::from_utf8_lossy(echo));
             }
+        }
+    }
+
+    #[test]
+    fn an_escape_of_something_else_is_none() {
+        let plain =
+            br#"{"name":"Ada \u00e9","url":"https:\/\/example.com\/?q=%C3%A9","text":"\"\n\\ 100% \u20ac \x"},"#
+                .repeat(20);
+        let skipped = |secret: &[u8]| {
+            let mut sieve = Sieve::new(1);
+            sieve.admit(Kind::Text, secret);
+            sieve.skip(&plain, 0, plain.len())
+        };
+        assert!(skipped(b"sk-live-4eC39HqLyj") > plain.len() - 2 * PIECE);
+        // Each of these begins with something that stands there escaped: as a short escape, by its number, as %HH.
+        for secret in
+            [&b"/k-live-4eC39HqLyj"[..], b"s\"-live-4eC39HqLyj", b"sk-liv\xe94eC39HqLyj", b"sk-live\xc34eC39HqLyj"]
+        {
+            assert!(skipped(secret) < 150, "{}", String::from_utf8_lossy(secret));
+        }
+        // A character of several bytes may be one escape or two.
+        assert!(skipped("sk-live€4eC39HqLyj".as_bytes()) < 150);
+        assert!(skipped(b"sk-live-/4eC39HqLyj") > plain.len() - 2 * PIECE, "too far behind the beginning to matter");
+    }
+
+    #[test]
+    fn an_escape_that_is_cut_is_a_sign() {
+        let mut sieve = Sieve::new(1);
+        sieve.admit(Kind::Text, b"sk-live-4eC39HqLyj");
+        for (cut, is_sign) in [
+            (&b"%"[..], true),
+            (b"%7", true),
+            (b"%7x", false),
+            (b"\\", true),
+            (b"\\u", true),
+            (b"\\u007", true),
+            (b"\\u0073", true),
+            (b"\\u0074", false),
+            (b"\\u0173", false),
+            (b"\\t", false),
+        ] {
+            assert_eq!(sieve.means_one(Some(cut)), is_sign, "{}", String::from_utf8_lossy(cut));
         }
     }
 
