@@ -40,9 +40,9 @@ impl Turns {
         Self { over }
     }
 
-    /// Turns of so many bytes (or connections), for one body, connection or listener.
-    pub(crate) fn of(&self, amount: usize) -> Turn {
-        Turn { turns: self.clone(), amount, used: 0, pause: None }
+    /// Turns of so many bytes, for one body or connection.
+    pub(crate) fn of(&self, bytes: usize) -> Turn {
+        Turn { turns: self.clone(), bytes, used: 0, pause: None }
     }
 }
 
@@ -50,7 +50,7 @@ impl Turns {
 #[derive(Debug)]
 pub(crate) struct Turn {
     turns: Turns,
-    amount: usize,
+    bytes: usize,
     used: usize,
     pause: Option<Arc<Pause>>,
 }
@@ -59,7 +59,7 @@ impl Turn {
     /// Ready while the turn lasts, however often the task waited since it began. When it is over: pending until the next
     /// one begins.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.used < self.amount {
+        if self.used < self.bytes {
             return Poll::Ready(());
         }
         let pause = self.pause.get_or_insert_with(|| {
@@ -77,14 +77,9 @@ impl Turn {
         Poll::Ready(())
     }
 
-    /// Waits, if the turn is over, for the next one.
-    pub(crate) async fn ready(&mut self) {
-        std::future::poll_fn(|cx| self.poll(cx)).await;
-    }
-
-    /// So many bytes, or whatever the turn is counted in, were moved.
-    pub(crate) fn moved(&mut self, amount: usize) {
-        self.used = self.used.saturating_add(amount);
+    /// So many bytes were moved.
+    pub(crate) fn moved(&mut self, bytes: usize) {
+        self.used = self.used.saturating_add(bytes);
     }
 }
 

@@ -38,10 +38,6 @@ use crate::model::AdminRole;
 /// Headers of one request, at most.
 const MAX_HEADERS: usize = 128;
 
-/// Connections that are taken before those that are there already get their turn: hundreds at once, each with a request,
-/// would keep them waiting for as many calls.
-const ACCEPTED_A_TURN: usize = 4;
-
 /// Connections to the ops listener, at most.
 const OPS_CONNECTIONS: usize = 64;
 
@@ -127,10 +123,7 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
 async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, places: Arc<Places>, mut manner: Manner) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let mut turn = manner.state.turns.of(ACCEPTED_A_TURN);
     loop {
-        turn.ready().await;
-        turn.moved(1);
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
