@@ -165,4 +165,13 @@ mod tests {
         }
         assert_eq!(most, 1, "this runtime has one thread");
     }
+
+    #[tokio::test]
+    async fn when_nobody_can_ask_for_a_turn_any_more_nobody_hands_them_out() {
+        drop(Turns::start());
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    }
 }
