@@ -239,6 +239,18 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_are_only_chosen_where_an_escape_of_either_is_a_sign() {
+        // The ninth and tenth byte are the first neighbours for which one byte each stands.
+        let mut sieve = Sieve::new(1);
+        sieve.admit(Kind::Text, b"        a-secret");
+        let plain = [b'.'; 400];
+        for before in 0..300 {
+            let data = [&plain[..before], b"        %61-secret", &plain].concat();
+            assert!(sieve.skip(&data, 0, data.len()) <= before, "{before}");
+        }
+    }
+
+    #[test]
     fn is_not_used_for_what_is_too_short_for_it() {
         assert!(!sieve(b"s").usable);
     }
