@@ -280,7 +280,7 @@ impl Broker {
             }
         };
         let limits = self.limits(&upstream);
-        if let Err(error) = head::check_request(&headers, &body, &limits) {
+        if let Err(error) = head::check_request(&headers, &body, limits.max_request_bytes) {
             self.refused(self.call_event(EventKind::CallRefused, &permit, &request_id), error.code).await;
             return Err(error.into());
         }
