@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 /// in that queue, too, and whoever comes in last would wait for a turn of every one.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns {
+    /// Unbounded, and yet no longer than there are bodies and connections: each is in it once at most.
     over: mpsc::UnboundedSender<Arc<Pause>>,
 }
 
