@@ -289,7 +289,10 @@ impl Download {
     fn read_on(&mut self) {
         let data = self.unread.split_to(self.unread.len().min(TURN));
         self.turn.moved(data.len());
+        // As announced by its length: whoever waits for the end is not kept waiting for another look at it.
+        self.ended = self.unread.is_empty() && self.inner.is_end_stream();
         match &mut self.scrubber {
+            Some(scrubber) if self.ended => scrubber.push_last(data, &mut self.ready),
             Some(scrubber) => scrubber.push(data, &mut self.ready),
             None => self.ready.push_back(data),
         }

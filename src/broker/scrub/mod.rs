@@ -51,6 +51,12 @@ enum Kind {
 }
 
 impl Kind {
+    /// Whether no data can be read as this form in more than one way: it has no byte of its own that begins an escape,
+    /// and no character of several bytes, which has escapes of its own.
+    fn is_unambiguous(self, secret: &[u8]) -> bool {
+        !matches!(self, Self::Text) || (secret.is_ascii() && memchr::memchr2(b'%', b'\\', secret).is_none())
+    }
+
     /// The element at `index`, computed from the secret.
     fn element(self, secret: &[u8], index: usize) -> Option<Element> {
         match self {
@@ -96,16 +102,27 @@ struct Moves {
     escaped: Option<(usize, usize)>,
     /// An escaped character of which this element is the first of several bytes.
     wide: Option<(usize, usize)>,
-    /// The data ends inside of what can become a reading.
-    short: bool,
 }
 
 impl Element {
     fn accepts(self, byte: u8) -> bool {
+        self.differs(byte) == 0
+    }
+
+    /// 0 if `byte` is accepted. Takes as long if not.
+    fn differs(self, byte: u8) -> u8 {
         match self {
-            Self::Byte(wanted) => wanted == byte,
-            Self::Nibble(wanted) => nibble(byte) == Some(wanted),
-            Self::Sextet { value, mask } => sextet(byte).is_some_and(|bits| (bits ^ value) & mask == 0),
+            Self::Byte(wanted) => wanted ^ byte,
+            Self::Nibble(wanted) => nibble(byte).map_or(u8::MAX, |digit| digit ^ wanted),
+            Self::Sextet { value, mask } => sextet(byte).map_or(u8::MAX, |bits| (bits ^ value) & mask),
+        }
+    }
+
+    /// 0 if this is the space that `+` stands for in forms and queries.
+    fn differs_from_raw_plus(self) -> u8 {
+        match self {
+            Self::Byte(wanted) => wanted ^ b' ',
+            Self::Nibble(_) | Self::Sextet { .. } => u8::MAX,
         }
     }
 
@@ -130,12 +147,6 @@ impl Element {
         }
     }
 
-    fn any(self, mut test: impl FnMut(u8) -> bool) -> bool {
-        let mut any = false;
-        self.each(|byte| any |= test(byte));
-        any
-    }
-
     /// Calls `f` with each byte that stands for this element unescaped.
     fn each_raw(self, mut f: impl FnMut(u8)) {
         if matches!(self, Self::Byte(b' ')) {
@@ -151,79 +162,46 @@ impl Element {
 
     /// All readings of the beginning of `data`; `secret` are the bytes from this element on, if it is one of a text.
     fn moves(self, secret: &[u8], data: &[u8]) -> Moves {
-        let mut moves = Moves { short: data.is_empty(), ..Moves::default() };
-        moves.raw = data.first().is_some_and(|byte| self.raw(*byte));
-        match data {
-            _ if matches!(self, Self::Nibble(_)) => {} // nobody escapes hex digits
-            [b'%', rest @ ..] => self.percent(rest, &mut moves),
-            [b'\\', rest @ ..] => self.escape(secret, rest, &mut moves),
-            _ => {}
-        }
-        moves
-    }
-
-    fn percent(self, rest: &[u8], moves: &mut Moves) {
-        match rest {
-            [] => moves.short = true,
-            [high] => moves.short |= nibble(*high).is_some_and(|high| self.any(|byte| byte >> 4 == high)),
-            [high, low, ..] => {
-                let byte = nibble(*high).zip(nibble(*low)).map(|(high, low)| high << 4 | low);
-                if byte.is_some_and(|byte| self.accepts(byte)) {
-                    moves.escaped = Some((3, 1));
-                }
-            }
-        }
-    }
-
-    fn escape(self, secret: &[u8], rest: &[u8], moves: &mut Moves) {
-        match rest {
-            [] => moves.short = true, // `\u` fits every element
-            [b'u', digits @ ..] => {
-                let digits = Digits::of(digits);
-                match self {
-                    _ if digits.count < 4 => moves.short |= self.any(|byte| digits.fit(u16::from(byte)).is_some()),
-                    _ if digits.byte().is_some_and(|byte| self.accepts(byte)) => moves.escaped = Some((6, 1)),
-                    _ => {}
-                }
-                if let (Self::Byte(0xc2..), Some(wide)) = (self, first_char(secret)) {
-                    wide_escape(wide, rest, moves);
-                }
-            }
-            [short, ..] => {
-                if SHORT.iter().any(|(escape, byte)| escape == short && self.accepts(*byte)) {
-                    moves.escaped = Some((2, 1));
-                }
-            }
-        }
+        let raw = data.first().is_some_and(|byte| self.raw(*byte));
+        // An escape that means nothing stands for its own sign, and is no escape.
+        let escape = unit(data).filter(|(bytes, meant)| *bytes > 1 && self.accepts(*meant));
+        let wide = match (self, data) {
+            (Self::Byte(0xc2..), [b'\\', rest @ ..]) => first_char(secret).and_then(|wide| wide_escape(wide, rest)),
+            _ => None,
+        };
+        Moves { raw, escaped: escape.map(|(bytes, _)| (bytes, 1)), wide }
     }
 }
 
-/// Reads `wide` as one `\uHHHH` or, beyond the Basic Multilingual Plane, a surrogate pair of them (RFC 8259, § 7).
-/// The first backslash is already read.
-fn wide_escape(wide: char, mut rest: &[u8], moves: &mut Moves) {
+/// The first character of `data`, raw or escaped: how many bytes it takes up, and what they mean. Where an escape means
+/// no byte, its first one stands for itself.
+fn unit(data: &[u8]) -> Option<(usize, u8)> {
+    let escape = match data {
+        [b'%', high, low, ..] => nibble(*high).zip(nibble(*low)).map(|(high, low)| (3, high << 4 | low)),
+        [b'\\', b'u', digits @ ..] => Digits::of(digits).byte().map(|byte| (6, byte)),
+        [b'\\', short, ..] => SHORT.iter().find(|(escape, _)| escape == short).map(|(_, byte)| (2, *byte)),
+        _ => None,
+    };
+    escape.or(data.first().map(|byte| (1, *byte)))
+}
+
+/// Reads `wide` as one `\uHHHH` or, beyond the Basic Multilingual Plane, a surrogate pair of them (RFC 8259, § 7): how
+/// many bytes and elements that is. The first backslash is already read.
+fn wide_escape(wide: char, mut rest: &[u8]) -> Option<(usize, usize)> {
     let mut units = [0; 2];
     let mut read = 0_usize;
     for unit in wide.encode_utf16(&mut units) {
         if read != 0 {
-            match rest {
-                [] => return moves.short = true,
-                [b'\\', after @ ..] => rest = after,
-                _ => return,
-            }
+            rest = rest.strip_prefix(b"\\")?;
         }
-        let digits = match rest {
-            [] => return moves.short = true,
-            [b'u', digits @ ..] => digits,
-            _ => return,
-        };
-        match Digits::of(digits).fit(*unit) {
-            Some(true) => rest = digits.get(4..).unwrap_or_default(),
-            Some(false) => return moves.short = true,
-            None => return,
+        let digits = Digits::of(rest.strip_prefix(b"u")?);
+        if digits.count != 4 || digits.value != *unit {
+            return None;
         }
+        rest = rest.get(5..)?;
         read = read.saturating_add(6);
     }
-    moves.wide = Some((read, wide.len_utf8()));
+    Some((read, wide.len_utf8()))
 }
 
 /// Up to four hex digits; `count` is less only when the data ends, and 5 when something else stands there.
@@ -248,13 +226,6 @@ impl Digits {
     /// The byte that four digits name.
     fn byte(&self) -> Option<u8> {
         u8::try_from(self.value).ok().filter(|_| self.count == 4)
-    }
-
-    /// `Some(true)`: it is `unit`. `Some(false)`: it can become that.
-    fn fit(&self, unit: u16) -> Option<bool> {
-        let missing = 4_u32.checked_sub(u32::from(self.count))?;
-        let begun = unit.checked_shr(missing.saturating_mul(4)).unwrap_or(0);
-        (begun == self.value).then_some(missing == 0)
     }
 }
 

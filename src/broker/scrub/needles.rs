@@ -1,11 +1,12 @@
 //! What to look for: the forms a secret can take, and whether one of them stands at a position.
 
 use std::fmt;
+use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use super::sieve::{PIECE, Sieve};
-use super::{Digits, Element, Kind, REDACTED, SHORT, first_char, nibble};
+use super::sieve::{PIECE, REACH, Sieve};
+use super::{Digits, Element, Kind, REDACTED, SHORT, first_char, nibble, unit};
 
 /// The forms of some secrets, ready to be searched for. Built per brokered call, as secrets are never cached in the
 /// clear; therefore a form is computed from the secret while matching rather than spelled out beforehand.
@@ -21,6 +22,8 @@ pub struct Needles {
     sieve: Sieve,
     /// No match is longer than this.
     pub(super) longest: usize,
+    /// Whether no match goes on beyond the end of a line: no form but a secret's own text could hold one.
+    within_lines: bool,
     /// Whether a secret begins with a character of several bytes.
     wide: bool,
 }
@@ -35,17 +38,6 @@ const BUCKETS: u16 = PERCENT | ESCAPE | ((1 << 5) - 1);
 /// Not a bucket: a match may begin with an escape that means this byte.
 const LOGICAL: u16 = 1 << 7;
 
-/// The result of a search.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// No match begins in the range.
-    Nothing,
-    /// The leftmost match, the longest one there.
-    Match { start: usize, end: usize },
-    /// Nothing before `start`, but what stands there could go on as a match beyond the data.
-    Partial { start: usize },
-}
-
 impl Needles {
     /// The forms of `secrets`; an empty one is skipped, as it would be found everywhere.
     pub fn new(secrets: &[&[u8]]) -> Self {
@@ -56,6 +48,7 @@ impl Needles {
             gate: Zeroizing::new([0; 256]),
             sieve: Sieve::new(secrets.len().saturating_mul(5)),
             longest: 0,
+            within_lines: true,
             wide: false,
         };
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
@@ -63,8 +56,9 @@ impl Needles {
             new.secrets.extend_from_slice(secret);
             // Six bytes per element at most: 6n as text (`\uHHHH`), 6⌈(8n + 4) / 6⌉ as base64.
             new.longest = new.longest.max(secret.len().saturating_mul(8).saturating_add(16));
+            new.within_lines &= memchr::memchr2(b'\n', b'\r', secret).is_none();
             for kind in [Kind::Text, Kind::Hex, Kind::Base64(0), Kind::Base64(1), Kind::Base64(2)] {
-                let form = Form { kind, start, len: secret.len() };
+                let form = Form { kind, start, len: secret.len(), unambiguous: kind.is_unambiguous(secret) };
                 new.admit(form, secret);
                 new.sieve.admit(kind, secret);
                 new.forms.push(form);
@@ -82,7 +76,7 @@ impl Needles {
     pub fn scrub_value(&self, value: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let mut done = 0;
-        while let Found::Match { start, end } = self.find(value, done, value.len(), true) {
+        while let Some(Range { start, end }) = self.find(value, done, value.len()) {
             out.extend_from_slice(value.get(done..start).unwrap_or_default());
             out.extend_from_slice(REDACTED);
             done = end;
@@ -97,7 +91,7 @@ impl Needles {
     /// Whether a header's name holds a secret. Names arrive in lower case whatever the upstream wrote, so the case of
     /// letters does not count: what is left of a secret, or of its base64, without it is still most of it.
     pub fn in_name(&self, name: &[u8]) -> bool {
-        if self.find(name, 0, name.len(), true) != Found::Nothing {
+        if self.find(name, 0, name.len()).is_some() {
             return true;
         }
         // Of JSON's escapes none can stand in a name (RFC 9110, § 5.6.2).
@@ -108,17 +102,27 @@ impl Needles {
         })
     }
 
-    /// The leftmost match that begins in `from..until`; `last` says that nothing follows `data`.
-    pub(super) fn find(&self, data: &[u8], from: usize, until: usize, last: bool) -> Found {
+    /// How much of `data` can be decided, whatever comes after it. What stays undecided has a length that depends on the
+    /// ends of lines alone: if it depended on whether the data could go on as a secret, whoever has an upstream echo
+    /// guesses could see by the moment, or the cut, at which they come back how much of a guess was right.
+    pub(super) fn certain(&self, data: &[u8]) -> usize {
+        let cut = data.len().saturating_sub(self.longest.saturating_sub(1));
+        let tail = data.get(cut..).filter(|_| self.within_lines).unwrap_or_default();
+        memchr::memrchr2(b'\n', b'\r', tail).map_or(cut, |line_end| cut.saturating_add(line_end).saturating_add(1))
+    }
+
+    /// The leftmost match that begins in `from..until`, and the longest one there. If more data follows, this is
+    /// decided up to [`Needles::certain`] only.
+    pub(super) fn find(&self, data: &[u8], from: usize, until: usize) -> Option<Range<usize>> {
         if !self.sieve.usable {
-            return self.look_closer(data, from, until, last);
+            return self.look_closer(data, from, until);
         }
         let mut at = from;
         loop {
             at = self.sieve.skip(data, at, until);
             let end = at.saturating_add(PIECE).min(until);
-            let found = self.look_closer(data, at, end, last);
-            if found != Found::Nothing || end >= until {
+            let found = self.look_closer(data, at, end);
+            if found.is_some() || end >= until {
                 return found;
             }
             at = end;
@@ -126,16 +130,14 @@ impl Needles {
     }
 
     /// As [`Needles::find`], byte by byte: one look-up for each, one branch per 16.
-    fn look_closer(&self, data: &[u8], from: usize, until: usize, last: bool) -> Found {
-        let Some((first, rest)) = data.get(from..).and_then(<[u8]>::split_first) else {
-            return Found::Nothing;
-        };
+    fn look_closer(&self, data: &[u8], from: usize, until: usize) -> Option<Range<usize>> {
+        let (first, rest) = data.get(from..)?.split_first()?;
         let mut at = from;
         let mut before = self.look(*first);
         let (blocks, tail) = rest.as_chunks::<16>();
         for block in blocks.iter().map(<[u8; 16]>::as_slice).chain([tail]) {
             if at >= until {
-                return Found::Nothing;
+                return None;
             }
             let entered = before;
             let mut any = 0;
@@ -150,18 +152,17 @@ impl Needles {
                     let now = self.look(*byte);
                     let buckets = before & (now >> 8);
                     before = now;
-                    if buckets != 0 {
-                        let found = self.match_at(data, start, buckets, last);
-                        if found != Found::Nothing {
-                            return found;
-                        }
+                    if buckets != 0
+                        && let Some(found) = self.match_at(data, start, buckets)
+                    {
+                        return Some(found);
                     }
                 }
             }
             at = at.saturating_add(block.len());
         }
         // The last byte has no second one to ask for.
-        if at < until { self.match_at(data, at, before, last) } else { Found::Nothing }
+        if at < until { self.match_at(data, at, before) } else { None }
     }
 
     fn look(&self, byte: u8) -> u16 {
@@ -170,21 +171,17 @@ impl Needles {
 
     /// What begins at `start`, as far as its first two bytes let it be in one of `buckets`.
     #[inline(never)] // keeps its registers out of the loop in `find`
-    fn match_at(&self, data: &[u8], start: usize, buckets: u16, last: bool) -> Found {
-        let data = data.get(start..).unwrap_or_default();
+    fn match_at(&self, data: &[u8], start: usize, buckets: u16) -> Option<Range<usize>> {
+        let data = data.get(start..)?;
         if buckets & BUCKETS == 0 || (buckets & (PERCENT | ESCAPE) != 0 && self.escapes_another(data)) {
-            return Found::Nothing;
+            return None;
         }
-        let mut longest = None;
-        for form in self.forms.iter().filter(|form| form.buckets() & buckets != 0) {
+        let of_these = self.forms.iter().filter(|form| form.buckets() & buckets != 0);
+        let lengths = of_these.filter_map(|form| {
             let secret = self.secrets.get(form.start..form.start.saturating_add(form.len)).unwrap_or_default();
-            match form.run(secret, data, last) {
-                Outcome::Miss => {}
-                Outcome::Match(len) => longest = longest.max(Some(len)),
-                Outcome::Partial => return Found::Partial { start },
-            }
-        }
-        longest.map_or(Found::Nothing, |len| Found::Match { start, end: start.saturating_add(len) })
+            form.at(secret, data)
+        });
+        lengths.max().map(|len| start..start.saturating_add(len))
     }
 
     /// Whether `data` begins with an escape that no match begins with. Spares texts that are full of escapes
@@ -246,14 +243,7 @@ struct Form {
     kind: Kind,
     start: usize,
     len: usize,
-}
-
-/// Whether a form stands at the beginning of some data.
-#[derive(Clone, Copy)]
-enum Outcome {
-    Miss,
-    Match(usize),
-    Partial,
+    unambiguous: bool,
 }
 
 impl Form {
@@ -288,13 +278,54 @@ impl Form {
         true
     }
 
-    /// Follows all readings of `data` in the order of their positions, so that what was decided on the data that was
-    /// there stays decided when more arrives.
+    /// The length of the form that stands at the beginning of `data`, if one does.
+    fn at(self, secret: &[u8], data: &[u8]) -> Option<usize> {
+        if !self.unambiguous {
+            return self.follow(secret, data);
+        }
+        // What the gate and the sieve tell by their time, and then all the rest as one.
+        let mut at = 0_usize;
+        for range in [0..2, 2..REACH, REACH..usize::MAX] {
+            at = at.saturating_add(self.compare(secret, data.get(at..).unwrap_or_default(), range)?);
+        }
+        Some(at)
+    }
+
+    /// How many bytes the elements in `range` take up where `data` can be read in one way only.
+    ///
+    /// Goes on to the last of them however early they differ: an agent that has an upstream echo megabytes of guesses
+    /// must not learn from the time of the answer how far a guess was right.
+    fn compare(self, secret: &[u8], data: &[u8], range: Range<usize>) -> Option<usize> {
+        // Most texts are as they are: then this is a comparison of bytes.
+        let wanted = secret.get(range.start..range.end.min(secret.len())).unwrap_or_default();
+        let raw = data.get(..wanted.len()).filter(|raw| memchr::memchr3(b'%', b'\\', b'+', raw).is_none());
+        if let (Kind::Text, Some(raw)) = (self.kind, raw) {
+            let differ = raw.iter().zip(wanted).fold(0, |differ, (one, other)| differ | (one ^ other));
+            return (differ == 0).then_some(wanted.len());
+        }
+        let (mut at, mut differ) = (0_usize, 0_u8);
+        for index in range {
+            let Some(element) = self.kind.element(secret, index) else { break };
+            let rest = data.get(at..).unwrap_or_default();
+            let (bytes, meant) = match self.kind {
+                Kind::Hex => (1, *rest.first()?), // nobody escapes hex digits
+                Kind::Text | Kind::Base64(_) => unit(rest)?,
+            };
+            differ |= match (bytes, meant) {
+                (1, b'+') => element.differs(b'+').min(element.differs_from_raw_plus()),
+                _ => element.differs(meant),
+            };
+            at = at.saturating_add(bytes);
+        }
+        (differ == 0).then_some(at)
+    }
+
+    /// Follows all readings of `data`, in the order of their positions.
     ///
     /// Readings differ only where the secret itself holds something like `%25` or `\\`. An upstream that knows such
     /// a secret could make them many: equal ones are merged, and one that still needs more than `budget` steps is
     /// taken for a match up to the furthest byte read, which costs it a redaction and us nothing.
-    fn run(self, secret: &[u8], data: &[u8], last: bool) -> Outcome {
+    fn follow(self, secret: &[u8], data: &[u8]) -> Option<usize> {
         let mut budget = secret.len().saturating_mul(8).saturating_add(512);
         let mut end = None;
         let mut todo: Vec<(usize, usize)> = Vec::new(); // (position, element), the next one last
@@ -303,34 +334,13 @@ impl Form {
             budget = budget.saturating_sub(1);
             if budget == 0 {
                 let furthest = todo.iter().map(|(at, _)| *at).chain(end).fold(at, usize::max);
-                return Outcome::Match(furthest.max(1));
+                return Some(furthest.max(1));
             }
             if let Some(element) = self.kind.element(secret, index) {
                 let rest = data.get(at..).unwrap_or_default();
-                // All but always there is one reading at most, and it is raw.
-                if let (true, Some(byte)) = (todo.is_empty(), rest.first().filter(|byte| !matches!(byte, b'%' | b'\\')))
-                {
-                    if !element.raw(*byte) {
-                        return end.map_or(Outcome::Miss, Outcome::Match);
-                    }
-                    (at, index) = (at.saturating_add(1), index.saturating_add(1));
-                    continue;
-                }
                 let moves = element.moves(secret.get(index..).unwrap_or_default(), rest);
-                if moves.short && !last {
-                    return Outcome::Partial;
-                }
-                let one = match (moves.raw, moves.escaped, moves.wide) {
-                    (true, None, None) => Some((1, 1)),
-                    (false, one, None) => one,
-                    _ => None,
-                };
-                if let (true, Some((bytes, elements))) = (todo.is_empty(), one) {
-                    (at, index) = (at.saturating_add(bytes), index.saturating_add(elements));
-                    continue;
-                }
-                for (bytes, elements) in [moves.raw.then_some((1, 1)), moves.escaped, moves.wide].into_iter().flatten()
-                {
+                let all = [moves.raw.then_some((1, 1)), moves.escaped, moves.wide];
+                for (bytes, elements) in all.into_iter().flatten() {
                     let next = (at.saturating_add(bytes), index.saturating_add(elements));
                     if let Err(slot) = todo.binary_search_by(|other| next.cmp(other)) {
                         todo.insert(slot, next);
@@ -341,7 +351,7 @@ impl Form {
             }
             match todo.pop() {
                 Some(next) => (at, index) = next,
-                None => return end.map_or(Outcome::Miss, Outcome::Match),
+                None => return end,
             }
         }
     }
@@ -440,9 +450,9 @@ pub(super) mod reference {
         sets.map(|set| set.into_iter().flat_map(escapes).map(|bytes| (bytes, 1)).collect()).collect()
     }
 
-    /// The longest match at the beginning of `data`, and whether one could go on beyond its end.
-    pub(in super::super) fn at(forms: &[Vec<Readings>], data: &[u8]) -> (Option<usize>, bool) {
-        let (mut longest, mut partial) = (None, false);
+    /// The longest match at the beginning of `data`.
+    pub(in super::super) fn at(forms: &[Vec<Readings>], data: &[u8]) -> Option<usize> {
+        let mut longest = None;
         for form in forms {
             let mut todo = BTreeSet::from([(0, 0)]);
             while let Some((pos, index)) = todo.pop_first() {
@@ -450,29 +460,24 @@ pub(super) mod reference {
                     longest = longest.max(Some(pos));
                     continue;
                 };
-                for (bytes, elements) in readings {
-                    if data[pos..].starts_with(bytes) {
-                        todo.insert((pos + bytes.len(), index + elements));
-                    } else if bytes.starts_with(&data[pos..]) {
-                        partial = true;
-                    }
+                for (bytes, elements) in readings.iter().filter(|(bytes, _)| data[pos..].starts_with(bytes)) {
+                    todo.insert((pos + bytes.len(), index + elements));
                 }
             }
         }
-        (longest, partial)
+        longest
     }
 
-    /// The scrubbed text, and where what is undecided begins if `data` goes on.
-    pub(in super::super) fn scrub(forms: &[Vec<Readings>], data: &[u8], last: bool) -> (Vec<u8>, usize) {
+    /// The scrubbed text of what begins before `until`, and where the rest begins.
+    pub(in super::super) fn scrub(forms: &[Vec<Readings>], data: &[u8], until: usize) -> (Vec<u8>, usize) {
         let (mut out, mut pos) = (Vec::new(), 0);
-        while pos < data.len() {
+        while pos < until {
             match at(forms, &data[pos..]) {
-                (_, true) if !last => break,
-                (Some(len), _) => {
+                Some(len) => {
                     out.extend(super::REDACTED);
                     pos += len;
                 }
-                (None, _) => {
+                None => {
                     out.push(data[pos]);
                     pos += 1;
                 }

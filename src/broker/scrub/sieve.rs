@@ -12,8 +12,9 @@ use super::{Digits, Element, Kind, SHORT, first_char, nibble};
 /// Bytes that are looked at in one go.
 pub(super) const PIECE: usize = 128;
 
-/// How far behind a match's beginning its sign may stand: the pair is chosen among so many first elements.
-const REACH: usize = 8;
+/// How far behind a match's beginning its sign may stand: the pair is chosen among so many first elements. The time of a
+/// search tells no more of a secret than these.
+pub(super) const REACH: usize = 8;
 
 /// More pairs than this for one form are no help.
 const MOST: usize = 4;

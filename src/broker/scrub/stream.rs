@@ -1,20 +1,21 @@
-//! A streaming pass over a body: constant memory, nothing held back but a tail that may be a secret's beginning.
+//! A streaming pass over a body: constant memory, nothing held back but a short tail, whatever stands in it.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::REDACTED;
-use super::needles::{Found, Needles};
+use super::needles::Needles;
 
 /// Replaces the secrets in a body that arrives in chunks. However the body is cut into chunks, the result is the
 /// same: otherwise an upstream could hide an echo by flushing in the middle of it.
 pub struct Scrubber {
     needles: Arc<Needles>,
-    /// The tail that may be the beginning of a match; never longer than the longest match.
+    /// The tail in which a match could begin that is not here as a whole; always shorter than the longest match.
     carry: Bytes,
     redactions: u64,
 }
@@ -30,14 +31,24 @@ impl Scrubber {
         if self.needles.is_empty() {
             emit(chunk, out);
         } else if let Some(rest) = self.settle(chunk, out) {
-            self.carry = self.pass(rest, false, out);
+            let certain = self.needles.certain(&rest);
+            self.carry = self.pass(rest, certain, out);
         }
+    }
+
+    /// As [`Scrubber::push`], where it is known that nothing comes after `chunk`.
+    pub fn push_last(&mut self, chunk: Bytes, out: &mut VecDeque<Bytes>) {
+        if let Some(rest) = self.settle(chunk, out) {
+            self.carry = rest;
+        }
+        self.finish(out);
     }
 
     /// The body has ended: what was held back is no secret, or a whole one.
     pub fn finish(&mut self, out: &mut VecDeque<Bytes>) {
         let carry = mem::take(&mut self.carry);
-        self.pass(carry, true, out);
+        let all = carry.len();
+        self.carry = self.pass(carry, all, out);
     }
 
     /// What it looks for.
@@ -59,54 +70,36 @@ impl Scrubber {
         let mut carry = mem::take(&mut self.carry);
         let mut joint = BytesMut::with_capacity(carry.len().saturating_add(self.needles.longest.min(chunk.len())));
         joint.extend_from_slice(&carry);
-        joint.extend(chunk.iter().take(self.needles.longest));
+        joint.extend_from_slice(chunk.get(..self.needles.longest).unwrap_or(&chunk));
         let mut joint = joint.freeze();
-        loop {
-            match self.needles.find(&joint, 0, carry.len(), false) {
-                Found::Nothing => {
-                    emit(carry, out);
-                    return Some(chunk).filter(|chunk| !chunk.is_empty());
-                }
-                Found::Match { start, end } => {
-                    emit(carry.slice(..start), out);
-                    self.redact(out);
-                    let _ = joint.split_to(end);
-                    if let Some(of_chunk) = end.checked_sub(carry.len()) {
-                        let _ = chunk.split_to(of_chunk);
-                        return Some(chunk).filter(|chunk| !chunk.is_empty());
-                    }
-                    let _ = carry.split_to(end);
-                }
-                // Then the joint holds the whole chunk: had it been cut, it would be longer than any match.
-                Found::Partial { start } => {
-                    emit(carry.slice(..start), out);
-                    self.carry = joint.split_off(start);
-                    return None;
-                }
-            }
+        if chunk.len() < self.needles.longest {
+            return Some(joint);
         }
+        while let Some(Range { start, end }) = self.needles.find(&joint, 0, carry.len()) {
+            emit(carry.slice(..start), out);
+            self.redact(out);
+            let _ = joint.split_to(end);
+            if let Some(of_chunk) = end.checked_sub(carry.len()) {
+                let _ = chunk.split_to(of_chunk);
+                return Some(chunk).filter(|chunk| !chunk.is_empty());
+            }
+            let _ = carry.split_to(end);
+        }
+        emit(carry, out);
+        Some(chunk)
     }
 
-    /// Scrubs `data` and gives back the tail that is still undecided.
-    fn pass(&mut self, mut data: Bytes, last: bool, out: &mut VecDeque<Bytes>) -> Bytes {
-        loop {
-            match self.needles.find(&data, 0, data.len(), last) {
-                Found::Nothing => {
-                    emit(data, out);
-                    return Bytes::new();
-                }
-                Found::Match { start, end } => {
-                    let mut found = data.split_to(end);
-                    found.truncate(start);
-                    emit(found, out);
-                    self.redact(out);
-                }
-                Found::Partial { start } => {
-                    emit(data.split_to(start), out);
-                    return data;
-                }
-            }
+    /// Scrubs `data` as far as it is `certain`, and gives back the rest.
+    fn pass(&mut self, mut data: Bytes, mut certain: usize, out: &mut VecDeque<Bytes>) -> Bytes {
+        while let Some(Range { start, end }) = self.needles.find(&data, 0, certain) {
+            let mut found = data.split_to(end);
+            found.truncate(start);
+            emit(found, out);
+            self.redact(out);
+            certain = certain.saturating_sub(end);
         }
+        emit(data.split_to(certain), out);
+        data
     }
 
     fn redact(&mut self, out: &mut VecDeque<Bytes>) {
@@ -172,22 +165,82 @@ mod tests {
     }
 
     #[test]
-    fn holds_back_nothing_else_and_copies_nothing() {
+    fn lines_that_have_ended_pass_at_once_and_are_not_copied() {
         let needles = Arc::new(Needles::new(&[b"secret-secret"]));
         let mut scrubber = Scrubber::new(needles);
         let mut out = VecDeque::new();
-        let chunk = Bytes::from_static(b"data: {\"a\": 1}\n\n");
-        scrubber.push(chunk.clone(), &mut out);
-        assert_eq!(out.pop_front().map(|piece| piece.as_ptr()), Some(chunk.as_ptr()));
-        scrubber.push(Bytes::from_static(b"abc sec"), &mut out);
-        assert_eq!(out.pop_front().unwrap(), "abc ");
-        scrubber.push(Bytes::from_static(b"ular"), &mut out);
-        assert_eq!(Vec::from(mem::take(&mut out)).concat(), b"secular");
-        scrubber.push(Bytes::from_static(b"secret-sec"), &mut out);
-        assert!(out.is_empty());
+        for event in ["data: {\"a\": 1}\n\n", "secret-secre\n", "secret-secre\r"] {
+            let chunk = Bytes::from_static(event.as_bytes());
+            scrubber.push(chunk.clone(), &mut out);
+            assert_eq!(out.pop_front().map(|piece| piece.as_ptr()), Some(chunk.as_ptr()), "{event:?}");
+            assert!(out.is_empty() && scrubber.carry.is_empty(), "{event:?}");
+        }
+        scrubber.push(Bytes::from_static(b"one\nsecret-sec"), &mut out);
+        assert_eq!(out.pop_front().unwrap(), "one\n");
         scrubber.finish(&mut out);
         assert_eq!(out.pop_front().unwrap(), "secret-sec");
         assert_eq!(scrubber.redactions(), 0);
+    }
+
+    #[test]
+    fn a_secret_of_several_lines_is_found_however_it_is_cut() {
+        let needles = Arc::new(Needles::new(&[b"secret\nof two\r\nlines"]));
+        let text = b"a secret\nof two\r\nlines b";
+        assert_eq!(run(&needles, &text.chunks(1).collect::<Vec<_>>()), b"a [redacted by hallpass] b");
+        assert_eq!(run(&needles, &[&text[..9], &text[9..]]), b"a [redacted by hallpass] b");
+    }
+
+    #[test]
+    fn the_last_chunk_holds_nothing_back_and_is_not_cut() {
+        let needles = Arc::new(Needles::new(&[b"secret-secret"]));
+        let (mut scrubber, mut out) = (Scrubber::new(Arc::clone(&needles)), VecDeque::new());
+        scrubber.push_last(Bytes::from_static(b"{\"a\": \"secret-sec\"}"), &mut out);
+        assert_eq!(Vec::from(mem::take(&mut out)), [&b"{\"a\": \"secret-sec\"}"[..]]);
+        scrubber.push(Bytes::from_static(b"secret-"), &mut out);
+        scrubber.push_last(Bytes::from_static(b"secret."), &mut out);
+        assert_eq!(Vec::from(out).concat(), b"[redacted by hallpass].");
+    }
+
+    /// How many bytes come out after each chunk, piece by piece.
+    fn cuts(needles: &Arc<Needles>, chunks: &[Vec<u8>]) -> Vec<Vec<usize>> {
+        let mut scrubber = Scrubber::new(Arc::clone(needles));
+        let mut cuts = Vec::new();
+        for chunk in chunks {
+            let mut out = VecDeque::new();
+            scrubber.push(Bytes::copy_from_slice(chunk), &mut out);
+            cuts.push(out.iter().map(Bytes::len).collect());
+        }
+        cuts
+    }
+
+    #[test]
+    fn p1_what_is_held_back_tells_nothing_of_how_much_of_a_guess_was_right() {
+        let secret = b"sk-live-4eC39HqLyj";
+        for secret in [&secret[..], b"50%25\\u005c-of-a-secret", "schl\u{fc}ssel-\u{1f600}".as_bytes()] {
+            let needles = Arc::new(Needles::new(&[secret]));
+            let spellings = [
+                secret.to_vec(),
+                secret.iter().flat_map(|byte| format!("%{byte:02X}").into_bytes()).collect(),
+                secret.iter().flat_map(|byte| format!("\\u{byte:04x}").into_bytes()).collect(),
+                secret.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect(),
+            ];
+            for spelled in spellings {
+                for before in [0, 1, 40, 400] {
+                    let chunks = |right: usize| {
+                        let mut guess = [&vec![b'.'; before][..], &spelled[..right]].concat();
+                        guess.resize(before + spelled.len(), b'.');
+                        // At the end of a chunk, across two of them, and before more than a match can be long.
+                        let (head, tail) = guess.split_at(before + right);
+                        vec![head.to_vec(), tail.to_vec(), vec![b'.'; 1000], guess.clone(), b"..".to_vec()]
+                    };
+                    for right in 1..spelled.len() {
+                        let mut wrong = chunks(right);
+                        wrong.iter_mut().for_each(|chunk| chunk.fill(b'.'));
+                        assert_eq!(cuts(&needles, &chunks(right)), cuts(&needles, &wrong), "{before} {right}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -209,7 +262,7 @@ mod tests {
     type Piece = (usize, usize, Vec<prop::sample::Index>, usize, bool, Vec<u8>);
 
     fn body() -> impl Strategy<Value = Vec<Piece>> {
-        let noise = prop::collection::vec(prop::sample::select(b"%25\\u0cC/ +aB\"\xc3\xa9".to_vec()), 0..4);
+        let noise = prop::collection::vec(prop::sample::select(b"%25\\u0cC/ +aB\n\"\xc3\xa9".to_vec()), 0..4);
         // Sometimes so much that whole pieces are passed over.
         let noise = (noise, prop_oneof![Just(0), 100..300_usize], prop::sample::select(b".aB5".to_vec()));
         let noise = noise.prop_map(|(noise, much, of)| [vec![of; much], noise].concat());
@@ -244,7 +297,7 @@ mod tests {
             let forms: Vec<_> = forms.into_iter().flatten().collect();
             let refs: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
             let needles = Arc::new(Needles::new(&refs));
-            let (expected, _) = reference::scrub(&forms, &data, true);
+            let (expected, _) = reference::scrub(&forms, &data, data.len());
             prop_assert_eq!(run(&needles, &[&data]), expected.clone());
 
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(data.len() + 1)).collect();
@@ -254,12 +307,14 @@ mod tests {
             prop_assert_eq!(run(&needles, &chunks), expected.clone());
             prop_assert_eq!(run(&needles, &data.chunks(1).collect::<Vec<_>>()), expected);
 
-            // What is held back is exactly what could begin a match.
+            // What is held back is as long as a match can be, or as a line is.
             let (mut scrubber, mut out, mut end) = (Scrubber::new(Arc::clone(&needles)), VecDeque::new(), 0);
+            let one_line = !secrets.concat().iter().any(|byte| matches!(byte, b'\n' | b'\r'));
             for chunk in chunks {
                 scrubber.push(Bytes::copy_from_slice(chunk), &mut out);
                 end += chunk.len();
-                let (sure, held) = reference::scrub(&forms, &data[..end], false);
+                let line = data[..end].iter().rposition(|byte| one_line && *byte == b'\n').map_or(0, |at| at + 1);
+                let (sure, held) = reference::scrub(&forms, &data[..end], line.max((end + 1).saturating_sub(needles.longest)));
                 prop_assert_eq!(Vec::from(out.clone()).concat(), sure);
                 prop_assert_eq!(&scrubber.carry[..], &data[held..end]);
             }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
 use base64::Engine as _;
@@ -17,8 +18,10 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 
-use super::{HEADER, RawUpstream, SECRET, crm, outcome, problem, raw, status_of};
+use super::{HEADER, RawUpstream, SECRET, crm, drain, outcome, problem, raw, status_of};
 use crate::support::upstream::{AnswerBody, text};
 use crate::support::{TestBroker, Upstream};
 
@@ -287,6 +290,72 @@ async fn trailers() {
     );
     let answer = raw(broker.running.public, request).await;
     assert!(status_of(&answer) == 200 && !leaks(&answer) && !answer.contains("s=1"), "{answer}");
+}
+
+/// The wire of a chunked answer: the sizes of its chunks, in order.
+fn chunk_sizes(answer: &[u8]) -> Vec<usize> {
+    let body = answer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| &answer[at + 4..]);
+    let (mut rest, mut sizes) = (body.unwrap_or_default(), Vec::new());
+    while let Some(line) = rest.windows(2).position(|two| two == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+        sizes.push(size);
+        rest = rest.get(line + 2 + size + 2..).unwrap_or_default();
+    }
+    sizes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_when_and_in_what_pieces_an_echo_comes_back_tells_nothing_of_a_guess() {
+    // Echoes a guess that the agent sends, all but its last piece, and waits for the test's word before that.
+    let (word, heard) = watch::channel(0);
+    let upstream = RawUpstream::start(move |mut stream, head| {
+        let mut heard = heard.clone();
+        Box::pin(async move {
+            let mut guess = head.split_once("\r\n\r\n").unwrap().1.as_bytes().to_owned();
+            let mut rest = vec![0; SECRET.len() - guess.len()];
+            stream.read_exact(&mut rest).await.unwrap();
+            guess.append(&mut rest);
+            let guess = String::from_utf8(guess).unwrap();
+            let now = *heard.borrow_and_update();
+            let piece = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let first = format!("{head}{}{}", piece(&format!("{{\"a\":1}}\n{}", ".".repeat(600))), piece(&guess));
+            stream.write_all(first.as_bytes()).await.unwrap();
+            heard.wait_for(|word| *word > now).await.unwrap();
+            let rest = format!("{}{}0\r\n\r\n", piece("..."), piece(&".".repeat(600)));
+            stream.write_all(rest.as_bytes()).await.unwrap();
+            drain(&mut stream).await;
+        })
+    })
+    .await;
+    let broker = TestBroker::start().await;
+    let token = crm(&broker, &upstream.url(), HEADER, "").await;
+    let mut seen = Vec::new();
+    for right in [0, 1, 2, 8, SECRET.len() - 1] {
+        let guess = format!("{}{}", &SECRET[..right], ".".repeat(SECRET.len() - right));
+        let (begin, all) = (&guess[..right.max(1)], SECRET.len());
+        // At the end of what has come, and with wrong bytes behind it.
+        for guess in [".".repeat(all - begin.len()) + begin, guess.clone()] {
+            let mut agent = TcpStream::connect(broker.running.public).await.unwrap();
+            let request = format!(
+                "POST /exchange/crm/a HTTP/1.1\r\nHost: b\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+                 Content-Length: {}\r\n\r\n{guess}",
+                guess.len()
+            );
+            agent.write_all(request.as_bytes()).await.unwrap();
+            let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+            while let Ok(Ok(n @ 1..)) = tokio::time::timeout(Duration::from_millis(300), agent.read(&mut piece)).await {
+                answer.extend_from_slice(&piece[..n]);
+            }
+            let at_first = chunk_sizes(&answer);
+            word.send_modify(|word| *word += 1);
+            agent.read_to_end(&mut answer).await.unwrap();
+            seen.push((at_first, chunk_sizes(&answer)));
+        }
+    }
+    assert!(seen[0].0.iter().sum::<usize>() > 400, "{seen:?}");
+    assert_eq!(seen[0].1.iter().sum::<usize>(), 8 + 600 + SECRET.len() + 3 + 600, "{seen:?}");
+    assert!(seen.iter().all(|one| *one == seen[0]), "{seen:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
