@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::good_client::{HEADER_TIMEOUT, MAX_BODY, Scene, attacked};
+use super::good_client::{HEADER_TIMEOUT, MAX_BODY, Scene, attacked, connect};
 use super::upstreams::Evil;
 
 /// Much longer than any of the broker's time limits here: whoever waits so long waits in vain.
@@ -28,7 +28,7 @@ async fn until_closed(stream: &mut TcpStream) -> String {
 
 /// Sends `head`, then `tail` byte by byte, every 100 ms, until the broker closes or `stop`.
 async fn byte_by_byte(address: SocketAddr, head: String, tail: &'static str, stop: Duration) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut stream = connect(address).await;
     stream.write_all(head.as_bytes()).await.unwrap();
     let start = Instant::now();
     for byte in tail.bytes().cycle() {
@@ -74,7 +74,7 @@ fn slow_clients_and_half_open_connections() {
         let one = |n: usize| {
             let head = head.clone();
             async move {
-                let mut stream = TcpStream::connect(address).await.unwrap();
+                let mut stream = connect(address).await;
                 // Nothing, half a head, or a whole one; then no more is sent, or the connection is reset.
                 let bytes = &head.as_bytes()[..[0, 30, head.len()][n % 3]];
                 stream.write_all(bytes).await.unwrap();
@@ -117,7 +117,7 @@ fn five_thousand_idle_connections() {
             let mut streams = Vec::with_capacity(count);
             let start = Instant::now();
             for _ in 0..count {
-                streams.push(TcpStream::connect(address).await.unwrap());
+                streams.push(connect(address).await);
             }
             println!("{count} connections after {:?}", start.elapsed());
             tokio::time::timeout(PATIENCE, many_closed(streams)).await.expect("idle connections are closed");
@@ -155,7 +155,7 @@ fn floods_of_headers_and_bodies() {
         let one = |n: usize| {
             let head = heads[n % heads.len()].clone();
             async move {
-                let mut stream = TcpStream::connect(address).await.unwrap();
+                let mut stream = connect(address).await;
                 // The broker hangs up long before all is sent.
                 _ = stream.write_all(head.as_bytes()).await.is_ok();
                 let answer = until_closed(&mut stream).await;
@@ -173,7 +173,7 @@ fn floods_of_headers_and_bodies() {
         let one = |n: usize| {
             let head = [&announced, &endless, &extension][n % 3].clone();
             async move {
-                let mut stream = TcpStream::connect(address).await.unwrap();
+                let mut stream = connect(address).await;
                 stream.write_all(head.as_bytes()).await.unwrap();
                 let (mut reader, mut writer) = stream.split();
                 let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
@@ -227,7 +227,7 @@ fn half_a_tls_handshake() {
         // The header of a handshake record that announces 16 KiB of a ClientHello, and the first bytes of it.
         let hello = [0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3];
         let one = |n: usize| async move {
-            let mut stream = TcpStream::connect(address).await.unwrap();
+            let mut stream = connect(address).await;
             // Where the machine is busy, its time may be over before the first byte.
             _ = stream.write_all(&hello[..n % (hello.len() + 1)]).await.is_ok();
             until_closed(&mut stream).await;

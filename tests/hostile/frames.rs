@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::good_client;
+
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
@@ -72,7 +74,7 @@ fn text_length(block: &mut Vec<u8>, length: usize) {
 
 /// A connection after the preface and our SETTINGS.
 pub(super) async fn connect(address: SocketAddr, settings: &[Vec<u8>]) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut stream = good_client::connect(address).await;
     let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     hello.extend(frame(SETTINGS, 0, 0, &settings.concat()));
     stream.write_all(&hello).await.unwrap();
