@@ -25,7 +25,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 /// attacker. Without optimisation a frame or a header costs the broker some twenty times what it costs a flooder, the two
 /// share the machine, and other tests run beside: there it only must be served at all. The strict form is
 /// `cargo test --release --test it hostile`, on a machine that has nothing else to do.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 100 });
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 50 });
 
 /// Calls by which the usual p99 is measured, before an attack and after it; and at least as many during the attack.
 const CALLS: usize = if cfg!(debug_assertions) { 100 } else { 1000 };

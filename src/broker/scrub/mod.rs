@@ -135,13 +135,20 @@ impl Element {
                 [b'a', b'A'].map(|ten| ten.wrapping_add(value).wrapping_sub(10)).into_iter().for_each(f)
             }
             Self::Sextet { value, mask } => {
-                for (bits, byte) in (0_u8..).zip(SEXTETS).filter(|(bits, _)| (bits ^ value) & mask == 0) {
-                    f(*byte);
-                    match bits {
+                // With each value of the bits that are not the secret's.
+                let (wanted, free) = (value & mask, !mask & 63);
+                let mut bits = free;
+                loop {
+                    SEXTETS.get(usize::from(wanted | bits)).copied().into_iter().for_each(&mut f);
+                    match wanted | bits {
                         62 => f(b'-'),
                         63 => f(b'_'),
                         _ => {}
                     }
+                    if bits == 0 {
+                        break;
+                    }
+                    bits = bits.wrapping_sub(1) & free;
                 }
             }
         }

@@ -20,6 +20,8 @@ pub struct Needles {
     gate: Zeroizing<[u16; 256]>,
     /// What is asked before the gate.
     sieve: Sieve,
+    /// No match is shorter than this: no form has fewer bytes than the secret. Most headers are shorter.
+    shortest: usize,
     /// No match is longer than this.
     pub(super) longest: usize,
     /// Whether no match goes on beyond the end of a line: no form but a secret's own text could hold one.
@@ -47,6 +49,7 @@ impl Needles {
             forms: Vec::with_capacity(secrets.len().saturating_mul(5)),
             gate: Zeroizing::new([0; 256]),
             sieve: Sieve::new(secrets.len().saturating_mul(5)),
+            shortest: usize::MAX,
             longest: 0,
             within_lines: true,
             wide: false,
@@ -55,6 +58,7 @@ impl Needles {
             let start = new.secrets.len();
             new.secrets.extend_from_slice(secret);
             // Six bytes per element at most: 6n as text (`\uHHHH`), 6⌈(8n + 4) / 6⌉ as base64.
+            new.shortest = new.shortest.min(secret.len());
             new.longest = new.longest.max(secret.len().saturating_mul(8).saturating_add(16));
             new.within_lines &= memchr::memchr2(b'\n', b'\r', secret).is_none();
             for kind in [Kind::Text, Kind::Hex, Kind::Base64(0), Kind::Base64(1), Kind::Base64(2)] {
@@ -91,6 +95,9 @@ impl Needles {
     /// Whether a header's name holds a secret. Names arrive in lower case whatever the upstream wrote, so the case of
     /// letters does not count: what is left of a secret, or of its base64, without it is still most of it.
     pub fn in_name(&self, name: &[u8]) -> bool {
+        if name.len() < self.shortest {
+            return false;
+        }
         if self.find(name, 0, name.len()).is_some() {
             return true;
         }
@@ -114,6 +121,9 @@ impl Needles {
     /// The leftmost match that begins in `from..until`, and the longest one there. If more data follows, this is
     /// decided up to [`Needles::certain`] only.
     pub(super) fn find(&self, data: &[u8], from: usize, until: usize) -> Option<Range<usize>> {
+        if data.len() < self.shortest {
+            return None;
+        }
         if !self.sieve.usable {
             return self.look_closer(data, from, until);
         }
@@ -268,9 +278,7 @@ impl Form {
         let mut index = 0_usize;
         while let Some(element) = self.kind.element(secret, index) {
             let Some(byte) = data.next() else { return false };
-            let mut fits = false;
-            element.each_raw(|one| fits |= one.eq_ignore_ascii_case(byte));
-            if !fits {
+            if !element.raw(byte.to_ascii_lowercase()) && !element.raw(byte.to_ascii_uppercase()) {
                 return false;
             }
             index = index.saturating_add(1);
