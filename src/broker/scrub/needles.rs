@@ -57,8 +57,8 @@ impl Needles {
         for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
             let start = new.secrets.len();
             new.secrets.extend_from_slice(secret);
-            // Six bytes per element at most: 6n as text (`\uHHHH`), 6⌈(8n + 4) / 6⌉ as base64.
             new.shortest = new.shortest.min(secret.len());
+            // Six bytes per element at most: 6n as text (`\uHHHH`), 6⌈(8n + 4) / 6⌉ as base64.
             new.longest = new.longest.max(secret.len().saturating_mul(8).saturating_add(16));
             new.within_lines &= memchr::memchr2(b'\n', b'\r', secret).is_none();
             for kind in [Kind::Text, Kind::Hex, Kind::Base64(0), Kind::Base64(1), Kind::Base64(2)] {
