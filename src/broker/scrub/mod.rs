@@ -170,8 +170,8 @@ impl Element {
     /// All readings of the beginning of `data`; `secret` are the bytes from this element on, if it is one of a text.
     fn moves(self, secret: &[u8], data: &[u8]) -> Moves {
         let raw = data.first().is_some_and(|byte| self.raw(*byte));
-        // An escape that means nothing stands for its own sign, and is no escape.
-        let escape = unit(data).filter(|(bytes, meant)| *bytes > 1 && self.accepts(*meant));
+        // Where there is no escape this is the raw reading once more.
+        let escape = unit(data).filter(|(_, meant)| self.accepts(*meant));
         let wide = match (self, data) {
             (Self::Byte(0xc2..), [b'\\', rest @ ..]) => first_char(secret).and_then(|wide| wide_escape(wide, rest)),
             _ => None,

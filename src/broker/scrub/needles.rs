@@ -553,6 +553,9 @@ mod tests {
             assert_eq!(scrubbed(b"secret-1", value.as_bytes()), None, "{value}");
         }
         gone(b"secret-1", "7365637265742d31");
+        // A plus is a space only as it is.
+        gone(b"secret 1", "secret+1");
+        assert_eq!(scrubbed(b"secret 1", b"secret%2B1"), None);
         assert!(Needles::new(&[b"", b""]).is_empty());
         assert_eq!(Needles::new(&[]).scrub_value(b"anything"), None);
     }
