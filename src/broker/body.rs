@@ -346,7 +346,7 @@ impl Body for Download {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            if !self.ended && self.is_revoked() {
+            if (!self.ended || !self.ready.is_empty()) && self.is_revoked() {
                 return self.fail(BodyError::Revoked);
             }
             if let Some(data) = self.ready.pop_front() {

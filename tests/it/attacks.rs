@@ -208,7 +208,7 @@ async fn p4_a_call_that_the_drain_cuts_leaves_an_outcome_also_over_http2() {
             tokio::spawn(async move {
                 let mut head = [0; 4096];
                 _ = stream.read(&mut head).await.is_ok();
-                let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+                let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello\n\r\n";
                 _ = stream.write_all(answer).await.is_ok();
                 tokio::time::sleep(Duration::from_secs(60)).await;
             });
@@ -221,11 +221,11 @@ async fn p4_a_call_that_the_drain_cuts_leaves_an_outcome_also_over_http2() {
     let request = http2.get(broker.url("/exchange/crm/v1/contacts")).bearer_auth(&token);
     let mut answer = request.send().await.unwrap();
     assert_eq!(answer.version(), http::Version::HTTP_2);
-    assert_eq!(answer.chunk().await.unwrap().unwrap(), "hello");
+    assert_eq!(answer.chunk().await.unwrap().unwrap(), "hello\n");
     let broker = broker.restart().await;
     let outcome = broker.wait_for_record(|record| record["kind"] == "call.outcome").await;
     assert_eq!(outcome["reason"], "broker_stopped");
-    assert_eq!(outcome["response_bytes"], 5);
+    assert_eq!(outcome["response_bytes"], 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]

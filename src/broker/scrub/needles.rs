@@ -332,7 +332,7 @@ impl Form {
     ///
     /// Readings differ only where the secret itself holds something like `%25` or `\\`. An upstream that knows such
     /// a secret could make them many: equal ones are merged, and one that still needs more than `budget` steps is
-    /// taken for a match up to the furthest byte read, which costs it a redaction and us nothing.
+    /// taken for the longest match that there can be, which costs it a redaction and lets nothing through.
     fn follow(self, secret: &[u8], data: &[u8]) -> Option<usize> {
         let mut budget = secret.len().saturating_mul(8).saturating_add(512);
         let mut end = None;
@@ -341,8 +341,10 @@ impl Form {
         loop {
             budget = budget.saturating_sub(1);
             if budget == 0 {
-                let furthest = todo.iter().map(|(at, _)| *at).chain(end).fold(at, usize::max);
-                return Some(furthest.max(1));
+                let longest = data.get(..secret.len().saturating_mul(6)).unwrap_or(data);
+                let of_one_line = memchr::memchr2(b'\n', b'\r', secret).is_none();
+                let line = memchr::memchr2(b'\n', b'\r', longest).filter(|_| of_one_line);
+                return line.or(Some(longest.len())).filter(|len| *len >= secret.len());
             }
             if let Some(element) = self.kind.element(secret, index) {
                 let rest = data.get(at..).unwrap_or_default();
@@ -599,6 +601,19 @@ mod tests {
         let value = b"%25".repeat(20_000);
         let _ = needles.scrub_value(&value);
         assert_eq!(scrubbed(&secret, &secret).as_deref(), Some("[redacted by hallpass]"));
+        // What is left of the budget does not decide what is left of the secret.
+        for backslashes in [40, 70, 74, 80, 100, 150] {
+            let secret = [&[b'\\'; 150][..backslashes], b"the-real-4eC39HqLyj"].concat();
+            assert_eq!(scrubbed(&secret, &secret).as_deref(), Some("[redacted by hallpass]"), "{backslashes}");
+        }
+    }
+
+    #[test]
+    fn what_is_shorter_than_the_secret_is_none_whatever_follows_on_the_next_line() {
+        let secret = [b'\\'; 101];
+        let short = [&[b'\\'; 99][..], b"\n"].concat();
+        assert_eq!(scrubbed(&secret, &short), None);
+        assert_eq!(scrubbed(&secret, &[&short[..], &[b'.'; 50]].concat()), None);
     }
 
     #[test]
