@@ -158,6 +158,34 @@ async fn revocation_cuts_a_running_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p3_what_is_ready_when_an_answer_has_ended_is_not_for_an_agent_that_was_revoked_meanwhile() {
+    // All of the answer is there, in pieces, as an echo parts them; the agent's window takes the first of them.
+    for size in [3, 6, 12, 24] {
+        let echo = format!("{{\"echo\":\"{SECRET}\"}}{}\n", ".".repeat(160));
+        let body = echo.repeat(size * 1024 / echo.len());
+        let upstream = RawUpstream::answering(format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+        let broker = TestBroker::start().await;
+        let token = crm(&broker, &upstream.url(), HEADER, "").await;
+        let http2 = reqwest::Client::builder().http2_prior_knowledge().http2_initial_stream_window_size(1024);
+        let request = http2.build().unwrap().get(broker.url("/exchange/crm/a")).bearer_auth(&token);
+        let mut answer = request.send().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        broker.admin_ok("POST", "/admin/v1/agents/helpdesk/revoke", Value::Null).await;
+        let rest = async {
+            while answer.chunk().await?.is_some() {}
+            Ok::<_, reqwest::Error>(())
+        };
+        let end = tokio::time::timeout(Duration::from_secs(10), rest).await.expect("still running");
+        assert!(end.is_err(), "{size}: it ended as if it were complete");
+        assert_eq!(outcome(&broker, 0).await["reason"], "revoked_midway", "{size}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn revocation_stops_a_call_that_waits_for_its_answer() {
     let upstream = RawUpstream::start(|mut stream, _| Box::pin(async move { drain(&mut stream).await })).await;
     let broker = TestBroker::start().await;
