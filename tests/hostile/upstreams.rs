@@ -186,9 +186,10 @@ fn every_misbehaviour_at_once() {
         let (mut seen, mut late) = (BTreeSet::new(), 0);
         for ((target, reason), count) in &ended {
             let (deed, wanted) = DEEDS.iter().find(|(deed, _)| target.ends_with(&format!("/{deed}"))).unwrap();
-            // On a busy machine the upstream's second may be over before it has done its deed, or the agent's patience; or a
-            // connection that was kept after an earlier deed closes just when the next one is asked for on it.
-            let is_late = matches!(&**reason, "upstream_timeout" | "body_idle" | "agent_went_away" | "upstream_reset");
+            // On a busy machine the upstream's second may be over before it has done its deed, or the agent's patience.
+            let is_late = matches!(&**reason, "upstream_timeout" | "body_idle" | "agent_went_away")
+                // Seen once: a connection that was kept after an earlier deed may close just when this one is asked for.
+                || (*deed, &**reason) == ("never", "upstream_reset");
             let is_wanted = wanted.contains(&&**reason);
             assert!(is_wanted || is_late, "{target} ended {count} times with {reason}; all: {ended:#?}");
             seen.insert(deed);
