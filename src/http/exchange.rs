@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::http::State;
 use crate::http::extract::{RequestId, agent_token, token_stays_here};
 use crate::http::reply::Problem;
+use crate::http::strangers::Known;
 use crate::http::{dpop, resource};
 use crate::model::Target;
 
@@ -86,7 +87,11 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request) -> Result<Resp
         request_id: id.clone(),
     };
     match state.broker.call(call).await {
-        Ok(answer) => Ok(answer.map(Body::new).into_response()),
+        Ok(answer) => {
+            let mut answer = answer.map(Body::new).into_response();
+            answer.extensions_mut().insert(Known);
+            Ok(answer)
+        }
         Err(error) => Err(Problem::of_call(error, scheme, id)),
     }
 }

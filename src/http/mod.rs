@@ -22,6 +22,7 @@ mod revocations;
 mod revoke;
 pub mod routes;
 mod serve;
+mod strangers;
 mod streams;
 mod token;
 
@@ -44,6 +45,7 @@ use crate::world::World;
 
 pub use admin::{MasterKeyFiles, finish_rewrap, write_private};
 pub use serve::{Listeners, Secured, bind_admin, serve};
+pub use strangers::Known;
 
 /// What handlers work with. Cheap to clone.
 pub type State = Arc<Parts>;

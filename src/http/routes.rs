@@ -1,12 +1,12 @@
 //! The whole route table. A route that is added here without its rows in the denial table fails the test suite.
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{MethodRouter, any, delete, get, post};
 
 use crate::http::{
     State, admin, authorize, certificate, discovery, exchange, extract, introspect, ops, resource, revocations, revoke,
-    token,
+    strangers, token,
 };
 use crate::model::AdminRole;
 
@@ -125,9 +125,12 @@ pub fn router(listener: Listener, state: State) -> Router {
     let router = rows.fold(Router::new(), |router, row| {
         let handler = match row.access {
             Access::Admin(role) => {
-                row.handler.layer(from_fn_with_state((state.clone(), role), admin::door::only_admins))
+                let handler = row.handler.layer(from_fn_with_state((state.clone(), role), admin::door::only_admins));
+                handler.layer(map_response(strangers::known_if_successful))
             }
-            _ => row.handler,
+            Access::Client | Access::ClientOrBearer => row.handler.layer(map_response(strangers::known_if_successful)),
+            // The exchange says it itself: an upstream's 404 is an answer to somebody known, too.
+            Access::Bearer | Access::Open => row.handler,
         };
         router.route(row.path, handler)
     });

@@ -31,6 +31,7 @@ use crate::http::connection::Connection;
 use crate::http::fair::Fair;
 use crate::http::places::Places;
 use crate::http::routes::{Listener, router};
+use crate::http::strangers::{Standing, Strangers};
 use crate::http::streams::{Paced, Streams};
 use crate::issue::AdminIdentity;
 use crate::model::AdminRole;
@@ -82,6 +83,7 @@ struct Manner {
     max_header_bytes: usize,
     http2: bool,
     trusted_proxies: Vec<IpNet>,
+    strangers: Strangers,
     state: State,
     stop: watch::Receiver<bool>,
 }
@@ -98,11 +100,14 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
         max_header_bytes: listen.max_header_bytes,
         http2: listen.http2,
         trusted_proxies: listen.trusted_proxies.clone(),
+        strangers: Strangers::new(),
         state: state.clone(),
         stop,
     };
     // Admins come by themselves: a proxy that may speak for agents must not say who is an admin.
     let direct = Manner { http2: false, trusted_proxies: Vec::new(), ..manner.clone() };
+    // Nobody is known there: health and metrics do not stand in line with the agents' strangers.
+    let apart = Manner { strangers: Strangers::new(), ..manner.clone() };
     let remote_admin = async {
         if let Some(Secured { listener, tls }) = listeners.remote_admin {
             let router = router(Listener::RemoteAdmin, state.clone());
@@ -115,7 +120,7 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
     tokio::join!(
         tcp(listeners.public, listeners.tls.map(TlsAcceptor::from), public, places, manner.clone()),
         remote_admin,
-        tcp(listeners.ops, None, ops, ops_places, manner.clone()),
+        tcp(listeners.ops, None, ops, ops_places, apart),
         unix(listeners.admin, router(Listener::Admin, state.clone()), manner),
     );
 }
@@ -141,12 +146,14 @@ async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, pl
         };
         let (tls, router, manner, watcher) = (tls.clone(), router.clone(), manner.clone(), graceful.watcher());
         while connections.try_join_next().is_some() {}
-        connections.spawn(async move {
-            if let Err(error) = connection(stream, peer, tls, router, manner, watcher).await {
+        let standing = manner.strangers.standing();
+        let ours = standing.clone();
+        connections.spawn(standing.work(async move {
+            if let Err(error) = connection(stream, peer, tls, router, manner, ours, watcher).await {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
-        });
+        }));
     }
     drop(listener);
     finish(graceful, connections, &manner.state).await;
@@ -180,6 +187,7 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     router: Router,
     manner: Manner,
+    standing: Standing,
     watcher: Watcher,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -193,14 +201,14 @@ async fn connection(
             let certificates =
                 session.peer_certificates().map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
             let connection = Connection { address: Some(peer.ip()), certificates, malformed: false };
-            speak(stream, is_http2, connection, router, manner, watcher).await
+            speak(stream, is_http2, connection, router, manner, standing, watcher).await
         }
         None => {
             let is_http2 =
                 tokio::time::timeout(manner.header_timeout, begins_http2(&stream)).await.map_err(|_| timed_out())??;
             let is_http2 = is_http2 && manner.http2;
             let connection = Connection { address: Some(peer.ip()), ..Connection::default() };
-            speak(stream, is_http2, connection, router, manner, watcher).await
+            speak(stream, is_http2, connection, router, manner, standing, watcher).await
         }
     }
 }
@@ -231,16 +239,23 @@ async fn speak<S>(
     connection: Connection,
     router: Router,
     mut manner: Manner,
+    standing: Standing,
     watcher: Watcher,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let trusted_proxies = manner.trusted_proxies.clone();
-    let router = TowerToHyperService::new(router.map_request(move |mut request: http::Request<Incoming>| {
+    let (asking, answering) = (standing.clone(), standing.clone());
+    let router = router.map_request(move |mut request: http::Request<Incoming>| {
+        asking.asked();
         let connection = behind(&connection, request.headers_mut(), &trusted_proxies);
         request.extensions_mut().insert(connection);
         request
+    });
+    let router = TowerToHyperService::new(router.map_response(move |response: axum::response::Response| {
+        answering.answered(&response);
+        response
     }));
     // A client that does not read holds a call, a connection and the upstream's: not for longer than a body may pause.
     let mut stream = TimeoutStream::new(stream);
@@ -248,7 +263,7 @@ where
     let stream = Box::pin(stream);
     let served = if is_http2 {
         let stream = TokioIo::new(Fair::new(stream, &manner.state.turns));
-        let streams = Streams::new(manner.write_timeout);
+        let streams = Streams::new(standing, manner.write_timeout);
         let service = service_fn(move |request| {
             let answer = router.call(request);
             async move { Ok::<_, Infallible>(answer.await?.map(Paced::new)) }
@@ -312,10 +327,10 @@ async fn unix(listener: UnixListener, router: Router, mut manner: Manner) {
         };
         let Some(peer) = admin_peer(&stream) else { continue };
         let router = router.clone().layer(axum::Extension(peer));
-        let (manner, watcher) = (manner.clone(), graceful.watcher());
+        let (manner, standing, watcher) = (manner.clone(), manner.strangers.standing(), graceful.watcher());
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            if let Err(error) = speak(stream, false, Connection::default(), router, manner, watcher).await {
+            if let Err(error) = speak(stream, false, Connection::default(), router, manner, standing, watcher).await {
                 tracing::debug!(%error, "an admin connection ended early");
             }
         });

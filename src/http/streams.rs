@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::http::strangers::Standing;
 use crate::world::monotonic;
 
 /// Bytes that are handed to the connection in one piece: one DATA frame of the usual size.
@@ -154,13 +155,14 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
 /// The streams of one connection: runs each, and ends those whose reader stands still for `limit`.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
+    standing: Standing,
     limit: Duration,
     under_way: Arc<Mutex<(usize, Instant)>>,
 }
 
 impl Streams {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, under_way: Arc::new(Mutex::new((0, monotonic()))) }
+    pub(super) fn new(standing: Standing, limit: Duration) -> Self {
+        Self { standing, limit, under_way: Arc::new(Mutex::new((0, monotonic()))) }
     }
 
     fn under_way<T>(&self, change: impl FnOnce(&mut (usize, Instant)) -> T) -> T {
@@ -201,7 +203,7 @@ where
         self.under_way(|(count, _)| *count += 1);
         let counted = UnderWay(self.clone());
         let (reader, limit) = (Arc::new(Reader::new()), self.limit);
-        tokio::spawn(async move {
+        tokio::spawn(self.standing.work(async move {
             tokio::select! {
                 biased;
                 () = READER.scope(reader.clone(), stream) => {}
@@ -211,6 +213,6 @@ where
                 }
             }
             drop(counted);
-        });
+        }));
     }
 }

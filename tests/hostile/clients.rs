@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::good_client::{HEADER_TIMEOUT, MAX_BODY, Scene, attacked, connect};
+use super::good_client::{HEADER_TIMEOUT, MAX_BODY, Scene};
+use super::machine::{Stream, attacked, connect};
 use super::upstreams::Evil;
 
 /// Much longer than any of the broker's time limits here: whoever waits so long waits in vain.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Reads until the other side closes; gives what came first.
-async fn until_closed(stream: &mut TcpStream) -> String {
+async fn until_closed(stream: &mut Stream) -> String {
     let (mut first, mut piece) = (Vec::new(), [0; 4096]);
     let read = async {
         while let Ok(n @ 1..) = stream.read(&mut piece).await {
@@ -99,7 +99,7 @@ fn slow_clients_and_half_open_connections() {
 }
 
 /// Closes with a reset.
-fn socket_reset(stream: TcpStream) {
+fn socket_reset(stream: Stream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
@@ -129,7 +129,7 @@ fn five_thousand_idle_connections() {
     });
 }
 
-async fn many_closed(streams: Vec<TcpStream>) {
+async fn many_closed(streams: Vec<Stream>) {
     for mut stream in streams {
         _ = stream.read(&mut [0; 16]).await.is_ok();
     }
@@ -175,7 +175,7 @@ fn floods_of_headers_and_bodies() {
             async move {
                 let mut stream = connect(address).await;
                 stream.write_all(head.as_bytes()).await.unwrap();
-                let (mut reader, mut writer) = stream.split();
+                let (mut reader, mut writer) = tokio::io::split(stream);
                 let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
                 let piece = if n % 3 == 2 { format!("1;{}", "e".repeat(0x10000)) } else { piece };
                 let send = async { while writer.write_all(piece.as_bytes()).await.is_ok() {} };

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-use super::good_client;
+use super::machine::{self, Stream};
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -73,8 +72,8 @@ fn text_length(block: &mut Vec<u8>, length: usize) {
 }
 
 /// A connection after the preface and our SETTINGS.
-pub(super) async fn connect(address: SocketAddr, settings: &[Vec<u8>]) -> TcpStream {
-    let mut stream = good_client::connect(address).await;
+pub(super) async fn connect(address: SocketAddr, settings: &[Vec<u8>]) -> Stream {
+    let mut stream = machine::connect(address).await;
     let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     hello.extend(frame(SETTINGS, 0, 0, &settings.concat()));
     stream.write_all(&hello).await.unwrap();
@@ -92,7 +91,7 @@ pub(super) async fn next<R: tokio::io::AsyncRead + Unpin>(stream: &mut R) -> Opt
 }
 
 /// Answers pings and settings until the other side closes, at most for `patience`; gives all other frames and whether it closed.
-pub(super) async fn drain(stream: &mut TcpStream, patience: Duration) -> (Vec<Got>, bool) {
+pub(super) async fn drain(stream: &mut Stream, patience: Duration) -> (Vec<Got>, bool) {
     let mut got = Vec::new();
     let read = async {
         while let Some(one) = next(stream).await {

@@ -4,16 +4,15 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt as _;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::machine::Standing;
 use crate::support::real::{Real, until};
 use crate::support::upstream::text;
 use crate::support::{Engine, Upstream};
@@ -21,11 +20,11 @@ use crate::support::{Engine, Upstream};
 /// One attack at a time: two would be measured as one.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// A good client's p99 under attack may be twice its usual one; below this it may be anything, as a busy machine is no
-/// attacker. Without optimisation a frame or a header costs the broker some twenty times what it costs a flooder, the two
-/// share the machine, and other tests run beside: there it only must be served at all. The strict form is
+/// A good client's p99 under attack may be twice its usual one; below this it may be anything, as a disk that was slow once
+/// or twice is no attacker. Without optimisation a frame or a header costs the broker some twenty times what it costs a
+/// flooder, the two share the machine, and other tests run beside: there it only must be served at all. The strict form is
 /// `cargo test --release --test it hostile`, on a machine that has nothing else to do.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 50 });
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 4 });
 
 /// Calls by which the usual p99 is measured, before an attack and after it; and at least as many during the attack.
 const CALLS: usize = if cfg!(debug_assertions) { 100 } else { 1000 };
@@ -49,40 +48,6 @@ struct Round {
     durable: Duration,
 }
 
-/// How a thread stands where the machine's cores do not suffice for all, so that what makes the good client wait is the
-/// broker's own doing, as if all others were on machines of their own. With the same standing for all (without
-/// optimisation, beside other tests), one of several busy threads waits for milliseconds until the kernel takes its turn.
-enum Standing {
-    /// Attackers, and the upstreams that are theirs, take what the broker and the good client leave.
-    Attacker,
-    /// The good client and its upstream are there when they have something to do. Needs root.
-    Good,
-}
-
-impl Standing {
-    /// Of this thread from now on, and of those that it starts.
-    fn take(self) {
-        if cfg!(debug_assertions) {
-            return;
-        }
-        let policy = match self {
-            Self::Attacker => ["--idle", "--pid", "0"],
-            Self::Good => ["--rr", "--pid", "1"],
-        };
-        let thread = std::fs::read_link("/proc/thread-self").unwrap();
-        let status = Command::new("chrt").args(policy).arg(thread.file_name().unwrap()).status().unwrap();
-        assert!(status.success(), "chrt {policy:?}; run the strict form as root");
-    }
-}
-
-/// A connection of an attacker's. It hands the kernel little at once: that does not stop in the middle of a write, and would
-/// keep the broker's threads waiting for milliseconds, which it could not from a machine of the attacker's own.
-pub(super) async fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).await.unwrap();
-    rustix::net::sockopt::set_socket_send_buffer_size(&stream, 16 * 1024).unwrap();
-    stream
-}
-
 /// `listen.header_timeout_seconds` of every scene.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -94,17 +59,6 @@ pub(super) const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// Bytes of an answer's body, at most, at the upstream `evil`.
 pub(super) const MAX_ANSWER: usize = 512 * 1024;
-
-/// Runs the test `body`, whose tasks are the attackers'.
-pub(super) fn attacked(body: impl AsyncFnOnce() + Send) {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.enable_all().on_thread_start(|| Standing::Attacker.take()).build().unwrap();
-    // A thread that ends with the test: its standing is of no use to others.
-    let ended = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(body())).join());
-    if let Err(panic) = ended {
-        std::panic::resume_unwind(panic);
-    }
-}
 
 /// A broker with two upstreams: `good`, which answers at once, and `evil`, wherever the test says.
 pub(super) struct Scene {

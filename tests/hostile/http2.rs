@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::frames::*;
-use super::good_client::{HEADER_TIMEOUT, IDLE_TIMEOUT, Scene, attacked};
+use super::good_client::{HEADER_TIMEOUT, IDLE_TIMEOUT, Scene};
+use super::machine::{Stream, attacked};
 use crate::support::Upstream;
 use crate::support::upstream::text;
 
@@ -25,9 +25,9 @@ fn get(path: &str, token: &str) -> Vec<u8> {
 
 /// Sends `pieces` over and over until the broker hangs up or `stop`; gives whether it hung up. What it answers is read
 /// only if `read` says so.
-async fn flood(mut stream: TcpStream, piece: Vec<u8>, stop: Duration, read: bool) -> bool {
+async fn flood(stream: Stream, piece: Vec<u8>, stop: Duration, read: bool) -> bool {
     let start = Instant::now();
-    let (mut reader, mut writer) = stream.split();
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let send = async {
         while start.elapsed() < stop {
             // A broker that reads no more is as good as one that hung up.
@@ -148,7 +148,7 @@ fn floods_of_control_frames() {
 }
 
 /// Sends the list on 100 streams; gives whether none of them was taken for a request that could be answered with 200.
-async fn hpack_bomb(mut stream: TcpStream, list: Vec<u8>) -> bool {
+async fn hpack_bomb(mut stream: Stream, list: Vec<u8>) -> bool {
     for id in (1..200u32).step_by(2) {
         if stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, id, &list)).await.is_err() {
             break;
@@ -219,7 +219,7 @@ fn a_connection_without_a_stream_is_closed_and_a_slow_reader_is_not_cut() {
             let request = get("/exchange/evil/any/large", &scene.token);
             stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &request)).await.unwrap();
             let open = |stream_id: u32| frame(WINDOW_UPDATE, 0, stream_id, &(13_000u32).to_be_bytes());
-            let (mut reader, mut writer) = stream.into_split();
+            let (mut reader, mut writer) = tokio::io::split(stream);
             let feed = tokio::spawn(async move {
                 loop {
                     let both = [open(0), open(1)].concat();

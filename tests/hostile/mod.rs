@@ -4,6 +4,7 @@ mod clients;
 mod frames;
 mod good_client;
 mod http2;
+mod machine;
 mod refusals;
 mod smuggling;
 mod smuggling_answers;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZstdEncoder};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::good_client::{MAX_ANSWER, MAX_BODY, Scene, attacked, connect};
+use super::good_client::{MAX_ANSWER, MAX_BODY, Scene};
+use super::machine::{Stream, attacked, connect};
 
 /// An upstream that does what the last segment of the path says.
 pub(super) struct Evil {
@@ -56,7 +57,7 @@ impl Evil {
             let mut streams = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let bombs = bombs.clone();
-                streams.spawn(async move { _ = misbehave(stream, &bombs).await.is_ok() });
+                streams.spawn(async move { _ = misbehave(Stream::new(stream), &bombs).await.is_ok() });
                 while streams.try_join_next().is_some() {}
             }
         });
@@ -87,7 +88,7 @@ async fn bomb(coding: &str) -> Vec<u8> {
     [head.into_bytes(), body].concat()
 }
 
-async fn misbehave(mut stream: TcpStream, bombs: &[Vec<u8>; 3]) -> std::io::Result<()> {
+async fn misbehave(mut stream: Stream, bombs: &[Vec<u8>; 3]) -> std::io::Result<()> {
     let (mut head, mut piece) = (Vec::new(), [0; 4096]);
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
         match stream.read(&mut piece).await? {
@@ -99,7 +100,7 @@ async fn misbehave(mut stream: TcpStream, bombs: &[Vec<u8>; 3]) -> std::io::Resu
     let deed = head.split(' ').nth(1).unwrap().rsplit('/').next().unwrap().to_owned();
     let ok = "HTTP/1.1 200 OK\r\n";
     let chunked = format!("{ok}Transfer-Encoding: chunked\r\n\r\n");
-    let reset = |stream: &TcpStream| rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+    let reset = |stream: &Stream| rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
     let (first, then): (String, String) = match &*deed {
         "drip" | "drip-head" => {
             let first =
@@ -218,7 +219,7 @@ fn an_upstream_that_does_not_read() {
                     let start = Instant::now();
                     let mut stream = connect(address).await;
                     stream.write_all(head.as_bytes()).await.unwrap();
-                    let (mut reader, mut writer) = stream.split();
+                    let (mut reader, mut writer) = tokio::io::split(stream);
                     let body = vec![b'x'; MAX_BODY];
                     let mut answer = [0; 64];
                     let (_, read) = futures_util::join!(writer.write_all(&body), reader.read(&mut answer));

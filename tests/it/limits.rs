@@ -3,15 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use hallpass::app::Surroundings;
+use hallpass::http::Known;
+use hallpass::http::routes::{Listener, router};
 use hallpass::model::{Change, Session};
 use hallpass_verify::RevocationEntry;
 use http::header::ACCEPT;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::ServiceExt as _;
 
 use crate::forge;
-use crate::support::{Engine, TestBroker, TestClock};
+use crate::support::upstream::text;
+use crate::support::{Engine, TestBroker, TestClock, Upstream};
 
 /// As in `issue`.
 const MAX_OWN_REVOCATIONS: usize = 1000;
@@ -159,4 +164,43 @@ async fn subscribers_beyond_the_limit_are_sent_away_and_the_list_stays_open() {
     assert_eq!((streams.len(), full.status().as_u16()), (1000, 503));
     assert_eq!(full.json::<Value>().await.unwrap()["code"], "too_many_subscribers");
     assert_eq!(broker.http.get(broker.url("/revocations")).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_answer_to_somebody_known_lets_a_connection_go_before_strangers() {
+    let upstream = Upstream::start(|_| text(http::StatusCode::NOT_FOUND, "no such contact")).await;
+    let broker = TestBroker::start().await;
+    let (agent, token) = broker.with_crm(&upstream.url(), "a-secret-of-the-crm").await;
+    let state = &broker.running.state;
+    let public = router(Listener::Public, state.clone());
+    let ask = async |method: &str, path: &str, token: Option<&str>, form: &[(&str, &str)]| {
+        let mut request = http::Request::builder().method(method).uri(path).header("host", "b");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request = request.header("content-type", "application/x-www-form-urlencoded");
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let answer = public.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        (answer.status().as_u16(), answer.extensions().get::<Known>().is_some())
+    };
+    let client = |secret| [("client_id", &*agent.client_id), ("client_secret", secret), ("token", &*token)];
+    let (good, bad) = (client(&*agent.client_secret), client("nonsense"));
+    let grant = [("grant_type", "client_credentials")];
+    for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
+        assert_eq!(ask("POST", path, None, &[&grant[..], &bad].concat()).await, (401, false), "{path}");
+    }
+    assert_eq!(ask("POST", "/oauth2/token", None, &[&grant[..], &good[..2]].concat()).await, (200, true));
+    for path in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/revocations"] {
+        assert_eq!(ask("GET", path, None, &[]).await, (200, false), "{path}");
+    }
+    // The upstream's 404, and ours.
+    assert_eq!(ask("GET", "/exchange/crm/v1/contacts/7", Some(&token), &[]).await, (404, true));
+    assert_eq!(ask("GET", "/exchange/other/v1/contacts/7", Some(&token), &[]).await, (404, false));
+    assert_eq!(ask("GET", "/exchange/crm/v1/contacts/7", Some("nonsense"), &[]).await, (401, false));
+    assert_eq!(ask("POST", "/oauth2/revoke", None, &good).await, (200, true));
+    assert_eq!(ask("GET", "/exchange/crm/v1/contacts/7", Some(&token), &[]).await, (401, false));
+    let admins = router(Listener::RemoteAdmin, state.clone());
+    let stranger = http::Request::builder().uri("/admin/v1/status").header("host", "b").body(Body::empty()).unwrap();
+    let answer = admins.oneshot(stranger).await.unwrap();
+    assert!(answer.status() == 401 && answer.extensions().get::<Known>().is_none());
 }

@@ -1,0 +1,301 @@
+//! Strangers do not keep those waiting whom we know.
+//!
+//! Whoever floods us with connections, heads, handshakes or streams has more of them ready at any time than there are
+//! threads. An agent's next request, the answer of its upstream and the word that its record is durable would each stand
+//! behind all of them. So strangers leave one worker thread free: they get the others, first come, first served. A
+//! connection is a stranger's until an answer went over it to somebody who showed a good token, secret or certificate.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use axum::response::Response;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::PollSemaphore;
+
+use crate::turn::give_way;
+use crate::world::monotonic;
+
+/// Requests that may come over a connection after an answer to somebody known, until it is a stranger's again: who only
+/// begins calls and resets them, or has them refused, is no good agent for long.
+const CREDIT: u32 = 32;
+
+/// Strangers get all threads when nobody known has asked for anything for so long: newcomers are all that there is then.
+const ALONE_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a thread works for strangers before it gives way to other threads.
+const AT_ONCE: Duration = Duration::from_micros(200);
+
+thread_local! {
+    /// How long this thread has worked for strangers since it last gave way.
+    static WORKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// In the extensions of an answer to somebody who showed who they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Known;
+
+/// Marks the answer of a route that nobody gets 2xx from who did not show who they are.
+pub(super) async fn known_if_successful(mut answer: Response) -> Response {
+    if answer.status().is_success() {
+        answer.extensions_mut().insert(Known);
+    }
+    answer
+}
+
+/// The threads that strangers may keep busy at once, and the line in which they wait for them.
+#[derive(Debug, Clone)]
+pub(super) struct Strangers(Arc<Line>);
+
+#[derive(Debug)]
+struct Line {
+    threads: Arc<Semaphore>,
+    since: Instant,
+    /// When somebody known last asked for something, in milliseconds after `since`; 0 for never.
+    last_known: AtomicU64,
+}
+
+impl Strangers {
+    /// All worker threads of the current runtime but one; if there is but one, that.
+    pub(super) fn new() -> Self {
+        Self::with(Handle::current().metrics().num_workers().saturating_sub(1).max(1))
+    }
+
+    fn with(threads: usize) -> Self {
+        let threads = Arc::new(Semaphore::new(threads));
+        Self(Arc::new(Line { threads, since: monotonic(), last_known: AtomicU64::new(0) }))
+    }
+
+    /// Of a connection that was just made.
+    pub(super) fn standing(&self) -> Standing {
+        Standing { strangers: self.clone(), credit: Arc::default() }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.0.since.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Whether nobody known is there whom they could keep waiting.
+    fn are_alone(&self) -> bool {
+        let last = self.0.last_known.load(Ordering::Relaxed);
+        last == 0 || u128::from(self.millis().saturating_sub(last)) > ALONE_AFTER.as_millis()
+    }
+}
+
+/// Whether a connection is a stranger's.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    strangers: Strangers,
+    credit: Arc<AtomicU32>,
+}
+
+impl Standing {
+    /// A request came.
+    pub(super) fn asked(&self) {
+        // Of two that come at once, one may go uncounted: it is no bound on anything.
+        let credit = self.credit.load(Ordering::Relaxed);
+        if credit > 0 {
+            self.credit.store(credit - 1, Ordering::Relaxed);
+            self.strangers.0.last_known.store(self.strangers.millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// This is the answer to one.
+    pub(super) fn answered(&self, answer: &Response) {
+        if answer.extensions().get::<Known>().is_some() {
+            self.credit.store(CREDIT, Ordering::Relaxed);
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        self.credit.load(Ordering::Relaxed) > 0
+    }
+
+    /// Does `work` of this connection: while that is a stranger's, each step of it when a thread is free for strangers.
+    pub(super) fn work<F: Future>(&self, work: F) -> Work<F> {
+        Work { work: Some(Box::pin(work)), standing: self.clone(), place: None }
+    }
+}
+
+/// See [`Standing::work`].
+pub(super) struct Work<F> {
+    /// `None` when it is done.
+    work: Option<Pin<Box<F>>>,
+    standing: Standing,
+    /// In the line, while this waits there.
+    place: Option<PollSemaphore>,
+}
+
+impl<F: Future> Future for Work<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let is_known = this.standing.is_known();
+        let thread = if is_known || this.standing.strangers.are_alone() {
+            None
+        } else {
+            let threads = &this.standing.strangers.0.threads;
+            ready!(this.place.get_or_insert_with(|| PollSemaphore::new(threads.clone())).poll_acquire(cx))
+        };
+        // Out of the line in any case: who is known meanwhile would keep the thread that they are given later.
+        this.place = None;
+        let Some(work) = &mut this.work else { return Poll::Pending };
+        let begun = (!is_known).then(monotonic);
+        let step = work.as_mut().poll(cx);
+        if step.is_ready() {
+            // Now, while the thread is theirs: a connection may leave megabytes to be freed that nobody read.
+            this.work = None;
+        }
+        if let Some(begun) = begun {
+            let worked = WORKED.get() + begun.elapsed();
+            WORKED.set(worked);
+            if worked >= AT_ONCE {
+                WORKED.set(Duration::ZERO);
+                // Before another stranger gets this thread's place, on another thread.
+                give_way();
+            }
+        }
+        drop(thread);
+        step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn answer(known: bool) -> Response {
+        let mut answer = Response::default();
+        if known {
+            answer.extensions_mut().insert(Known);
+        }
+        answer
+    }
+
+    /// A connection over which somebody known was just answered.
+    fn known(strangers: &Strangers) -> Standing {
+        let standing = strangers.standing();
+        standing.asked();
+        standing.answered(&answer(true));
+        standing.asked();
+        assert!(standing.is_known());
+        standing
+    }
+
+    /// Polls once.
+    fn step<F: Future + Unpin>(work: &mut F) -> Poll<F::Output> {
+        Pin::new(work).poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[test]
+    fn strangers_wait_for_each_other_and_nobody_known_waits_for_them() {
+        let strangers = Strangers::with(1);
+        let friend = known(&strangers);
+        let held = strangers.0.threads.clone().try_acquire_owned().unwrap();
+        let (first, second) = (strangers.standing(), strangers.standing());
+        let (mut first, mut second) = (first.work(std::future::ready(1)), second.work(std::future::ready(2)));
+        assert!(step(&mut first).is_pending() && step(&mut second).is_pending(), "the only thread is taken");
+        assert_eq!(step(&mut friend.work(std::future::ready(3))), Poll::Ready(3));
+        drop(held);
+        assert!(step(&mut second).is_pending(), "it came later");
+        assert_eq!(step(&mut first), Poll::Ready(1));
+        assert_eq!(step(&mut second), Poll::Ready(2));
+        assert_eq!(strangers.0.threads.available_permits(), 1);
+    }
+
+    #[test]
+    fn who_leaves_the_line_or_is_known_meanwhile_holds_up_nobody() {
+        let strangers = Strangers::with(1);
+        let _friend = known(&strangers);
+        let held = strangers.0.threads.clone().try_acquire_owned().unwrap();
+        let standing = strangers.standing();
+        let mut work = standing.work(std::future::pending::<()>());
+        let mut other = strangers.standing().work(std::future::pending::<()>());
+        assert!(step(&mut work).is_pending() && step(&mut other).is_pending());
+        assert!(work.place.is_some() && other.place.is_some());
+        // The thread is given to both, one after the other, and neither has taken it yet.
+        drop(held);
+        standing.answered(&answer(true));
+        assert!(step(&mut work).is_pending());
+        drop(other);
+        assert_eq!(strangers.0.threads.available_permits(), 1);
+    }
+
+    #[test]
+    fn strangers_who_are_alone_do_not_wait() {
+        let strangers = Strangers::with(1);
+        let _held = strangers.0.threads.clone().try_acquire_owned().unwrap();
+        let standing = strangers.standing();
+        standing.asked();
+        assert_eq!(step(&mut standing.work(std::future::ready(1))), Poll::Ready(1));
+        let friend = known(&strangers);
+        assert!(step(&mut standing.work(std::future::ready(1))).is_pending());
+        let later = Line {
+            threads: strangers.0.threads.clone(),
+            since: monotonic().checked_sub(ALONE_AFTER + Duration::from_millis(100)).unwrap(),
+            last_known: AtomicU64::new(1),
+        };
+        let mut standing = friend;
+        standing.strangers = Strangers(Arc::new(later));
+        standing.credit.store(0, Ordering::Relaxed);
+        assert_eq!(step(&mut standing.work(std::future::ready(1))), Poll::Ready(1));
+    }
+
+    #[test]
+    fn credit_is_used_up_by_requests_that_nobody_known_is_answered() {
+        let strangers = Strangers::with(1);
+        let standing = known(&strangers);
+        for _ in 1..CREDIT {
+            assert!(standing.is_known());
+            standing.asked();
+            standing.answered(&answer(false));
+        }
+        assert!(!standing.is_known());
+        standing.asked();
+        assert!(!standing.is_known());
+        standing.answered(&answer(true));
+        assert!(standing.is_known());
+    }
+
+    /// Counts how many are being worked for, and frees slowly.
+    struct Freed(&'static AtomicUsize);
+
+    impl Drop for Freed {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_millis(1));
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn of_three_threads_strangers_get_two_even_to_free_what_they_leave() {
+        let strangers = Strangers::new();
+        let _friend = known(&strangers);
+        static NOW: AtomicUsize = AtomicUsize::new(0);
+        static MOST: AtomicUsize = AtomicUsize::new(0);
+        let tasks: Vec<_> = (0..50)
+            .map(|_| {
+                let freed = Freed(&NOW);
+                let work = poll_fn(move |_| {
+                    // The whole of it, which is freed with the work.
+                    let Freed(now) = &freed;
+                    MOST.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    Poll::Ready(())
+                });
+                tokio::spawn(strangers.standing().work(work))
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(MOST.load(Ordering::SeqCst), 2);
+    }
+}
