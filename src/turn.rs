@@ -10,18 +10,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::thread;
 
 use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-
-/// Gives the core that this thread runs on to another thread that waits for it: one of ours, or the one that writes the
-/// log. Linux, built without preemption, may leave a thread that it has woken behind a busy one until its next tick, 4 ms
-/// later, even while another core has nothing to do.
-pub(crate) fn give_way() {
-    thread::yield_now();
-}
 
 /// Hands turns out: a task that stands in the runtime's queue for all whose turn is over. Each of them by itself would be
 /// in that queue, too, and whoever comes in last would wait for a turn of every one.
@@ -72,7 +64,6 @@ impl Turn {
             return Poll::Ready(());
         }
         let pause = self.pause.get_or_insert_with(|| {
-            give_way();
             let pause = Arc::new(Pause::default());
             if self.turns.over.send(pause.clone()).is_err() {
                 // The runtime is shutting down, and with it whoever might wait.

@@ -25,13 +25,18 @@ pub(super) async fn exchange(
 ) -> Response {
     let is_spoken = dpop::is_spoken(request.headers());
     let uri = request.uri().clone();
-    let answer = brokered(&state, &id, request).await;
+    let mut is_known = false;
+    let answer = brokered(&state, &id, request, &mut is_known).await;
     let metadata = || resource::metadata_url(&state.issuer_url, uri.path());
-    let answer = answer.map_err(|problem| problem.with_resource_metadata(&metadata())).into_response();
+    let mut answer = answer.map_err(|problem| problem.with_resource_metadata(&metadata())).into_response();
+    if is_known {
+        answer.extensions_mut().insert(Known);
+    }
     dpop::with_nonce(&state, is_spoken, answer)
 }
 
-async fn brokered(state: &State, id: &Arc<str>, request: Request) -> Result<Response, Problem> {
+/// `is_known`: whether the caller showed a good token, whatever comes of the call.
+async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut bool) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let problem = |error: Error| Problem::new(error, id);
 
@@ -55,7 +60,10 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request) -> Result<Resp
         state.broker.authenticate(&token.text, known, &possession).map_err(DpopRefusal::Token)
     };
     let claims = match claims {
-        Ok(claims) => claims,
+        Ok(claims) => {
+            *is_known = true;
+            claims
+        }
         Err(refusal) => {
             state.broker.token_refused(&token.text, refusal, name, id).await;
             return Err(match refusal {
@@ -87,11 +95,7 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request) -> Result<Resp
         request_id: id.clone(),
     };
     match state.broker.call(call).await {
-        Ok(answer) => {
-            let mut answer = answer.map(Body::new).into_response();
-            answer.extensions_mut().insert(Known);
-            Ok(answer)
-        }
+        Ok(answer) => Ok(answer.map(Body::new).into_response()),
         Err(error) => Err(Problem::of_call(error, scheme, id)),
     }
 }

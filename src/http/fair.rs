@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http::strangers::Standing;
 use crate::turn::{Turn, Turns};
 
 /// Bytes that a connection may read before others get their turn: a few hundred of the smallest frames.
@@ -18,21 +19,27 @@ const TURN: usize = 4 * 1024;
 /// A stream that gives way after each [`TURN`] of what it reads.
 pub(super) struct Fair<T> {
     inner: T,
-    turn: Turn,
+    standing: Standing,
+    /// Among those who are known. Strangers have turns of their own: a line of them is as long as they like.
+    among_known: Turn,
+    among_strangers: Turn,
 }
 
 impl<T> Fair<T> {
-    pub(super) fn new(inner: T, turns: &Turns) -> Self {
-        Self { inner, turn: turns.of(TURN) }
+    pub(super) fn new(inner: T, turns: &Turns, standing: &Standing) -> Self {
+        let (among_known, among_strangers) = (turns.of(TURN), standing.turns().of(TURN));
+        Self { inner, standing: standing.clone(), among_known, among_strangers }
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Fair<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        ready!(self.turn.poll(cx));
+        let this = &mut *self;
+        let turn = if this.standing.is_known() { &mut this.among_known } else { &mut this.among_strangers };
+        ready!(turn.poll(cx));
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.turn.moved(buf.filled().len() - before);
+        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        turn.moved(buf.filled().len() - before);
         read
     }
 }
@@ -68,12 +75,14 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::http::strangers::Strangers;
 
     #[tokio::test]
     async fn a_connection_whose_bytes_are_always_there_gives_way_after_each_turn() {
+        let standing = Strangers::new().standing();
         let sent = [0; 4 * TURN];
         // Only what is read counts, and the other direction is not used.
-        let mut stream = Fair::new(tokio::io::join(&sent[..], tokio::io::sink()), &Turns::start());
+        let mut stream = Fair::new(tokio::io::join(&sent[..], tokio::io::sink()), &Turns::start(), &standing);
         let (mut bytes, mut ways) = (0, 0);
         while bytes < sent.len() {
             let mut frame = [0; TURN / 8];

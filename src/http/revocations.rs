@@ -4,6 +4,7 @@
 //! that. So a long poll answers early enough with a list that says the same and is younger.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use hallpass_verify::{REVOCATIONS_TYP, RevocationClaims};
 use http::StatusCode;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::http::State;
@@ -51,6 +52,8 @@ pub struct SignedLists {
     last: Mutex<Option<Arc<SignedList>>>,
     /// One signs; the others wait for what it made.
     making: tokio::sync::Mutex<()>,
+    /// There is a new one.
+    made: Notify,
     subscribers: Arc<Semaphore>,
 }
 
@@ -59,6 +62,7 @@ impl Default for SignedLists {
         Self {
             last: Mutex::default(),
             making: tokio::sync::Mutex::default(),
+            made: Notify::new(),
             subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
         }
     }
@@ -73,7 +77,19 @@ impl SignedLists {
         if let Some(held) = self.good(state, asked) {
             return Ok(held);
         }
-        let _turn = self.making.lock().await;
+        let _turn = loop {
+            let mut made = pin!(self.made.notified());
+            made.as_mut().enable();
+            if let Some(held) = self.good(state, asked) {
+                return Ok(held);
+            }
+            // All go on at once when there is a new one. Handed from one to the next, it would reach the last of a thousand
+            // gateways after a thousand steps of a line that strangers make long.
+            tokio::select! {
+                turn = self.making.lock() => break turn,
+                () = made => {}
+            }
+        };
         if let Some(held) = self.good(state, asked) {
             return Ok(held);
         }
@@ -100,6 +116,7 @@ impl SignedLists {
             made: monotonic(),
         });
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(list.clone());
+        self.made.notify_waiters();
         metrics::counter!("hallpass_revocation_lists_signed_total").increment(1);
         Ok(list)
     }

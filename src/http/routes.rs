@@ -129,7 +129,7 @@ pub fn router(listener: Listener, state: State) -> Router {
                 handler.layer(map_response(strangers::known_if_successful))
             }
             Access::Client | Access::ClientOrBearer => row.handler.layer(map_response(strangers::known_if_successful)),
-            // The exchange says it itself: an upstream's 404 is an answer to somebody known, too.
+            // The exchange says it itself: a 404 with a good token is an answer to somebody known, too.
             Access::Bearer | Access::Open => row.handler,
         };
         router.route(row.path, handler)

@@ -39,11 +39,14 @@ use crate::model::AdminRole;
 /// Headers of one request, at most.
 const MAX_HEADERS: usize = 128;
 
+/// Connections that are accepted before others get their turn: a flood of them is never at an end.
+const ACCEPTED_AT_ONCE: usize = 16;
+
 /// Connections to the ops listener, at most.
 const OPS_CONNECTIONS: usize = 64;
 
 /// Streams on one HTTP/2 connection, at most.
-const MAX_STREAMS: u32 = 100;
+pub(super) const MAX_STREAMS: u32 = 100;
 
 /// Connections to the admin listener, at most.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -105,7 +108,8 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
         stop,
     };
     // Admins come by themselves: a proxy that may speak for agents must not say who is an admin.
-    let direct = Manner { http2: false, trusted_proxies: Vec::new(), ..manner.clone() };
+    // And what floods the agents' door does not keep them waiting: each command is a connection of its own.
+    let direct = Manner { http2: false, trusted_proxies: Vec::new(), strangers: Strangers::new(), ..manner.clone() };
     // Nobody is known there: health and metrics do not stand in line with the agents' strangers.
     let apart = Manner { strangers: Strangers::new(), ..manner.clone() };
     let remote_admin = async {
@@ -128,7 +132,13 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
 async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, places: Arc<Places>, mut manner: Manner) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let mut accepted_at_once = 0;
     loop {
+        if accepted_at_once == ACCEPTED_AT_ONCE {
+            accepted_at_once = 0;
+            tokio::task::yield_now().await;
+        }
+        accepted_at_once += 1;
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
@@ -262,7 +272,7 @@ where
     stream.set_write_timeout(Some(manner.write_timeout));
     let stream = Box::pin(stream);
     let served = if is_http2 {
-        let stream = TokioIo::new(Fair::new(stream, &manner.state.turns));
+        let stream = TokioIo::new(Fair::new(stream, &manner.state.turns, &standing));
         let streams = Streams::new(standing, manner.write_timeout);
         let service = service_fn(move |request| {
             let answer = router.call(request);

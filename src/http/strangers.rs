@@ -8,26 +8,30 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio_util::sync::PollSemaphore;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
-use crate::turn::give_way;
+use crate::http::serve::MAX_STREAMS;
+use crate::turn::Turns;
 use crate::world::monotonic;
 
 /// Requests that may come over a connection after an answer to somebody known, until it is a stranger's again: who only
-/// begins calls and resets them, or has them refused, is no good agent for long.
-const CREDIT: u32 = 32;
+/// begins calls and resets them, or has them refused, is no good agent for long. Twice as many as may be open at once.
+const CREDIT: u32 = 2 * MAX_STREAMS;
 
 /// Strangers get all threads when nobody known has asked for anything for so long: newcomers are all that there is then.
 const ALONE_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a thread works for strangers before it gives way to other threads.
+/// How long a thread works for strangers before it gives its core to another thread that waits for it: one of ours, or the one
+/// that writes the log. Linux, built without preemption, may leave a thread that it has woken behind a busy one until its
+/// next tick, 4 ms later, even while another core has nothing to do.
 const AT_ONCE: Duration = Duration::from_micros(200);
 
 thread_local! {
@@ -53,10 +57,30 @@ pub(super) struct Strangers(Arc<Line>);
 
 #[derive(Debug)]
 struct Line {
-    threads: Arc<Semaphore>,
+    /// How many threads they may keep busy.
+    threads: usize,
+    busy: AtomicUsize,
+    /// Who waits for one of them.
+    waiting: Arc<Notify>,
+    turns: Turns,
     since: Instant,
-    /// When somebody known last asked for something, in milliseconds after `since`; 0 for never.
+    /// When somebody known was last there, in milliseconds after `since`; 0 for never.
     last_known: AtomicU64,
+}
+
+/// One of the threads.
+struct Thread(Strangers);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        let line = &self.0.0;
+        line.busy.fetch_sub(1, Ordering::SeqCst);
+        // No thread is kept for whoever waited longest: until they run, behind all who are ready, it would have nothing to
+        // do, and where there are many of these nobody new would ever get anywhere. Two, so that ever more of them come to
+        // be ready while that is so; who finds no thread waits again.
+        line.waiting.notify_one();
+        line.waiting.notify_one();
+    }
 }
 
 impl Strangers {
@@ -66,17 +90,42 @@ impl Strangers {
     }
 
     fn with(threads: usize) -> Self {
-        let threads = Arc::new(Semaphore::new(threads));
-        Self(Arc::new(Line { threads, since: monotonic(), last_known: AtomicU64::new(0) }))
+        Self(Arc::new(Line {
+            threads,
+            busy: AtomicUsize::new(0),
+            waiting: Arc::default(),
+            turns: Turns::start(),
+            since: monotonic(),
+            last_known: AtomicU64::new(0),
+        }))
+    }
+
+    /// A thread, if one is free.
+    fn thread(&self) -> Option<Thread> {
+        let more = |busy| (busy < self.0.threads).then_some(busy + 1);
+        let taken = self.0.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+        taken.is_ok().then(|| Thread(self.clone()))
     }
 
     /// Of a connection that was just made.
     pub(super) fn standing(&self) -> Standing {
-        Standing { strangers: self.clone(), credit: Arc::default() }
+        Standing(Arc::new(Connection {
+            strangers: self.clone(),
+            credit: AtomicU32::new(0),
+            is_kept: AtomicBool::new(false),
+        }))
     }
 
     fn millis(&self) -> u64 {
         u64::try_from(self.0.since.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    fn known_is_there(&self) {
+        let (now, last) = (self.millis(), self.0.last_known.load(Ordering::Relaxed));
+        // Written once a second, and not for each request, it stays in the cache of every core.
+        if last == 0 || now.saturating_sub(last) >= 1_000 {
+            self.0.last_known.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Whether nobody known is there whom they could keep waiting.
@@ -88,31 +137,43 @@ impl Strangers {
 
 /// Whether a connection is a stranger's.
 #[derive(Debug, Clone)]
-pub(super) struct Standing {
+pub(super) struct Standing(Arc<Connection>);
+
+#[derive(Debug)]
+struct Connection {
     strangers: Strangers,
-    credit: Arc<AtomicU32>,
+    credit: AtomicU32,
+    /// Whether somebody known asked for a second time. Where each call comes by a connection of its own, all are strangers'
+    /// when they ask, and would leave a thread free for nobody.
+    is_kept: AtomicBool,
 }
 
 impl Standing {
     /// A request came.
     pub(super) fn asked(&self) {
         // Of two that come at once, one may go uncounted: it is no bound on anything.
-        let credit = self.credit.load(Ordering::Relaxed);
+        let credit = self.0.credit.load(Ordering::Relaxed);
         if credit > 0 {
-            self.credit.store(credit - 1, Ordering::Relaxed);
-            self.strangers.0.last_known.store(self.strangers.millis(), Ordering::Relaxed);
+            self.0.credit.store(credit - 1, Ordering::Relaxed);
+            self.0.is_kept.store(true, Ordering::Relaxed);
+            self.0.strangers.known_is_there();
         }
     }
 
     /// This is the answer to one.
     pub(super) fn answered(&self, answer: &Response) {
         if answer.extensions().get::<Known>().is_some() {
-            self.credit.store(CREDIT, Ordering::Relaxed);
+            self.0.credit.store(CREDIT, Ordering::Relaxed);
         }
     }
 
-    fn is_known(&self) -> bool {
-        self.credit.load(Ordering::Relaxed) > 0
+    /// Turns among strangers.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.0.strangers.0.turns
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.0.credit.load(Ordering::Relaxed) > 0
     }
 
     /// Does `work` of this connection: while that is a stranger's, each step of it when a thread is free for strangers.
@@ -127,7 +188,7 @@ pub(super) struct Work<F> {
     work: Option<Pin<Box<F>>>,
     standing: Standing,
     /// In the line, while this waits there.
-    place: Option<PollSemaphore>,
+    place: Option<Pin<Box<OwnedNotified>>>,
 }
 
 impl<F: Future> Future for Work<F> {
@@ -135,14 +196,25 @@ impl<F: Future> Future for Work<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        let is_known = this.standing.is_known();
-        let thread = if is_known || this.standing.strangers.are_alone() {
+        let (strangers, is_known) = (&this.standing.0.strangers, this.standing.is_known());
+        if is_known && this.standing.0.is_kept.load(Ordering::Relaxed) {
+            strangers.known_is_there();
+        }
+        let thread = if is_known || strangers.are_alone() {
             None
         } else {
-            let threads = &this.standing.strangers.0.threads;
-            ready!(this.place.get_or_insert_with(|| PollSemaphore::new(threads.clone())).poll_acquire(cx))
+            loop {
+                if let Some(thread) = strangers.thread() {
+                    break Some(thread);
+                }
+                // A thread that became free since then has called somebody, us if nobody else waited.
+                let waiting = &strangers.0.waiting;
+                let place = this.place.get_or_insert_with(|| Box::pin(waiting.clone().notified_owned()));
+                ready!(place.as_mut().poll(cx));
+                this.place = None;
+            }
         };
-        // Out of the line in any case: who is known meanwhile would keep the thread that they are given later.
+        // Out of the line; if it was our turn, the next one's is now.
         this.place = None;
         let Some(work) = &mut this.work else { return Poll::Pending };
         let begun = (!is_known).then(monotonic);
@@ -157,7 +229,7 @@ impl<F: Future> Future for Work<F> {
             if worked >= AT_ONCE {
                 WORKED.set(Duration::ZERO);
                 // Before another stranger gets this thread's place, on another thread.
-                give_way();
+                thread::yield_now();
             }
         }
         drop(thread);
@@ -195,62 +267,77 @@ mod tests {
         Pin::new(work).poll(&mut Context::from_waker(std::task::Waker::noop()))
     }
 
-    #[test]
-    fn strangers_wait_for_each_other_and_nobody_known_waits_for_them() {
+    #[tokio::test]
+    async fn strangers_wait_for_each_other_and_nobody_known_waits_for_them() {
         let strangers = Strangers::with(1);
         let friend = known(&strangers);
-        let held = strangers.0.threads.clone().try_acquire_owned().unwrap();
+        let held = strangers.thread().unwrap();
         let (first, second) = (strangers.standing(), strangers.standing());
         let (mut first, mut second) = (first.work(std::future::ready(1)), second.work(std::future::ready(2)));
         assert!(step(&mut first).is_pending() && step(&mut second).is_pending(), "the only thread is taken");
         assert_eq!(step(&mut friend.work(std::future::ready(3))), Poll::Ready(3));
         drop(held);
-        assert!(step(&mut second).is_pending(), "it came later");
-        assert_eq!(step(&mut first), Poll::Ready(1));
         assert_eq!(step(&mut second), Poll::Ready(2));
-        assert_eq!(strangers.0.threads.available_permits(), 1);
+        assert_eq!(step(&mut first), Poll::Ready(1));
+        assert_eq!(strangers.0.busy.load(Ordering::SeqCst), 0);
     }
 
-    #[test]
-    fn who_leaves_the_line_or_is_known_meanwhile_holds_up_nobody() {
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_leaves_the_line_or_is_known_meanwhile_holds_up_nobody() {
         let strangers = Strangers::with(1);
         let _friend = known(&strangers);
-        let held = strangers.0.threads.clone().try_acquire_owned().unwrap();
+        let held = strangers.thread().unwrap();
         let standing = strangers.standing();
         let mut work = standing.work(std::future::pending::<()>());
         let mut other = strangers.standing().work(std::future::pending::<()>());
+        let mut last = strangers.standing().work(std::future::pending::<()>());
         assert!(step(&mut work).is_pending() && step(&mut other).is_pending());
-        assert!(work.place.is_some() && other.place.is_some());
-        // The thread is given to both, one after the other, and neither has taken it yet.
+        let woken = Arc::new(Woken::default());
+        assert!(Pin::new(&mut last).poll(&mut Context::from_waker(&woken.clone().into())).is_pending());
+        assert!(work.place.is_some() && other.place.is_some() && last.place.is_some());
+        // The first two are called, and neither comes.
         drop(held);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
         standing.answered(&answer(true));
-        assert!(step(&mut work).is_pending());
+        assert!(step(&mut work).is_pending() && work.place.is_none());
         drop(other);
-        assert_eq!(strangers.0.threads.available_permits(), 1);
+        assert!(woken.0.load(Ordering::SeqCst) > 0, "the last one is called instead");
+        assert_eq!(strangers.0.busy.load(Ordering::SeqCst), 0);
     }
 
-    #[test]
-    fn strangers_who_are_alone_do_not_wait() {
+    #[tokio::test]
+    async fn strangers_who_are_alone_do_not_wait() {
         let strangers = Strangers::with(1);
-        let _held = strangers.0.threads.clone().try_acquire_owned().unwrap();
+        let _held = strangers.thread().unwrap();
         let standing = strangers.standing();
         standing.asked();
         assert_eq!(step(&mut standing.work(std::future::ready(1))), Poll::Ready(1));
-        let friend = known(&strangers);
+        let _friend = known(&strangers);
         assert!(step(&mut standing.work(std::future::ready(1))).is_pending());
-        let later = Line {
-            threads: strangers.0.threads.clone(),
+        // The same, when that is long ago.
+        let later = Strangers(Arc::new(Line {
+            threads: 0,
+            busy: AtomicUsize::new(0),
+            waiting: Arc::default(),
+            turns: Turns::start(),
             since: monotonic().checked_sub(ALONE_AFTER + Duration::from_millis(100)).unwrap(),
             last_known: AtomicU64::new(1),
-        };
-        let mut standing = friend;
-        standing.strangers = Strangers(Arc::new(later));
-        standing.credit.store(0, Ordering::Relaxed);
-        assert_eq!(step(&mut standing.work(std::future::ready(1))), Poll::Ready(1));
+        }));
+        assert_eq!(step(&mut later.standing().work(std::future::ready(1))), Poll::Ready(1));
     }
 
-    #[test]
-    fn credit_is_used_up_by_requests_that_nobody_known_is_answered() {
+    #[tokio::test]
+    async fn credit_is_used_up_by_requests_that_nobody_known_is_answered() {
         let strangers = Strangers::with(1);
         let standing = known(&strangers);
         for _ in 1..CREDIT {

@@ -193,9 +193,10 @@ async fn only_an_answer_to_somebody_known_lets_a_connection_go_before_strangers(
     for path in ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/revocations"] {
         assert_eq!(ask("GET", path, None, &[]).await, (200, false), "{path}");
     }
-    // The upstream's 404, and ours.
+    // The upstream's 404, ours, and a refusal by the rules: who asked showed a good token.
     assert_eq!(ask("GET", "/exchange/crm/v1/contacts/7", Some(&token), &[]).await, (404, true));
-    assert_eq!(ask("GET", "/exchange/other/v1/contacts/7", Some(&token), &[]).await, (404, false));
+    assert_eq!(ask("GET", "/exchange/other/v1/contacts/7", Some(&token), &[]).await, (404, true));
+    assert_eq!(ask("POST", "/exchange/crm/v1/contacts", Some(&token), &[]).await, (403, true));
     assert_eq!(ask("GET", "/exchange/crm/v1/contacts/7", Some("nonsense"), &[]).await, (401, false));
     assert_eq!(ask("POST", "/oauth2/revoke", None, &good).await, (200, true));
     assert_eq!(ask("GET", "/exchange/crm/v1/contacts/7", Some(&token), &[]).await, (401, false));
@@ -203,4 +204,23 @@ async fn only_an_answer_to_somebody_known_lets_a_connection_go_before_strangers(
     let stranger = http::Request::builder().uri("/admin/v1/status").header("host", "b").body(Body::empty()).unwrap();
     let answer = admins.oneshot(stranger).await.unwrap();
     assert!(answer.status() == 401 && answer.extensions().get::<Known>().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_of_very_many_parameters_is_refused_before_they_are_compared() {
+    let broker = TestBroker::start().await;
+    let (agent, _) = broker.with_crm("http://127.0.0.1:9", "a-secret-of-the-crm").await;
+    for (count, status) in [(61, 200), (62, 400), (7_000, 400)] {
+        let others: Vec<_> = (0..count).map(|n| (format!("a{n}"), "1")).collect();
+        let others: Vec<_> = others.iter().map(|(name, value)| (&**name, *value)).collect();
+        let client = [("client_id", &*agent.client_id), ("client_secret", &*agent.client_secret)];
+        let form = [&[("grant_type", "client_credentials")], &client[..], &others].concat();
+        let answer = broker.http.post(broker.url("/oauth2/token")).form(&form).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{count}");
+        if status == 400 {
+            let answer: Value = answer.json().await.unwrap();
+            assert_eq!(answer["error"], "invalid_request");
+            assert!(answer["error_description"].as_str().unwrap().contains("more than 64 parameters"), "{answer}");
+        }
+    }
 }
