@@ -35,6 +35,7 @@ use crate::http::strangers::{Standing, Strangers};
 use crate::http::streams::{Paced, Streams};
 use crate::issue::AdminIdentity;
 use crate::model::AdminRole;
+use crate::turn::Turns;
 
 /// Headers of one request, at most.
 const MAX_HEADERS: usize = 128;
@@ -87,7 +88,8 @@ struct Manner {
     http2: bool,
     trusted_proxies: Vec<IpNet>,
     strangers: Strangers,
-    state: State,
+    /// Among those who are known.
+    turns: Turns,
     stop: watch::Receiver<bool>,
 }
 
@@ -104,7 +106,7 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
         http2: listen.http2,
         trusted_proxies: listen.trusted_proxies.clone(),
         strangers: Strangers::new(),
-        state: state.clone(),
+        turns: state.turns.clone(),
         stop,
     };
     // Admins come by themselves: a proxy that may speak for agents must not say who is an admin.
@@ -116,20 +118,34 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
         if let Some(Secured { listener, tls }) = listeners.remote_admin {
             let router = router(Listener::RemoteAdmin, state.clone());
             let places = Places::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_OF_ONE);
-            tcp(listener, Some(TlsAcceptor::from(tls)), router, places, direct).await;
+            finish(tcp(listener, Some(TlsAcceptor::from(tls)), router, places, direct).await, &state).await;
         }
     };
     let public = router(Listener::Public, state.clone());
     let ops = router(Listener::Ops, state.clone());
-    tokio::join!(
-        tcp(listeners.public, listeners.tls.map(TlsAcceptor::from), public, places, manner.clone()),
-        remote_admin,
-        tcp(listeners.ops, None, ops, ops_places, apart),
-        unix(listeners.admin, router(Listener::Admin, state.clone()), manner),
-    );
+    let agents = async {
+        let tls = listeners.tls.map(TlsAcceptor::from);
+        finish(tcp(listeners.public, tls, public, places, manner.clone()).await, &state).await;
+    };
+    let operators = async { finish(tcp(listeners.ops, None, ops, ops_places, apart).await, &state).await };
+    let admins = router(Listener::Admin, state.clone());
+    let admins = async { finish(unix(listeners.admin, admins, manner.clone()).await, &state).await };
+    tokio::join!(agents, remote_admin, operators, admins);
 }
 
-async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, places: Arc<Places>, mut manner: Manner) {
+/// Connections that are still open when no more are taken.
+struct Open {
+    graceful: GracefulShutdown,
+    connections: JoinSet<()>,
+}
+
+async fn tcp(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    places: Arc<Places>,
+    mut manner: Manner,
+) -> Open {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut accepted_at_once = 0;
@@ -165,8 +181,7 @@ async fn tcp(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, pl
             drop(place);
         }));
     }
-    drop(listener);
-    finish(graceful, connections, &manner.state).await;
+    Open { graceful, connections }
 }
 
 /// Resolves when it is time to stop.
@@ -177,7 +192,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Waits for connections to finish what they are doing; then ends those that do not, so that the outcomes of their
 /// calls are recorded before the log closes.
-async fn finish(graceful: GracefulShutdown, mut connections: JoinSet<()>, state: &State) {
+async fn finish(open: Open, state: &State) {
+    let Open { graceful, mut connections } = open;
     if tokio::time::timeout(state.config.listen.drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections were still busy after listen.drain_seconds; they are cut");
         state.broker.stopping();
@@ -272,7 +288,7 @@ where
     stream.set_write_timeout(Some(manner.write_timeout));
     let stream = Box::pin(stream);
     let served = if is_http2 {
-        let stream = TokioIo::new(Fair::new(stream, &manner.state.turns, &standing));
+        let stream = TokioIo::new(Fair::new(stream, &manner.turns, &standing));
         let streams = Streams::new(standing, manner.write_timeout);
         let service = service_fn(move |request| {
             let answer = router.call(request);
@@ -321,7 +337,7 @@ where
     served.map_err(io::Error::other)
 }
 
-async fn unix(listener: UnixListener, router: Router, mut manner: Manner) {
+async fn unix(listener: UnixListener, router: Router, mut manner: Manner) -> Open {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -345,7 +361,7 @@ async fn unix(listener: UnixListener, router: Router, mut manner: Manner) {
             }
         });
     }
-    finish(graceful, connections, &manner.state).await;
+    Open { graceful, connections }
 }
 
 /// Root and the server's own user, by what the kernel says of the other end (SO_PEERCRED); nobody else is heard.
@@ -370,4 +386,86 @@ pub async fn bind_admin(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Extension;
+    use axum::body::Body;
+    use axum::routing::get;
+    use http::Request;
+    use hyper::client::conn;
+    use hyper_util::rt::TokioExecutor;
+
+    use super::*;
+    use crate::http::strangers::Known;
+
+    /// A client of one connection, by either protocol.
+    enum Client {
+        Http1(conn::http1::SendRequest<Body>),
+        Http2(conn::http2::SendRequest<Body>),
+    }
+
+    impl Client {
+        async fn connect(address: SocketAddr, is_http2: bool) -> Self {
+            let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+            if is_http2 {
+                let (client, connection) = conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+                tokio::spawn(connection);
+                Self::Http2(client)
+            } else {
+                let (client, connection) = conn::http1::handshake(stream).await.unwrap();
+                tokio::spawn(connection);
+                Self::Http1(client)
+            }
+        }
+
+        /// Asks, and waits at most a quarter of a second; gives whether there was an answer.
+        async fn is_answered(&mut self) -> bool {
+            let request = |uri: &str| Request::builder().uri(uri).header("host", "b").body(Body::empty()).unwrap();
+            let answer = async {
+                match self {
+                    Self::Http1(client) => client.send_request(request("/")).await.unwrap(),
+                    Self::Http2(client) => client.send_request(request("http://b/")).await.unwrap(),
+                }
+            };
+            match tokio::time::timeout(Duration::from_millis(250), answer).await {
+                Ok(answer) => answer.status().is_success(),
+                Err(_) => false,
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_known_connection_is_served_while_strangers_have_no_thread_and_a_new_one_is_not() {
+        let strangers = Strangers::new();
+        let (_stop, stopped) = watch::channel(false);
+        let manner = Manner {
+            header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            max_header_bytes: 8192,
+            http2: true,
+            trusted_proxies: Vec::new(),
+            strangers: strangers.clone(),
+            turns: Turns::start(),
+            stop: stopped,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { (Extension(Known), "well?") }));
+        tokio::spawn(async move { drop(tcp(listener, None, router, Places::new(100, 100), manner).await) });
+        for is_http2 in [false, true] {
+            let mut known = Client::connect(address, is_http2).await;
+            // Newcomers are served where nobody known is about, and else where a thread is free.
+            assert!(known.is_answered().await && known.is_answered().await, "{is_http2}");
+            let held: Vec<_> = std::iter::from_fn(|| strangers.thread()).collect();
+            assert!(!held.is_empty());
+            let mut new = Client::connect(address, is_http2).await;
+            assert!(!new.is_answered().await, "{is_http2}: a newcomer goes before strangers");
+            assert!(known.is_answered().await, "{is_http2}: somebody known waits for strangers");
+            drop(held);
+            let mut new = Client::connect(address, is_http2).await;
+            assert!(new.is_answered().await, "{is_http2}: whoever waits does not get the thread that is free now");
+        }
+    }
 }

@@ -69,7 +69,7 @@ struct Line {
 }
 
 /// One of the threads.
-struct Thread(Strangers);
+pub(super) struct Thread(Strangers);
 
 impl Drop for Thread {
     fn drop(&mut self) {
@@ -101,7 +101,7 @@ impl Strangers {
     }
 
     /// A thread, if one is free.
-    fn thread(&self) -> Option<Thread> {
+    pub(super) fn thread(&self) -> Option<Thread> {
         let more = |busy| (busy < self.0.threads).then_some(busy + 1);
         let taken = self.0.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
         taken.is_ok().then(|| Thread(self.clone()))
