@@ -184,7 +184,7 @@ fn parse_form(body: &Bytes) -> Result<Vec<(String, Zeroizing<String>)>, TokenErr
             continue;
         }
         if pairs.len() == MAX_PARAMETERS {
-            return Err(invalid("there are more than 64 parameters"));
+            return Err(invalid("there are more than 64 parameters; send only those that this endpoint knows"));
         }
         if pairs.iter().any(|(there, _)| *there == *key) && !REPEATABLE.contains(&key.as_str()) {
             return Err(invalid("a parameter is there twice"));

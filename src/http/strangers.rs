@@ -2,8 +2,8 @@
 //!
 //! Whoever floods us with connections, heads, handshakes or streams has more of them ready at any time than there are
 //! threads. An agent's next request, the answer of its upstream and the word that its record is durable would each stand
-//! behind all of them. So strangers leave one worker thread free: they get the others, first come, first served. A
-//! connection is a stranger's until an answer went over it to somebody who showed a good token, secret or certificate.
+//! behind all of them. So strangers leave one worker thread free, and wait for each other for the rest. A connection
+//! is a stranger's until an answer went over it to somebody who showed a good token, secret or certificate.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -26,7 +26,7 @@ use crate::world::monotonic;
 /// begins calls and resets them, or has them refused, is no good agent for long. Twice as many as may be open at once.
 const CREDIT: u32 = 2 * MAX_STREAMS;
 
-/// Strangers get all threads when nobody known has asked for anything for so long: newcomers are all that there is then.
+/// Strangers get all threads when nobody known was there for so long: newcomers are all that there is then.
 const ALONE_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a thread works for strangers before it gives its core to another thread that waits for it: one of ours, or the one
@@ -214,7 +214,8 @@ impl<F: Future> Future for Work<F> {
                 this.place = None;
             }
         };
-        // Out of the line; if it was our turn, the next one's is now.
+        // Out of the line; if we were called, the next one is now. That is how all go on who wait when the last one who
+        // was known has left: whoever needs no thread has none to give back.
         this.place = None;
         let Some(work) = &mut this.work else { return Poll::Pending };
         let begun = (!is_known).then(monotonic);
