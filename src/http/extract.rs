@@ -46,6 +46,7 @@ pub(super) struct RequestId(pub(super) Arc<str>);
 pub(super) async fn front_door(AxumState(state): AxumState<State>, mut request: Request, next: Next) -> Response {
     let id: Arc<str> = random_id("rq_", state.world.entropy.as_ref()).into();
     request.extensions_mut().insert(RequestId(id.clone()));
+    let may_stay_unread = request.version() < Version::HTTP_2 && may_be_large(request.headers());
     let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
     let mut response = match unambiguous(&request) {
         Ok(()) => next.run(request).await,
@@ -55,11 +56,21 @@ pub(super) async fn front_door(AxumState(state): AxumState<State>, mut request: 
         response.headers_mut().insert(REQUEST_ID, id);
     }
     let status = response.status();
+    if may_stay_unread && status.is_client_error() {
+        // RFC 9112 §9.6: what is refused unread ends the connection, and a client that is not told sends its next request on it.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     metrics::counter!("hallpass_http_responses_total", "class" => class(status)).increment(1);
     // The route and not the path: a path may carry what an agent looked for, a query its token.
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     tracing::debug!(request_id = &*id, %method, route, status = status.as_u16(), "answered");
     response
+}
+
+/// Whether a body comes that does not fit into what is read at once, as far as its sender says.
+fn may_be_large(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length > MAX_FORM as u64)
 }
 
 fn class(status: StatusCode) -> &'static str {

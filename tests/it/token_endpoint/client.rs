@@ -204,6 +204,7 @@ async fn a_body_above_64_kib_is_refused_whatever_is_in_it() {
         let request = scene.broker.http.post(scene.broker.url(path)).header("content-type", FORM);
         if let Ok(answer) = request.body(nonsense.clone()).send().await {
             assert_eq!(answer.status(), 400, "{path}");
+            assert_eq!(answer.headers()["connection"], "close", "{path}: the next request would be lost");
             assert!(answer.text().await.unwrap().contains("invalid_request"), "{path}");
         }
     }
