@@ -20,11 +20,11 @@ use crate::world::{Millis, World, monotonic};
 /// How often a broken database is tried again while outcomes wait.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How long outcomes wait for an intent to be written with. Nobody waits for an outcome; but a commit that holds nothing
-/// else makes the next intent wait until its fsync is over.
+/// How long records that are in no haste wait for one that is, to be written with it. A commit that holds nothing else makes
+/// the next intent wait until its fsync is over.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// More outcomes than this are worth a commit of their own.
+/// More records than this are worth a commit of their own.
 const MOST_LINGERING: usize = 32;
 
 /// How long the database may take to say where the chain ends.
@@ -67,6 +67,16 @@ pub enum LedgerError {
     Refused(String),
 }
 
+/// How soon a record has to be durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// At once.
+    Now,
+    /// Whoever waits for it can wait some milliseconds where there are many of it: then it is written with others, so that
+    /// these do not wait for its commit first.
+    WithOthers,
+}
+
 /// The proof that the record of `T` is durable. Only the ledger builds one (P4: no record, no call).
 #[derive(Debug)]
 pub struct Recorded<T>(T);
@@ -90,6 +100,7 @@ struct Entry {
     changes: Vec<Change>,
     /// Nobody waits for an outcome: it is written as soon as that can be done.
     reply: Option<Reply>,
+    haste: Haste,
     /// In the order in which the writer took them, from 1.
     number: u64,
 }
@@ -146,6 +157,7 @@ impl Ledger {
             in_doubt: InDoubt::default(),
             pending: VecDeque::new(),
             linger_until: None,
+            did_not_linger: None,
             taken: 0,
             last_checkpoint,
         };
@@ -160,21 +172,31 @@ impl Ledger {
 
     /// Commits changes and the events that tell of them. When it returns, both are durable and the registry shows them.
     pub async fn commit(&self, events: Vec<Event>, changes: Vec<Change>) -> Result<(), LedgerError> {
+        self.write(events, changes, Haste::Now).await
+    }
+
+    /// Records what is about to be done, and gives the proof that lets it be done.
+    pub async fn intent<T>(&self, event: Event, about: T, haste: Haste) -> Result<Recorded<T>, LedgerError> {
+        self.write(vec![event], Vec::new(), haste).await?;
+        Ok(Recorded(about))
+    }
+
+    /// Records that something was refused. Whoever has nothing done by it can cause many, and only that one waits for them.
+    pub async fn refusal(&self, event: Event) -> Result<(), LedgerError> {
+        self.write(vec![event], Vec::new(), Haste::WithOthers).await
+    }
+
+    async fn write(&self, events: Vec<Event>, changes: Vec<Change>, haste: Haste) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        let entry = Entry { events, changes, reply: Some(reply), number: 0 };
+        let entry = Entry { events, changes, reply: Some(reply), haste, number: 0 };
         self.entries.try_send(Message::Entry(entry)).map_err(|_| LedgerError::Busy)?;
         answer.await.map_err(|_| LedgerError::Unavailable("the writer has stopped".into()))?
     }
 
-    /// Records what is about to be done, and gives the proof that lets it be done.
-    pub async fn intent<T>(&self, event: Event, about: T) -> Result<Recorded<T>, LedgerError> {
-        self.commit(vec![event], Vec::new()).await?;
-        Ok(Recorded(about))
-    }
-
     /// Records how it ended. Nobody waits; while the database is away it is kept and tried again.
     pub fn outcome(&self, event: Event) {
-        let message = Message::Entry(Entry { events: vec![event], changes: Vec::new(), reply: None, number: 0 });
+        let haste = Haste::WithOthers;
+        let message = Message::Entry(Entry { events: vec![event], changes: Vec::new(), reply: None, haste, number: 0 });
         match self.entries.try_send(message) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Closed(_)) => {
@@ -222,8 +244,10 @@ struct Writer {
     in_doubt: InDoubt,
     /// What is still to be written, in order. Between two rounds only outcomes wait here.
     pending: VecDeque<Entry>,
-    /// When the outcomes that wait are written at the latest, if they wait for an intent.
+    /// When what waits is written at the latest, if all of it waits for a record that is in haste.
     linger_until: Option<Instant>,
+    /// When we last wrote for somebody's sake who was in no haste.
+    did_not_linger: Option<Instant>,
     /// How many entries were ever taken from the queue.
     taken: u64,
     last_checkpoint: (i64, Millis),
@@ -279,14 +303,24 @@ impl Writer {
         }
     }
 
-    /// Whether there are a few outcomes only, which can wait a moment longer.
+    /// Whether there are only a few records, none of them in haste, which can wait a moment longer.
     fn may_linger(&mut self) -> bool {
         let few = !self.pending.is_empty() && self.pending.len() <= MOST_LINGERING;
-        if !few || self.head.is_none() || self.pending.iter().any(|entry| entry.reply.is_some()) {
+        if !few || self.head.is_none() || self.pending.iter().any(|entry| entry.haste == Haste::Now) {
             return false;
         }
         let now = monotonic();
-        now < *self.linger_until.get_or_insert(now + LINGER)
+        let until = self.linger_until.get_or_insert(now + LINGER);
+        let somebody_waits = self.pending.iter().any(|entry| entry.reply.is_some());
+        if somebody_waits {
+            // The first one is not kept waiting, only those who follow close behind.
+            *until = (*until).min(self.did_not_linger.map_or(now, |last| last + LINGER));
+        }
+        let may = now < *until;
+        if somebody_waits && !may {
+            self.did_not_linger = Some(now);
+        }
+        may
     }
 
     fn take(&mut self, mut entry: Entry) {

@@ -11,7 +11,7 @@ mod verify;
 
 pub use chain::{Link, append};
 pub use checkpoint::{CHECKPOINT_TYP, Checkpoint, verify_checkpoint};
-pub use ledger::{Ledger, LedgerError, LedgerSettings, Recorded};
+pub use ledger::{Haste, Ledger, LedgerError, LedgerSettings, Recorded};
 pub use throttle::{RECORDED_A_MINUTE, Throttle, more};
 pub use verify::{Fault, Report, Verification, verify_node};
 

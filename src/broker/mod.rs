@@ -21,7 +21,7 @@ use hallpass_verify::{Claims, Dpop, DpopRefusal, DpopRequest, Possession, ProofR
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::Semaphore;
 
-use crate::audit::{Ledger, Recorded, Throttle, more};
+use crate::audit::{Haste, Ledger, Recorded, Throttle, more};
 use crate::error::Error;
 use crate::model::{AgentStatus, Event, EventKind, Target};
 use crate::outbound::Resolve;
@@ -74,6 +74,8 @@ pub struct Call {
     pub body: StreamBody,
     /// The request id.
     pub request_id: Arc<str>,
+    /// How soon its intent has to be durable.
+    pub haste: Haste,
 }
 
 /// Why there is no answer of the upstream.
@@ -256,7 +258,7 @@ impl Broker {
 
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
     pub async fn call(&self, call: Call) -> Result<http::Response<Download>, CallError> {
-        let Call { claims, upstream, method, target, headers, body, request_id } = call;
+        let Call { claims, upstream, method, target, headers, body, request_id, haste } = call;
         let place = match self.place(&claims) {
             Ok(place) => place,
             Err(error) => {
@@ -303,7 +305,7 @@ impl Broker {
             self.stopping.clone(),
             self.metrics.seconds.clone(),
         );
-        let recorded = match self.ledger.intent(event, permit).await {
+        let recorded = match self.ledger.intent(event, permit, haste).await {
             Ok(recorded) => recorded,
             Err(error) => {
                 outcome.never_began();
@@ -478,7 +480,7 @@ impl Broker {
     }
 
     async fn record(&self, event: Event, reason: &str) {
-        if let Err(error) = self.ledger.commit(vec![event], Vec::new()).await {
+        if let Err(error) = self.ledger.refusal(event).await {
             tracing::error!(%error, reason, "a refused call could not be recorded; it is refused all the same");
         }
     }

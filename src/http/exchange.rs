@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use hallpass_verify::{DpopRefusal, Possession};
 use http_body_util::BodyExt as _;
 
+use crate::audit::Haste;
 use crate::broker::{BodyError, Call};
 use crate::error::Error;
 use crate::http::State;
@@ -93,6 +94,7 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
         headers: parts.headers,
         body: body.map_err(|_| BodyError::Broken).boxed_unsync(),
         request_id: id.clone(),
+        haste: parts.extensions.get().copied().unwrap_or(Haste::Now),
     };
     match state.broker.call(call).await {
         Ok(answer) => Ok(answer.map(Body::new).into_response()),

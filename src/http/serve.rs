@@ -24,6 +24,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use crate::audit::Haste;
 use crate::http::State;
 use crate::http::admin::door::Peer;
 use crate::http::client_cert::behind;
@@ -275,6 +276,9 @@ where
     let (asking, answering) = (standing.clone(), standing.clone());
     let router = router.map_request(move |mut request: http::Request<Incoming>| {
         asking.asked();
+        if asking.can_wait() {
+            request.extensions_mut().insert(Haste::WithOthers);
+        }
         let connection = behind(&connection, request.headers_mut(), &trusted_proxies);
         request.extensions_mut().insert(connection);
         request

@@ -160,6 +160,11 @@ impl Standing {
         }
     }
 
+    /// Whether the record of what was asked can wait for others, so that nobody known waits for the commit of it.
+    pub(super) fn can_wait(&self) -> bool {
+        !self.is_known() && !self.0.strangers.are_alone()
+    }
+
     /// This is the answer to one.
     pub(super) fn answered(&self, answer: &Response) {
         if answer.extensions().get::<Known>().is_some() {
@@ -276,6 +281,7 @@ mod tests {
         let (first, second) = (strangers.standing(), strangers.standing());
         let (mut first, mut second) = (first.work(std::future::ready(1)), second.work(std::future::ready(2)));
         assert!(step(&mut first).is_pending() && step(&mut second).is_pending(), "the only thread is taken");
+        assert!(strangers.standing().can_wait() && !friend.can_wait());
         assert_eq!(step(&mut friend.work(std::future::ready(3))), Poll::Ready(3));
         drop(held);
         assert_eq!(step(&mut second), Poll::Ready(2));
@@ -323,6 +329,7 @@ mod tests {
         let standing = strangers.standing();
         standing.asked();
         assert_eq!(step(&mut standing.work(std::future::ready(1))), Poll::Ready(1));
+        assert!(!standing.can_wait());
         let _friend = known(&strangers);
         assert!(step(&mut standing.work(std::future::ready(1))).is_pending());
         // The same, when that is long ago.

@@ -440,7 +440,7 @@ impl Issuer {
     }
 
     async fn record_refusal(&self, event: Event, reason: &str) {
-        if let Err(error) = self.ledger.commit(vec![event], Vec::new()).await {
+        if let Err(error) = self.ledger.refusal(event).await {
             tracing::error!(%error, reason, "a refused request could not be recorded; it is refused all the same");
         }
     }

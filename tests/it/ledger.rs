@@ -1,8 +1,10 @@
 //! The ledger when a commit's fate is unknown, on SQLite and on PostgreSQL: nothing is lost, nothing is there twice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::poll;
 
 use hallpass::audit::{Ledger, LedgerError, LedgerSettings, Verification, verify_node};
 use hallpass::issue::first_keys;
@@ -12,7 +14,7 @@ use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
 use hallpass::store::{Access, Everything, Store};
 use hallpass::vault::{MasterKey, Vault};
-use hallpass::world::World;
+use hallpass::world::{Clock, Millis, SystemEntropy, World};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,6 +26,7 @@ on_both_engines!(
     an_altered_end_is_refused_until_it_is_mended,
     a_record_behind_the_end_loses_no_outcome,
     one_bad_row_fails_alone,
+    what_is_in_no_haste_is_written_with_others,
 );
 
 fn registry() -> Arc<Registry> {
@@ -45,6 +48,10 @@ fn mac_key() -> SecretBytes {
 
 /// One more ledger on this database; none of them knows of the others.
 async fn ledger(store: &Store, registry: Arc<Registry>) -> Ledger {
+    ledger_in(World::system(), store, registry).await
+}
+
+async fn ledger_in(world: World, store: &Store, registry: Arc<Registry>) -> Ledger {
     let settings = LedgerSettings {
         node: "node-1".into(),
         issuer: "http://127.0.0.1".into(),
@@ -54,7 +61,7 @@ async fn ledger(store: &Store, registry: Arc<Registry>) -> Ledger {
         checkpoint_after_ms: 1_000_000,
     };
     let head = store.audit_head("node-1").await.unwrap().map_or(Head::EMPTY, |signed| signed.head);
-    Ledger::start(settings, store.clone(), registry, World::system(), head, mac_key())
+    Ledger::start(settings, store.clone(), registry, world, head, mac_key())
 }
 
 async fn fresh(engine: Engine) -> Option<(Store, String, tempfile::TempDir)> {
@@ -191,6 +198,61 @@ async fn one_bad_row_fails_alone(engine: Engine) {
     }
     let objects = objects(&store, &url).await;
     assert_eq!(objects.iter().filter(|one| *one != "nul").collect::<Vec<_>>(), ["a", "b", "c"]);
+    store.close().await;
+}
+
+/// Never tells the same time twice: records of one time are of one commit.
+#[derive(Default)]
+struct Counting(AtomicI64);
+
+impl Clock for Counting {
+    fn now(&self) -> Millis {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+/// When the record was written.
+async fn at(url: &str, object: &str) -> String {
+    let sql = format!("SELECT body FROM audit_records WHERE body LIKE '%\"object\":\"{object}\"%'");
+    let bodies = texts(url, &sql).await;
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    serde_json::from_str::<serde_json::Value>(&bodies[0]).unwrap()["at"].to_string()
+}
+
+/// Refusals come close behind each other: the first is written at once, the next with whatever is in haste; alone only
+/// when nothing is.
+async fn what_is_in_no_haste_is_written_with_others(engine: Engine) {
+    let Some((store, url, _dir)) = fresh(engine).await else { return };
+    let world = World { clock: Arc::new(Counting::default()), entropy: Arc::new(SystemEntropy) };
+    let ledger = ledger_in(world, &store, registry()).await;
+    let linger = Duration::from_millis(5);
+    let mut rounds = 0..500;
+    let mut seen = 0;
+    while seen < 5 {
+        let round = rounds.next().expect("this machine does nothing within 5 ms");
+        tokio::time::sleep(2 * linger).await;
+        let begun = Instant::now();
+        ledger.refusal(event(&format!("first-{round}"))).await.unwrap();
+        let mut second = Box::pin(ledger.refusal(event(&format!("second-{round}"))));
+        assert!(poll!(second.as_mut()).is_pending());
+        // The writer takes it, and keeps it.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let mut hasty = Box::pin(ledger.commit(vec![event(&format!("hasty-{round}"))], Vec::new()));
+        assert!(poll!(hasty.as_mut()).is_pending());
+        let is_in_time = begun.elapsed() < linger;
+        hasty.await.unwrap();
+        second.await.unwrap();
+        if is_in_time {
+            seen += 1;
+            let [first, second, hasty] = ["first", "second", "hasty"].map(|what| format!("{what}-{round}"));
+            assert_eq!(at(&url, &second).await, at(&url, &hasty).await);
+            assert_ne!(at(&url, &first).await, at(&url, &hasty).await);
+        }
+    }
+    ledger.refusal(event("alone-1")).await.unwrap();
+    ledger.refusal(event("alone-2")).await.unwrap();
+    assert_ne!(at(&url, "alone-1").await, at(&url, "alone-2").await);
+    objects(&store, &url).await;
     store.close().await;
 }
 

@@ -105,7 +105,7 @@ fn refusal(
 pub(super) async fn record(state: &State, refusal: Option<Event>) {
     let Some(event) = refusal else { return };
     let reason = event.reason.clone();
-    if let Err(error) = state.ledger.commit(vec![event], Vec::new()).await {
+    if let Err(error) = state.ledger.refusal(event).await {
         tracing::error!(%error, ?reason, "a refused admin could not be recorded; they are refused all the same");
     }
 }
