@@ -1,30 +1,52 @@
-//! The one connection through which SQLite is written.
+//! The one connection through which SQLite is written, and one that copies what was written from the write-ahead log.
 //!
-//! It is none of the pool's. There, each commit would get another connection, which has to read again what the last one
+//! The first is none of the pool's. There, each commit would get another connection, which has to read again what the last one
 //! had in its cache; and the pool's checks, BEGIN, every statement and COMMIT would each be a trip to the connection's
 //! thread and back. On a small commit these trips cost more than all else but the fsync.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use crate::store::statement::{Statement, joined, run, unnumbered};
+use crate::store::statement::{Statement, Value, joined, run, unnumbered};
 use crate::store::{Result, StoreError};
 
 /// Values in a batch that is sent as one text. Larger ones go statement by statement: joined, their texts would be as
 /// many as there are mixtures of sizes, and the cache of prepared statements would hold none of them for long.
 const MOST_IN_ONE: usize = 72;
 
+/// Bytes of a page of the database.
+const PAGE: usize = 4096;
+
+/// Pages that a small commit writes.
+const PAGES_OF_A_COMMIT: usize = 4;
+
+/// About so many pages in the write-ahead log are worth copying into the database.
+const PAGES_TO_COPY: usize = 800;
+
+/// With so many pages in the write-ahead log, a commit copies what is left. That is not much: only where commits never pause
+/// can nobody else copy the last page of the log, after which it begins anew.
+const MOST_PAGES: usize = 4000;
+
 /// The connection, made when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Writer {
     options: SqliteConnectOptions,
     connection: Mutex<Option<SqliteConnection>>,
+    /// Pages written since the last copying began.
+    pages: AtomicUsize,
+    /// The connection that copies. Left to a commit, as SQLite does it by itself, everybody who waits for that commit would
+    /// wait for a thousand pages more, and another fsync.
+    copying: Arc<Mutex<Option<SqliteConnection>>>,
 }
 
 impl Writer {
     pub(super) fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, connection: Mutex::new(None) }
+        let options = options.pragma("wal_autocheckpoint", MOST_PAGES.to_string());
+        Self { options, connection: Mutex::new(None), pages: AtomicUsize::new(0), copying: Arc::default() }
     }
 
     /// Runs the statements in one transaction: all of them or none.
@@ -36,6 +58,7 @@ impl Writer {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
+        let pages = pages(&statements);
         for statement in transaction(statements) {
             let Err(error) = run!(&mut connection, statement) else { continue };
             let error = StoreError::from(error);
@@ -47,16 +70,59 @@ impl Writer {
             return Err(error);
         }
         *place = Some(connection);
+        drop(place);
+        if self.pages.fetch_add(pages, Ordering::Relaxed) + pages >= PAGES_TO_COPY {
+            self.copy();
+        }
         Ok(())
     }
 
+    /// Copies the write-ahead log into the database, beside the commits that come meanwhile; nothing waits for it.
+    fn copy(&self) {
+        // It is being done.
+        let Ok(mut place) = self.copying.clone().try_lock_owned() else { return };
+        self.pages.store(0, Ordering::Relaxed);
+        let options = self.options.clone();
+        tokio::spawn(async move {
+            let copied = async {
+                let mut connection = match place.take() {
+                    Some(connection) => connection,
+                    None => options.connect().await?,
+                };
+                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut connection).await?;
+                *place = Some(connection);
+                Ok::<_, sqlx::Error>(())
+            };
+            if let Err(error) = copied.await {
+                // Nothing is lost: what is in the log is durable, and the next one tries again.
+                tracing::warn!(%error, "the write-ahead log could not be copied into the database");
+            }
+        });
+    }
+
     pub(super) async fn close(&self) {
+        if let Some(connection) = self.copying.lock().await.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the connection that copies the write-ahead log could not be closed in order");
+        }
         if let Some(connection) = self.connection.lock().await.take()
             && let Err(error) = connection.close().await
         {
             tracing::warn!(%error, "the database's writing connection could not be closed in order");
         }
     }
+}
+
+/// About how many pages the statements write.
+fn pages(statements: &[Statement]) -> usize {
+    let values = statements.iter().flat_map(|statement| &statement.values);
+    let bytes = values.map(|value| match value {
+        Value::Text(text) | Value::MaybeText(Some(text)) => text.len(),
+        Value::Bytes(bytes) | Value::MaybeBytes(Some(bytes)) => bytes.len(),
+        Value::MaybeText(None) | Value::MaybeBytes(None) | Value::Int(_) | Value::MaybeInt(_) | Value::Bool(_) => 0,
+    });
+    PAGES_OF_A_COMMIT + bytes.sum::<usize>() / PAGE
 }
 
 /// The same statements, with BEGIN before and COMMIT behind them, in as few texts as is good for them.

@@ -10,8 +10,8 @@ use hallpass::config::{self, Overrides};
 use hallpass::issue::first_keys;
 use hallpass::keyring::{Algorithm, Policy};
 use hallpass::model::{
-    Agent, AgentStatus, Change, Credential, CredentialVersion, DefinitionKind, Event, EventKind, Head, Revocation,
-    RevocationKind, Rewrapped, SealedColumns, Session, StoredKey, StoredSecret,
+    Agent, AgentStatus, AuditRow, Change, Credential, CredentialVersion, DefinitionKind, Event, EventKind, Head,
+    Revocation, RevocationKind, Rewrapped, SealedColumns, Session, StoredKey, StoredSecret,
 };
 use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::database::{blob, execute, fresh_url, number, on_both_engines};
+use crate::support::real::until;
 use crate::support::{Binary, Engine, TestBroker, Upstream, postgres::postgres_url};
 
 on_both_engines!(
@@ -467,6 +468,37 @@ async fn a_database_from_the_future_is_refused(engine: Engine) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("migration 1"), "{error}");
+}
+
+/// SQLite's write-ahead log goes into the database while nobody commits, and begins anew however fast they come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_ahead_log_is_copied_beside_the_commits_and_stays_small() {
+    const PAGE: u64 = 4096;
+    /// `MOST_PAGES` of the writer.
+    const MOST: u64 = 4000;
+    let mut fresh = Fresh::new(Engine::Sqlite).await.unwrap();
+    let path = fresh.url.split_once(":").unwrap().1.to_owned();
+    let pages = |suffix: &str| std::fs::metadata(format!("{path}{suffix}")).unwrap().len() / PAGE;
+    let before = pages("");
+    for _ in 0..300 {
+        fresh.commit(&[]).await.unwrap();
+    }
+    assert!(pages("-wal") < MOST, "no commit had to copy: {} pages", pages("-wal"));
+    until("the records are in the database", 15, async || pages("") > before + 10).await;
+    let body = "x".repeat(8000);
+    for _ in 0..60 {
+        let seqs = fresh.head.seq + 1..=fresh.head.seq + 64;
+        let rows: Vec<_> = seqs.map(|seq| AuditRow { seq, body: body.clone(), hash: [1; 32] }).collect();
+        fresh.head.seq += 64;
+        let batch = Batch { node: "node-1", now: 1000, changes: &[], rows: &rows, head: fresh.head, mac: [7; 32] };
+        fresh.store.commit(batch).await.unwrap();
+    }
+    assert!(pages("") > 60 * 64 * 2 / 2, "{} pages", pages(""));
+    assert!(pages("-wal") < MOST * 3 / 2, "{} pages", pages("-wal"));
+    assert_eq!(number(&fresh.url, "SELECT COUNT(*) FROM audit_records").await, 300 + 60 * 64);
+    // Whoever leaves last takes the log away.
+    fresh.store.close().await;
+    assert!(!std::path::Path::new(&format!("{path}-wal")).exists());
 }
 
 async fn a_second_broker_is_refused(engine: Engine) {
