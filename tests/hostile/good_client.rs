@@ -27,7 +27,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 4 });
 
 /// Calls by which the usual p99 is measured, before an attack and after it; and at least as many during the attack.
-const CALLS: usize = if cfg!(debug_assertions) { 100 } else { 1000 };
+const CALLS: usize = if cfg!(debug_assertions) { 100 } else { 3000 };
 
 /// Bytes of a page of the database, with its head in the write-ahead log.
 const PAGE: usize = 4096 + 24;
