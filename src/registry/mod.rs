@@ -55,7 +55,11 @@ impl Registry {
         for credential in everything.credentials {
             registry.credentials.insert(credential.name.clone(), Arc::new(credential));
         }
-        for session in everything.sessions {
+        for mut session in everything.sessions {
+            // One text for both: there may be a hundred thousand of them.
+            if let Some(agent) = registry.agents.get(&session.agent_id) {
+                session.agent_id = agent.id.clone();
+            }
             registry.put_session(Arc::new(session));
         }
         Ok(registry)

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+
 use crate::model::{
     Agent, AgentStatus, Credential, CredentialVersion, DefinitionKind, Revocation, RevocationKind, SealedColumns,
     Session, StoredKey, StoredSecret,
@@ -132,27 +134,28 @@ impl Store {
 
     async fn agents(&self) -> Result<Vec<Agent>> {
         let sql = "SELECT agent_id, digest, created_at, expires_at FROM client_secrets ORDER BY created_at";
-        let secrets: Vec<SecretRow> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
         let mut by_agent: BTreeMap<String, Vec<StoredSecret>> = BTreeMap::new();
-        for row in secrets {
+        let secret = |row: SecretRow| {
             let digest = row.digest.try_into().map_err(|_| corrupt("client secret", &row.agent_id))?;
             let secret = StoredSecret { digest, created_at: row.created_at, expires_at: row.expires_at };
             by_agent.entry(row.agent_id).or_default().push(secret);
-        }
+            Ok(())
+        };
+        on_db!(self, pool => each(sqlx::query_as(sql).fetch(pool), secret).await)?;
         let sql = "SELECT id, name, status, roles, created_at, identity FROM agents ORDER BY name";
-        let rows: Vec<AgentRow> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
         let agent = |row: AgentRow| {
+            let roles: Vec<String> = serde_json::from_str(&row.roles).map_err(|_| corrupt("agent", &row.id))?;
             Ok(Agent {
                 status: AgentStatus::parse(&row.status).ok_or_else(|| corrupt("agent", &row.id))?,
-                roles: serde_json::from_str(&row.roles).map_err(|_| corrupt("agent", &row.id))?,
-                secrets: by_agent.remove(&row.id).unwrap_or_default(),
+                roles: exact(roles),
+                secrets: exact(by_agent.remove(&row.id).unwrap_or_default()),
                 identity: serde_json::from_str(&row.identity).map_err(|_| corrupt("agent", &row.id))?,
                 created_at: row.created_at,
                 name: row.name.into(),
                 id: row.id.into(),
             })
         };
-        rows.into_iter().map(agent).collect()
+        on_db!(self, pool => each(sqlx::query_as(sql).fetch(pool), agent).await)
     }
 
     async fn definitions(&self) -> Result<Vec<StoredDefinition>> {
@@ -227,7 +230,6 @@ impl Store {
     async fn sessions(&self, now: Millis) -> Result<Vec<Session>> {
         let sql = "SELECT id, agent_id, created_at, expires_at, task, purpose, revoked_at, parent, cnf, delegation \
                    FROM sessions WHERE expires_at > $1";
-        let rows: Vec<SessionRow> = on_db!(self, pool => sqlx::query_as(sql).bind(now).fetch_all(pool).await)?;
         let session = |row: SessionRow| {
             Ok(Session {
                 cnf: read_json(row.cnf.as_deref()).map_err(|_| corrupt("session", &row.id))?,
@@ -244,7 +246,7 @@ impl Store {
                 revoked_at: row.revoked_at,
             })
         };
-        rows.into_iter().map(session).collect()
+        on_db!(self, pool => each(sqlx::query_as(sql).bind(now).fetch(pool), session).await)
     }
 
     async fn revocations(&self, now: Millis) -> Result<Vec<Revocation>> {
@@ -262,6 +264,17 @@ impl Store {
         };
         rows.into_iter().map(revocation).collect()
     }
+}
+
+/// Makes something of each row as it comes, so that a hundred thousand rows are not in memory besides.
+async fn each<R, T>(rows: impl Stream<Item = sqlx::Result<R>>, mut make: impl FnMut(R) -> Result<T>) -> Result<Vec<T>> {
+    rows.map(|row| make(row?)).try_collect().await
+}
+
+/// Without the room for three more that a list of one has grown to: a hundred thousand of them stay in memory.
+fn exact<T>(mut list: Vec<T>) -> Vec<T> {
+    list.shrink_to_fit();
+    list
 }
 
 /// What is NULL stays away; what is there must be whole: a session must not lose the key that it is bound to.
