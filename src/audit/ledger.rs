@@ -24,6 +24,9 @@ const RETRY: Duration = Duration::from_millis(500);
 /// the next intent wait until its fsync is over.
 const LINGER: Duration = Duration::from_millis(5);
 
+/// Nobody would gain by it if they waited when nothing that is in haste has come for so long.
+const HASTE_IS_OVER: Duration = Duration::from_millis(100);
+
 /// More records than this are worth a commit of their own.
 const MOST_LINGERING: usize = 32;
 
@@ -72,8 +75,8 @@ pub enum LedgerError {
 pub enum Haste {
     /// At once.
     Now,
-    /// Whoever waits for it can wait some milliseconds where there are many of it: then it is written with others, so that
-    /// these do not wait for its commit first.
+    /// Where there are many of them, they can wait a few milliseconds, to be written together or with one that is in haste:
+    /// that one then does not wait for a commit of theirs first.
     WithOthers,
 }
 
@@ -98,7 +101,7 @@ type Reply = oneshot::Sender<Result<(), LedgerError>>;
 struct Entry {
     events: Vec<Event>,
     changes: Vec<Change>,
-    /// Nobody waits for an outcome: it is written as soon as that can be done.
+    /// Nobody waits for an outcome.
     reply: Option<Reply>,
     haste: Haste,
     /// In the order in which the writer took them, from 1.
@@ -157,7 +160,8 @@ impl Ledger {
             in_doubt: InDoubt::default(),
             pending: VecDeque::new(),
             linger_until: None,
-            did_not_linger: None,
+            last_hasty: None,
+            not_before: None,
             taken: 0,
             last_checkpoint,
         };
@@ -181,7 +185,7 @@ impl Ledger {
         Ok(Recorded(about))
     }
 
-    /// Records that something was refused. Whoever has nothing done by it can cause many, and only that one waits for them.
+    /// Records that something was refused. Anybody can cause as many as they like, and only who is refused waits for it.
     pub async fn refusal(&self, event: Event) -> Result<(), LedgerError> {
         self.write(vec![event], Vec::new(), Haste::WithOthers).await
     }
@@ -242,12 +246,14 @@ struct Writer {
     /// The end that was last known for certain. Commits in doubt were to begin behind it.
     last: Head,
     in_doubt: InDoubt,
-    /// What is still to be written, in order. Between two rounds only outcomes wait here.
+    /// What is still to be written, in order. Between two rounds only what is in no haste waits here.
     pending: VecDeque<Entry>,
     /// When what waits is written at the latest, if all of it waits for a record that is in haste.
     linger_until: Option<Instant>,
-    /// When we last wrote for somebody's sake who was in no haste.
-    did_not_linger: Option<Instant>,
+    /// When something that is in haste last came.
+    last_hasty: Option<Instant>,
+    /// Before then, nothing is written for the sake of somebody alone who is in no haste.
+    not_before: Option<Instant>,
     /// How many entries were ever taken from the queue.
     taken: u64,
     last_checkpoint: (i64, Millis),
@@ -282,8 +288,7 @@ impl Writer {
             if special.is_none() && self.may_linger() {
                 continue;
             }
-            self.linger_until = None;
-            self.write_pending().await;
+            self.write_round().await;
             match special {
                 Some(Message::Checkpoint(reply)) => {
                     let outcome = self.checkpoint().await;
@@ -311,21 +316,32 @@ impl Writer {
         }
         let now = monotonic();
         let until = self.linger_until.get_or_insert(now + LINGER);
-        let somebody_waits = self.pending.iter().any(|entry| entry.reply.is_some());
-        if somebody_waits {
+        if self.pending.iter().any(Entry::is_waited_for) {
             // The first one is not kept waiting, only those who follow close behind.
-            *until = (*until).min(self.did_not_linger.map_or(now, |last| last + LINGER));
+            let haste_is_over = self.last_hasty.is_none_or(|last| now >= last + HASTE_IS_OVER);
+            *until = self.not_before.filter(|_| !haste_is_over).unwrap_or(now).min(*until);
         }
-        let may = now < *until;
-        if somebody_waits && !may {
-            self.did_not_linger = Some(now);
+        now < *until
+    }
+
+    /// Writes what waits. If that is for somebody's sake alone who is in no haste, the next such has to wait.
+    async fn write_round(&mut self) {
+        self.linger_until = None;
+        let unhurried = self.pending.iter().any(Entry::is_waited_for)
+            && self.pending.iter().all(|entry| entry.haste == Haste::WithOthers);
+        self.write_pending().await;
+        if unhurried {
+            // From its end: on a slow disk, too, there is a pause between two of these.
+            self.not_before = Some(monotonic() + LINGER);
         }
-        may
     }
 
     fn take(&mut self, mut entry: Entry) {
         self.taken += 1;
         entry.number = self.taken;
+        if entry.haste == Haste::Now {
+            self.last_hasty = Some(monotonic());
+        }
         self.pending.push_back(entry);
     }
 
@@ -561,6 +577,10 @@ impl Writer {
 }
 
 impl Entry {
+    fn is_waited_for(&self) -> bool {
+        self.reply.is_some()
+    }
+
     fn answer(self, outcome: Result<(), LedgerError>) {
         if let Some(reply) = self.reply {
             // A caller that went away needs no answer; what it asked for stands in the log.

@@ -1,7 +1,7 @@
 //! All SQL, written once for SQLite and PostgreSQL.
 //!
-//! The broker writes in one place only: [`Store::commit`], one transaction with the audit records that tell of the
-//! changes in it. Everything else here reads.
+//! The broker changes things in one place only: [`Store::commit`], one transaction with the audit records that tell of the
+//! changes in it. Besides it only migrations and the log's signed checkpoints are written. Everything else here reads.
 
 mod audit;
 mod commit;
@@ -108,7 +108,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Pool {
-    /// The pool reads; [`Store::commit`] has a connection of its own.
+    /// The pool reads (and keeps checkpoints); [`Store::commit`] has a connection of its own.
     Sqlite {
         pool: SqlitePool,
         writer: Arc<Writer>,
@@ -177,7 +177,9 @@ impl Store {
             .foreign_keys(true)
             .row_buffer_size(ROWS_AHEAD)
             // FULL: an acknowledged record survives the power being cut, not only a kill (P9).
-            .synchronous(SqliteSynchronous::Full);
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("wal_autocheckpoint", sqlite::MOST_PAGES.to_string())
+            .pragma("journal_size_limit", sqlite::MOST_KEPT.to_string());
         let options = if access == Access::ReadOnly { options } else { options.journal_mode(SqliteJournalMode::Wal) };
         let pool = SqlitePoolOptions::new()
             .max_connections(max_connections)

@@ -1,4 +1,5 @@
-//! The one connection through which SQLite is written, and one that copies what was written from the write-ahead log.
+//! The connection through which SQLite is written, and one that copies what was written from the write-ahead log into the
+//! database (SQLite calls that a checkpoint; it has nothing to do with the signed ones of the audit log).
 //!
 //! The first is none of the pool's. There, each commit would get another connection, which has to read again what the last one
 //! had in its cache; and the pool's checks, BEGIN, every statement and COMMIT would each be a trip to the connection's
@@ -27,9 +28,15 @@ const PAGES_OF_A_COMMIT: usize = 4;
 /// About so many pages in the write-ahead log are worth copying into the database.
 const PAGES_TO_COPY: usize = 800;
 
-/// With so many pages in the write-ahead log, a commit copies what is left. That is not much: only where commits never pause
-/// can nobody else copy the last page of the log, after which it begins anew.
-const MOST_PAGES: usize = 4000;
+/// With so many pages in the write-ahead log, a commit copies what is left. That is seldom much: only where commits never
+/// pause does nobody else get to the last page of the log, after which it begins anew.
+pub(super) const MOST_PAGES: usize = 4000;
+
+/// Bytes that the file of the log keeps when it begins anew, after a long reader had made it longer.
+pub(super) const MOST_KEPT: usize = 2 * MOST_PAGES * PAGE;
+
+/// How often the copying starts again because commits came meanwhile. What they added is little, and quickly copied.
+const TRIES: usize = 4;
 
 /// The connection, made when it is first needed.
 #[derive(Debug)]
@@ -40,12 +47,18 @@ pub(crate) struct Writer {
     pages: AtomicUsize,
     /// The connection that copies. Left to a commit, as SQLite does it by itself, everybody who waits for that commit would
     /// wait for a thousand pages more, and another fsync.
-    copying: Arc<Mutex<Option<SqliteConnection>>>,
+    copying: Arc<Mutex<Copying>>,
+}
+
+#[derive(Debug, Default)]
+struct Copying {
+    connection: Option<SqliteConnection>,
+    /// Pages in the log when it was last said that there are too many.
+    said_at: usize,
 }
 
 impl Writer {
     pub(super) fn new(options: SqliteConnectOptions) -> Self {
-        let options = options.pragma("wal_autocheckpoint", MOST_PAGES.to_string());
         Self { options, connection: Mutex::new(None), pages: AtomicUsize::new(0), copying: Arc::default() }
     }
 
@@ -80,20 +93,11 @@ impl Writer {
     /// Copies the write-ahead log into the database, beside the commits that come meanwhile; nothing waits for it.
     fn copy(&self) {
         // It is being done.
-        let Ok(mut place) = self.copying.clone().try_lock_owned() else { return };
+        let Ok(mut copying) = self.copying.clone().try_lock_owned() else { return };
         self.pages.store(0, Ordering::Relaxed);
         let options = self.options.clone();
         tokio::spawn(async move {
-            let copied = async {
-                let mut connection = match place.take() {
-                    Some(connection) => connection,
-                    None => options.connect().await?,
-                };
-                sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut connection).await?;
-                *place = Some(connection);
-                Ok::<_, sqlx::Error>(())
-            };
-            if let Err(error) = copied.await {
+            if let Err(error) = copying.run(&options).await {
                 // Nothing is lost: what is in the log is durable, and the next one tries again.
                 tracing::warn!(%error, "the write-ahead log could not be copied into the database");
             }
@@ -101,7 +105,7 @@ impl Writer {
     }
 
     pub(super) async fn close(&self) {
-        if let Some(connection) = self.copying.lock().await.take()
+        if let Some(connection) = self.copying.lock().await.connection.take()
             && let Err(error) = connection.close().await
         {
             tracing::warn!(%error, "the connection that copies the write-ahead log could not be closed in order");
@@ -114,15 +118,51 @@ impl Writer {
     }
 }
 
-/// About how many pages the statements write.
+impl Copying {
+    async fn run(&mut self, options: &SqliteConnectOptions) -> sqlx::Result<()> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => options.connect().await?,
+        };
+        let mut left = 0;
+        for _ in 0..TRIES {
+            // PASSIVE waits for nobody, and nobody for it.
+            let (is_busy, all, copied): (i64, i64, i64) =
+                sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut connection).await?;
+            left = usize::try_from(all - copied).unwrap_or(0);
+            if left == 0 || is_busy != 0 {
+                break;
+            }
+        }
+        self.connection = Some(connection);
+        if left > 2 * MOST_PAGES.max(self.said_at) {
+            self.said_at = left;
+            tracing::warn!(
+                pages = left,
+                "the write-ahead log grows: somebody has been reading the database for long, in one transaction"
+            );
+        } else if left < MOST_PAGES {
+            self.said_at = 0;
+        }
+        Ok(())
+    }
+}
+
+/// About how many pages the statements write; rather too many than too few.
 fn pages(statements: &[Statement]) -> usize {
+    // Of deleted rows nobody knows how many there are.
+    if statements.iter().any(|statement| statement.sql.starts_with("DELETE")) {
+        return PAGES_TO_COPY;
+    }
     let values = statements.iter().flat_map(|statement| &statement.values);
+    // A row of a session has ten values, and a page of its own in an index.
+    let rows = values.clone().count() / 10;
     let bytes = values.map(|value| match value {
         Value::Text(text) | Value::MaybeText(Some(text)) => text.len(),
         Value::Bytes(bytes) | Value::MaybeBytes(Some(bytes)) => bytes.len(),
         Value::MaybeText(None) | Value::MaybeBytes(None) | Value::Int(_) | Value::MaybeInt(_) | Value::Bool(_) => 0,
     });
-    PAGES_OF_A_COMMIT + bytes.sum::<usize>() / PAGE
+    PAGES_OF_A_COMMIT + rows + bytes.sum::<usize>() / PAGE
 }
 
 /// The same statements, with BEGIN before and COMMIT behind them, in as few texts as is good for them.

@@ -22,7 +22,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::database::{blob, execute, fresh_url, number, on_both_engines};
+use crate::support::database::{blob, execute, fresh_url, number, on_both_engines, texts};
 use crate::support::real::until;
 use crate::support::{Binary, Engine, TestBroker, Upstream, postgres::postgres_url};
 
@@ -496,6 +496,11 @@ async fn the_write_ahead_log_is_copied_beside_the_commits_and_stays_small() {
     assert!(pages("") > 60 * 64 * 2 / 2, "{} pages", pages(""));
     assert!(pages("-wal") < MOST * 3 / 2, "{} pages", pages("-wal"));
     assert_eq!(number(&fresh.url, "SELECT COUNT(*) FROM audit_records").await, 300 + 60 * 64);
+    // The one that copies, and those that commit, would have ruined a database together before SQLite 3.51.3
+    // (https://sqlite.org/wal.html#walresetbug).
+    let version = texts(&fresh.url, "SELECT sqlite_version()").await.remove(0);
+    let version: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();
+    assert!(version >= vec![3, 51, 3], "{version:?}");
     // Whoever leaves last takes the log away.
     fresh.store.close().await;
     assert!(!std::path::Path::new(&format!("{path}-wal")).exists());
