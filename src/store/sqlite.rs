@@ -139,7 +139,8 @@ impl Copying {
             self.said_at = left;
             tracing::warn!(
                 pages = left,
-                "the write-ahead log grows: somebody has been reading the database for long, in one transaction"
+                "the write-ahead log grows for as long as another process reads the database in one transaction; end that \
+                 process (a SQLite shell, a backup), or the disk fills up"
             );
         } else if left < MOST_PAGES {
             self.said_at = 0;
