@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use crate::config::Admin;
 use crate::error::{Error, Result};
 use crate::issue::{Admins, ClientCas, Grant, LoginSettings};
-use crate::model::TrustedIssuer;
+use crate::model::{TrustedIssuer, public};
 use crate::outbound;
 use crate::trust::Trust;
 use crate::world::{Millis, World};
@@ -56,7 +56,8 @@ fn issuer_ca(path: &Path) -> Result<String> {
         let text = format!("admin.issuer_ca_file: {} cannot be used: {error}; {fix}", path.display());
         Error::unavailable("admin_issuer_ca", text)
     };
-    let pem = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let file = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let pem = public::certificates(&file).map_err(|error| unusable(error.problem.to_owned()))?;
     outbound::tls_config(Some(&pem)).map_err(unusable)?;
     Ok(pem)
 }

@@ -1,6 +1,7 @@
 //! The only place where parts are wired together: [`init`] makes a broker's files, [`start`] brings it to life.
 
 mod admins;
+mod cleaned;
 mod dpop;
 mod init;
 mod master_key;
@@ -170,7 +171,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         None => system_world(last_record_time(&store, &config.node, head.as_ref().map(|signed| signed.head)).await?),
     };
     let (vault, key_files, unfinished) = open_vault(&config)?;
-    let everything = store.load(world.now()).await.map_err(startup)?;
+    let mut everything = store.load(world.now()).await.map_err(startup)?;
     if everything.broker_secrets.is_empty() {
         return Err(Error::unavailable("not_initialised", "the database is empty; run 'hallpass init' with it first"));
     }
@@ -182,6 +183,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let head = chain_end(&store, &config.node, &mac_key).await?;
     let rows = everything.keys.clone();
     let keys = open_keys(&rows, &vault)?;
+    let (mut told, mut first_changes) = cleaned::reduce(&mut everything)?;
     let registry = Arc::new(Registry::new(everything, keys)?);
     // Before the parts that count: what is looked up before there is a recorder counts for nobody.
     let metrics = recorder()?;
@@ -249,7 +251,9 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     }
     let mut event = Event::new(EventKind::Broker);
     event.action = Some("serve".into());
-    ledger.commit(vec![event], new_client_ca).await.map_err(Error::internal)?;
+    told.push(event);
+    first_changes.extend(new_client_ca);
+    ledger.commit(told, first_changes).await.map_err(Error::internal)?;
 
     let (stop, stopped) = watch::channel(false);
     let keeper = tokio::spawn(keep(state.clone(), lock, reload, stop.clone()));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::client::segment;
 use crate::cli::output::time;
 use crate::cli::{Context, Failure, Outcome};
+use crate::model::public;
 
 /// Agents: who may ask for tokens.
 #[derive(Debug, Subcommand)]
@@ -106,6 +107,7 @@ impl Proofs {
                 |error: &dyn std::fmt::Display| Failure::Failed(format!("{} is no JWKS file: {error}", path.display()));
             let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
             let jwks: Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+            let jwks = public::key_set(&jwks).map_err(|error| failed(&error))?;
             methods.push(json!({ "method": "private_key_jwt", "jwks": jwks }));
         }
         if let Some(uri) = &self.jwks_uri {
@@ -182,7 +184,8 @@ impl Agent {
                 });
             }
             Self::IssueCert { name, csr, out } => {
-                let csr = read(&csr)?;
+                let csr = public::certification_request(read(&csr)?.as_bytes())
+                    .map_err(|error| Failure::Failed(format!("{}: {error}", csr.display())))?;
                 let answer = client.post(&of(&name, "/certificate"), &json!({ "csr": csr })).await?;
                 if let Some(path) = &out {
                     std::fs::write(path, text(&answer, "certificate"))?;

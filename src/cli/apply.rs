@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::{Context, Failure, Outcome};
+use crate::cli::{Context, Failure, Outcome, https};
+use crate::model::public::{self, NotPublic};
 
 /// Declare upstreams, resources, roles and agents from a YAML document. Shows what changes; applying it again changes
 /// nothing. What the document does not name stays as it is.
@@ -58,6 +59,7 @@ impl Apply {
             std::fs::read_to_string(&self.file)
                 .map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", self.file.display())))?
         };
+        no_private_key(&document)?;
         let files = files_beside(&document, self.file.parent().unwrap_or(Path::new(".")))?;
         let body = json!({ "document": document, "files": files, "dry_run": self.dry_run });
         let answer = client.post("/admin/v1/apply", &body).await?;
@@ -80,20 +82,29 @@ impl Apply {
     }
 }
 
-/// The files that the document names, read beside it. What is malformed in it is for the broker to say.
+/// Secrets are not for a document: what is in it is stored, shown and sent in the clear.
+fn no_private_key(document: &str) -> Result<(), Failure> {
+    // As any YAML, so that a mistake in the document hides no key from this.
+    let keys = serde_saphyr::from_str::<Value>(document).is_ok_and(|value| public::has_private_key(&value));
+    if keys || public::holds_private_key(document) {
+        let text = "the document holds a private or symmetric key, so it was not sent; write public keys alone, and \
+                    store secrets with 'hallpass credential put'";
+        return Err(Failure::Failed(text.into()));
+    }
+    Ok(())
+}
+
+/// The files that the document names, read beside it, and of each what it is named for alone. What is malformed in the
+/// document is for the broker to say.
 fn files_beside(document: &str, folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    type Keep = fn(&[u8]) -> Result<String, NotPublic>;
     let Ok(manifest) = crate::policy::parse_manifest(document) else { return Ok(BTreeMap::new()) };
-    let names = manifest.upstreams.into_iter().filter_map(|upstream| upstream.ca_file);
-    let names = names.chain(manifest.issuers.into_iter().filter_map(|issuer| issuer.ca_file));
-    let names = names
-        .chain(manifest.trust_domains.into_iter().flat_map(|domain| [domain.ca_file, domain.bundle_file]).flatten());
-    names
-        .map(|name| {
-            let path = folder.join(&name);
-            match std::fs::read_to_string(&path) {
-                Ok(pem) => Ok((name, pem)),
-                Err(error) => Err(Failure::Failed(format!("{} cannot be read: {error}", path.display()))),
-            }
-        })
+    let upstreams = manifest.upstreams.into_iter().filter_map(|upstream| upstream.ca_file);
+    let issuers = manifest.issuers.into_iter().filter_map(|issuer| issuer.ca_file);
+    let domains = manifest.trust_domains.iter().filter_map(|domain| domain.ca_file.clone());
+    let cas = upstreams.chain(issuers).chain(domains).map(|name| (name, public::certificates as Keep));
+    let bundles = manifest.trust_domains.iter().filter_map(|domain| domain.bundle_file.clone());
+    cas.chain(bundles.map(|name| (name, public::bundle as Keep)))
+        .map(|(name, keep)| https::public_file(&folder.join(&name), keep).map(|kept| (name, kept)))
         .collect()
 }

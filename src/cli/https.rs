@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::cli::Failure;
 use crate::config::is_loopback;
+use crate::model::public::{self, NotPublic};
 
 /// For one request with its answer. No command of an admin takes longer.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -61,10 +62,19 @@ fn build(ca_pem: Option<&str>, shown: Option<Shown<'_>>, https_only: bool) -> Re
     client.https_only(https_only).timeout(TIMEOUT).build().map_err(|error| failed("TLS", &error))
 }
 
-/// CA certificates, PEM.
+/// CA certificates, PEM, and nothing else of the file: `login` keeps them.
 pub(super) fn ca_file(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", path.display())))
+    public_file(path, public::certificates)
+}
+
+/// Reads a file and leaves nothing of it but the public things that it is read for; else nothing is sent or kept.
+pub(super) fn public_file(
+    path: &Path,
+    keep: impl FnOnce(&[u8]) -> Result<String, NotPublic>,
+) -> Result<String, Failure> {
+    let file =
+        std::fs::read(path).map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", path.display())))?;
+    keep(&file).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))
 }
 
 /// The body of an answer, at most so much of it, and whether that is all: an answer may be as long as somebody likes.

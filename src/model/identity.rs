@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hallpass_verify::{Actor, Audience, ScopeSet, SubjectId};
 use serde::{Deserialize, Serialize};
 
+use crate::model::public;
 use crate::world::Millis;
 
 /// What an agent may prove itself with, besides the client secrets that it may have.
@@ -34,6 +35,18 @@ impl Identity {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Leaves nothing of its key sets but public keys. One that holds a private key is refused before; here it would be
+    /// left without any key.
+    pub fn keep_public(&mut self) {
+        for method in &mut self.methods {
+            if let AuthMethod::PrivateKeyJwt { jwks: Some(jwks), .. } | AuthMethod::SelfSignedTlsClientAuth { jwks } =
+                method
+            {
+                *jwks = public::key_set(jwks).unwrap_or_else(|_| serde_json::json!({ "keys": [] }));
+            }
+        }
     }
 }
 

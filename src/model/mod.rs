@@ -8,6 +8,7 @@ mod credential;
 mod distinguished_name;
 mod identity;
 mod names;
+pub mod public;
 mod revocation;
 mod session;
 mod target;

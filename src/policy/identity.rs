@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use url::Url;
 
+use crate::model::public;
 use crate::model::{AuthMethod, DistinguishedName, Identity, check_name};
 use crate::policy::address::strange_in_host;
 use crate::policy::manifest::{name_mistake, twice};
@@ -195,16 +196,9 @@ fn is_spiffe_path(path: &str) -> bool {
     path.len() <= 1500 && path.split('/').all(segment)
 }
 
+/// A private key here is a private key in a file, a diff, a database in the clear: told, not kept.
 fn jwks_problem(jwks: &serde_json::Value) -> Option<String> {
-    let Some(keys) = jwks.get("keys").and_then(serde_json::Value::as_array) else {
-        return Some("it is no JWKS".into());
-    };
-    if keys.is_empty() {
-        return Some("it holds no key".into());
-    }
-    // A private key here is a private key in a file, a diff, a database in the clear: told, not kept.
-    let private = keys.iter().any(|key| ["d", "p", "q", "dp", "dq", "qi", "k"].iter().any(|m| key.get(m).is_some()));
-    private.then(|| "it holds a private or symmetric key: consider that key lost".into())
+    public::key_set(jwks).err().map(|error| error.problem.to_owned())
 }
 
 #[cfg(test)]

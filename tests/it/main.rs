@@ -27,6 +27,7 @@ mod limits;
 mod mtls;
 #[path = "../promises/mod.rs"]
 mod promises;
+mod public_files;
 mod quickstart;
 mod readme;
 mod remote_admin;

@@ -36,7 +36,7 @@ pub(in crate::http) async fn register(
     do_register(&state, &admin, input).await.map_err(|error| admin.problem(error))
 }
 
-async fn do_register(state: &State, admin: &Admin, input: Register) -> Result<Response> {
+async fn do_register(state: &State, admin: &Admin, mut input: Register) -> Result<Response> {
     check_name("agent", &input.name).map_err(|problem| Error::invalid("bad_name", problem))?;
     let _turn = state.one_admin_at_a_time.lock().await;
     if state.registry.find_agent(&input.name).is_some() {
@@ -47,6 +47,7 @@ async fn do_register(state: &State, admin: &Admin, input: Register) -> Result<Re
     }
     check_roles(state, &input.roles)?;
     check_identity(state, &input.identity)?;
+    input.identity.keep_public();
     if input.no_secret && input.identity.methods.is_empty() {
         let text = "an agent without a secret needs another way to prove itself; declare one, or leave no_secret out";
         return Err(Error::invalid("no_method", text));

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::State;
 use crate::http::admin::{Admin, Input, json as reply, unrecorded};
 use crate::http::reply::Problem;
+use crate::model::public::{self, NotPublic};
 use crate::model::{Agent, AgentStatus, Change, DefinitionKind, Event, Identity};
 use crate::policy::{AgentSpec, Manifest, Mistake, parse_manifest, validate_manifest};
 use crate::secret::random_id;
@@ -44,6 +45,10 @@ pub(in crate::http) async fn apply(
     admin: Admin,
     Input(input): Input<Apply>,
 ) -> Result<Response, Problem> {
+    // Before it is read: what the reader says of a mistake shows the lines around it.
+    if public::holds_private_key(&input.document) {
+        return Ok(mistaken(&admin, vec![private_key_in("document")]));
+    }
     let mut manifest = match parse_manifest(&input.document) {
         Ok(manifest) => manifest,
         Err(mistake) => return Ok(mistaken(&admin, vec![mistake])),
@@ -57,6 +62,9 @@ pub(in crate::http) async fn apply(
     };
     if !mistakes.is_empty() {
         return Ok(mistaken(&admin, mistakes));
+    }
+    for agent in &mut manifest.agents {
+        agent.identity.keep_public();
     }
     let applied = do_apply(&state, &admin, &manifest, input.dry_run).await;
     applied.map_err(|error| admin.problem(error))
@@ -108,14 +116,14 @@ fn inline_files(manifest: &mut Manifest, files: &BTreeMap<String, String>) -> Ve
             missing.push(mistake("ca_pem", "it is filled in by 'hallpass apply'", "write ca_file: PATH"));
         }
         if let Some(name) = ca_file {
-            *ca_pem = files.get(name).cloned();
-            let usable = ca_pem.as_deref().is_some_and(|pem| crate::broker::check_ca(pem).is_ok());
-            if !usable {
-                missing.push(mistake(
+            match files.get(name).map(|file| public::certificates(file.as_bytes())) {
+                Some(Ok(pem)) if crate::broker::check_ca(&pem).is_ok() => *ca_pem = Some(pem),
+                Some(Err(NotPublic { problem, fix })) => missing.push(mistake("ca_file", problem, fix)),
+                _ => missing.push(mistake(
                     "ca_file",
-                    "it could not be read, or is no PEM file of certificates",
-                    "name a PEM file beside the document",
-                ));
+                    "it could not be read, or holds a certificate that no TLS connection can be checked with",
+                    "name a PEM file of CA certificates beside the document",
+                )),
             }
         }
     }
@@ -127,9 +135,25 @@ fn inline_files(manifest: &mut Manifest, files: &BTreeMap<String, String>) -> Ve
                 fix: "write bundle_file: PATH".into(),
             });
         }
-        domain.bundle = domain.bundle_file.as_ref().and_then(|name| files.get(name).cloned());
+        match domain.bundle_file.as_ref().and_then(|name| files.get(name)).map(|file| public::bundle(file.as_bytes())) {
+            Some(Ok(bundle)) => domain.bundle = Some(bundle),
+            Some(Err(NotPublic { problem, fix })) => missing.push(Mistake {
+                at: format!("trust_domains[{n}].bundle_file"),
+                problem: problem.into(),
+                fix: fix.into(),
+            }),
+            None => domain.bundle = None,
+        }
     }
     missing
+}
+
+fn private_key_in(at: &str) -> Mistake {
+    Mistake {
+        at: at.into(),
+        problem: "it holds a private key, which would be stored and shown in the clear".into(),
+        fix: "take it out, and consider that key lost; secrets are stored with 'hallpass credential put'".into(),
+    }
 }
 
 async fn do_apply(state: &State, admin: &Admin, manifest: &Manifest, dry_run: bool) -> Result<Response> {

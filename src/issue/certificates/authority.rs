@@ -20,6 +20,7 @@ use x509_parser::prelude::FromDer as _;
 use crate::error::{Error, Result};
 use crate::issue::certificates::ClientCas;
 use crate::keyring::{Algorithm, SigningKey};
+use crate::model::public;
 use crate::secret::SecretBytes;
 use crate::world::{Entropy, Millis};
 
@@ -109,6 +110,8 @@ impl Authority {
         entropy: &dyn Entropy,
     ) -> Result<IssuedCertificate> {
         let bad = |why: &str| Error::invalid("bad_csr", format!("{why}; make one with openssl req -new -key KEY.pem"));
+        let csr = public::certification_request(csr.as_bytes())
+            .map_err(|error| Error::invalid("bad_csr", error.to_string()))?;
         let der = CertificateSigningRequestDer::from_pem_slice(csr.as_bytes());
         let der = der.map_err(|_| bad("this is no certification request in PEM"))?;
         let (rest, request) =

@@ -10,6 +10,7 @@ use webpki::{
     anchor_from_trusted_cert,
 };
 
+use crate::model::public;
 use crate::world::Millis;
 
 /// Certificate authorities, and what they have revoked.
@@ -38,7 +39,9 @@ impl ClientCas {
     /// # Errors
     /// What is wrong, of one that cannot be read; a file without any.
     pub fn parse(ca: &[u8], crl: Option<&[u8]>) -> Result<Self, String> {
-        let certificates = CertificateDer::pem_slice_iter(ca).collect::<Result<Vec<_>, _>>();
+        // The key of a CA that vouches for clients is not for the broker to have: whoever reads its files could make clients.
+        let ca = public::certificates(ca).map_err(|error| format!("the CA file cannot be taken: {error}"))?;
+        let certificates = CertificateDer::pem_slice_iter(ca.as_bytes()).collect::<Result<Vec<_>, _>>();
         let certificates = certificates.map_err(|error| format!("the CA file is no PEM: {error}"))?;
         if certificates.is_empty() {
             return Err("the CA file holds no certificate".into());
