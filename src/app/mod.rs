@@ -171,6 +171,8 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         None => system_world(last_record_time(&store, &config.node, head.as_ref().map(|signed| signed.head)).await?),
     };
     let (vault, key_files, unfinished) = open_vault(&config)?;
+    // A restored or failed-over database raises it before it serves: no gateway that heard of a higher one may be stuck.
+    store.raise_epoch().await.map_err(startup)?;
     let mut everything = store.load(world.now()).await.map_err(startup)?;
     if everything.broker_secrets.is_empty() {
         return Err(Error::unavailable("not_initialised", "the database is empty; run 'hallpass init' with it first"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::audit::LedgerSettings;
 use crate::broker::BrokerSettings;
-use crate::config::{Config, SigningAlgorithm};
+use crate::config::{Config, DatabaseTarget, SigningAlgorithm};
 use crate::issue::{ClientAuth, IssueSettings, MAX_TOKEN_MILLIS};
 use crate::keyring::{Algorithm, Policy};
 use crate::world::Millis;
@@ -31,6 +31,11 @@ pub(super) fn issue_settings(config: &Config) -> IssueSettings {
         session_life: millis(config.tokens.session),
         session_max: millis(config.tokens.session_max),
         max_depth: config.delegation.max_depth,
+        // SQLite is served by one broker alone.
+        clock_spread: match config.database.target {
+            DatabaseTarget::Sqlite(_) => 0,
+            _ => millis(config.tokens.leeway),
+        },
         client_auth: ClientAuth {
             methods: config.client_auth.methods.clone(),
             algorithms: config.client_auth.assertion_algorithms.clone(),

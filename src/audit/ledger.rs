@@ -447,8 +447,8 @@ impl Writer {
         let batch = Batch { node: &self.settings.node, now, changes: &changes, rows: &rows, head, mac };
         let outcome = self.store.commit(batch).await;
         match &outcome {
-            Ok(()) => {
-                self.apply(&changes);
+            Ok(epoch) => {
+                self.registry.apply_all(&changes, *epoch);
                 self.is_at(head);
                 if !rows.is_empty() {
                     // Ours now has the place in the chain that they would have taken.
@@ -465,7 +465,7 @@ impl Writer {
                 self.in_doubt.add(Attempt { would_be: head, changes, outcomes_to });
             }
         }
-        outcome
+        outcome.map(drop)
     }
 
     /// Whether the chain was at fault or a row. A COMMIT that we had given up may land late, and take our place.
@@ -528,6 +528,8 @@ impl Writer {
                 break;
             }
         }
+        // Whatever a commit of ours raised the epoch to, it is this by now: nobody else writes this database.
+        let epoch = in_time(self.store.epoch()).await?;
         let Some(attempt) = self.in_doubt.settle(landed.as_ref()) else {
             tracing::error!(seq = head.seq, was = self.last.seq, "another process writes this node's audit chain");
             return Ok(());
@@ -535,19 +537,13 @@ impl Writer {
         tracing::warn!(seq = attempt.would_be.seq, "a commit that was given up had gone through");
         // Only the outcomes that were in it: later ones wait on.
         self.pending.retain(|entry| entry.reply.is_some() || entry.number > attempt.outcomes_to);
-        self.apply(&attempt.changes);
+        self.registry.apply_all(&attempt.changes, Some(epoch));
         Ok(())
     }
 
     fn is_at(&mut self, head: Head) {
         self.head = Some(head);
         self.last = head;
-    }
-
-    fn apply(&self, changes: &[Change]) {
-        for change in changes {
-            self.registry.apply(change);
-        }
     }
 
     async fn checkpoint_if_due(&mut self) {

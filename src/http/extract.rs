@@ -23,7 +23,7 @@ use crate::http::connection::Connection;
 use crate::http::reply::Problem;
 use crate::issue::{Caller, Presented, TokenError};
 use crate::model::{Injection, Target};
-use crate::secret::random_id;
+use crate::secret::ordered_id;
 
 /// Where an answer says which request it answers.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,7 +44,7 @@ pub(super) struct RequestId(pub(super) Arc<str>);
 
 /// What every request passes first.
 pub(super) async fn front_door(AxumState(state): AxumState<State>, mut request: Request, next: Next) -> Response {
-    let id: Arc<str> = random_id("rq_", state.world.entropy.as_ref()).into();
+    let id: Arc<str> = ordered_id("rq_", state.world.now(), state.world.entropy.as_ref()).into();
     request.extensions_mut().insert(RequestId(id.clone()));
     let may_stay_unread = request.version() < Version::HTTP_2 && may_be_large(request.headers());
     let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());

@@ -42,9 +42,9 @@ fn not_ready(reason: &str) -> Response {
 
 /// Prometheus text.
 pub(super) async fn metrics(AxumState(state): AxumState<State>) -> Response {
-    let (version, revoked) = state.registry.revoked().entries();
-    metrics::gauge!("hallpass_revocation_entries").set(revoked.len() as f64);
-    metrics::gauge!("hallpass_revocation_version").set(version as f64);
+    let list = state.registry.revoked().list();
+    metrics::gauge!("hallpass_revocation_entries").set(list.entries.len() as f64);
+    metrics::gauge!("hallpass_revocation_version").set(list.epoch as f64);
     metrics::gauge!("hallpass_sessions").set(state.registry.session_count(state.world.now()) as f64);
     metrics::gauge!("hallpass_calls_under_way").set(state.broker.under_way() as f64);
     metrics::gauge!("hallpass_audit_healthy").set(if state.ledger.is_healthy() { 1.0 } else { 0.0 });

@@ -23,6 +23,7 @@ use crate::http::State;
 use crate::http::discovery::is_current;
 use crate::http::extract::RequestId;
 use crate::http::reply::Problem;
+use crate::registry::List;
 use crate::world::monotonic;
 
 /// Nobody waits longer than this.
@@ -95,13 +96,13 @@ impl SignedLists {
         }
         let now = state.world.now() / 1000;
         let keys = state.registry.keys();
-        let (version, revoked) = state.registry.revoked().entries();
+        let List { version, epoch, entries } = state.registry.revoked().list();
         let claims = RevocationClaims {
             iss: state.issuer_url.to_string(),
             iat: now,
-            version,
+            version: u64::try_from(epoch).unwrap_or(0),
             max_age: i64::try_from(state.config.revocations.max_age.as_secs()).unwrap_or(i64::MAX),
-            revoked,
+            revoked: entries,
         };
         let kid = keys.active_kid().to_owned();
         // A long list, or RSA, is too slow for this thread.
@@ -109,7 +110,8 @@ impl SignedLists {
         let jwt = signed.map_err(Error::internal)??;
         let list = Arc::new(SignedList {
             jwt: jwt.into(),
-            etag: format!("\"{version}-{now}\""),
+            // Pruning and a change of keys change the list, not its epoch: that is told by the time.
+            etag: format!("\"{epoch}-{now}\""),
             version,
             iat: now,
             kid,

@@ -1,13 +1,14 @@
 //! Making the token: session, claims, signature, record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hallpass_verify::{AccessToken, Confirmation, ScopeSet};
 
 use crate::issue::narrow::{Ceiling, Grant};
 use crate::issue::{Authenticated, Issuer, MAX_SESSIONS_OF_AN_AGENT, TokenError, TokenRequest};
 use crate::model::{Agent, AgentStatus, Change, Event, EventKind, Session, check_label};
-use crate::secret::random_id;
+use crate::secret::ordered_id;
 use crate::world::Millis;
 
 /// A token that was issued and recorded.
@@ -58,11 +59,15 @@ impl Issuer {
         let Plan { session, is_new } = plan;
         let method = agent.method();
         let agent = agent.agent();
-        // An agent that was cut off and resumed within one second gets tokens from after the cut, not from before it.
+        // `iat` is now, never later: there are libraries that refuse a token from the future. Nor is it before the cut, or the
+        // token would be dead at birth: who comes before that waits, see `past_the_cut`.
         let cut = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
         // Stopped since it was authenticated? Its status changes before its cut, so whoever sees the cut sees that too.
         if self.registry.agent(&agent.id).is_none_or(|agent| agent.status != AgentStatus::Active) {
             return Err(TokenError::InvalidClient);
+        }
+        if now / 1000 < cut {
+            return Err(TokenError::Unavailable);
         }
         // The session's end caps every token in it (P2). Cut to the second, downwards.
         let exp = now.saturating_add(self.settings.token_life).min(session.expires_at) / 1000;
@@ -72,8 +77,8 @@ impl Issuer {
             client_id: agent.id.to_string(),
             aud: grant.audience,
             exp,
-            iat: (now / 1000).max(cut),
-            jti: random_id("tk_", self.world.entropy.as_ref()),
+            iat: now / 1000,
+            jti: ordered_id("tk_", now, self.world.entropy.as_ref()),
             scope: grant.scope,
             sid: session.id.to_string(),
             cnf: session.cnf.clone(),
@@ -123,6 +128,22 @@ impl Issuer {
         })
     }
 
+    /// Waits until the agent's last cut has passed, and says what time it is then: what is minted before it is refused, and
+    /// `iat` is never in the future. The cut is a second ahead, or as far as another node's clock may be.
+    pub(super) async fn past_the_cut(&self, agent: &Agent, now: Millis) -> Result<Millis, TokenError> {
+        let cut = || self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before.saturating_mul(1000));
+        let wait = cut().saturating_sub(now);
+        if wait <= 0 {
+            return Ok(now);
+        }
+        // A cut is never further ahead than this, unless a clock was far off when it was made.
+        let longest = self.settings.clock_spread + 2_000;
+        let wait = u64::try_from(wait.min(longest)).unwrap_or(0);
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        let now = self.world.now();
+        if now < cut() { Err(TokenError::Unavailable) } else { Ok(now) }
+    }
+
     /// The session to continue, or a new one.
     pub(super) fn session(
         &self,
@@ -159,7 +180,7 @@ impl Issuer {
         let life = self.session_life(request)?;
         self.check_room(agent)?;
         let session = Session {
-            id: random_id("se_", self.world.entropy.as_ref()).into(),
+            id: ordered_id("se_", now, self.world.entropy.as_ref()).into(),
             agent_id: agent.id.clone(),
             created_at: now,
             expires_at: now.saturating_add(life),

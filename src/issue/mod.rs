@@ -70,6 +70,8 @@ pub struct IssueSettings {
     pub session_max: Millis,
     /// Exchanges (RFC 8693) on one way from the root down; 0: none at all.
     pub max_depth: usize,
+    /// How far the clock of another node that mints may run ahead of ours. 0 where there is no other node.
+    pub clock_spread: Millis,
     /// How agents may prove who they are.
     pub client_auth: ClientAuth,
 }
@@ -256,6 +258,7 @@ impl Issuer {
     ) -> Result<IssuedToken, TokenError> {
         let now = self.world.now();
         let agent = self.client(caller, None, request_id).await?;
+        let now = self.past_the_cut(agent.agent(), now).await?;
         let granted = self.session(&agent, caller.confirmation(), request, now);
         let granted = granted.and_then(|plan| Ok((self.narrow(&agent, request, plan.ceiling())?, plan)));
         let outcome = match granted {

@@ -26,10 +26,8 @@ impl Issuer {
     pub async fn stop_agent(&self, agent: &Agent, status: AgentStatus, actor: &Actor) -> Result<(), LedgerError> {
         let _tree = self.tree.write().await;
         let now = self.world.now();
-        // The next full second: `iat` counts in seconds, and a token of this very second must be caught too. So must
-        // one that was dated at an earlier cut's second, which may still be to come.
         let last = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
-        let cut = if agent.status == AgentStatus::Active { last.max(now / 1000) + 1 } else { last.max(now / 1000 + 1) };
+        let cut = last.max(self.cut(now));
         let revocation =
             self.revocation(RevocationKind::Agent, agent.id.clone(), cut, now + MAX_TOKEN_MILLIS + MARGIN, actor);
         let mut event = self.event(actor, status.as_str(), &agent.name);
@@ -59,7 +57,7 @@ impl Issuer {
         let now = self.world.now();
         let key = subject_key(issuer, subject);
         let keep = now + MAX_SUBJECT_AGE + MARGIN;
-        let revocation = self.revocation(RevocationKind::Subject, key.into(), now / 1000 + 1, keep, actor);
+        let revocation = self.revocation(RevocationKind::Subject, key.into(), self.cut(now), keep, actor);
         let mut event = self.event(actor, "subject", subject);
         event.subject = Some(subject.into());
         event.subject_issuer = issuer.map(Arc::from);

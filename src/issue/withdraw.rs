@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use hallpass_verify::Claims;
+use hallpass_verify::{Claims, Seconds};
 
 use crate::audit::LedgerError;
 use crate::issue::{Authenticated, Issuer, TokenError};
@@ -78,12 +78,7 @@ impl Issuer {
         if iat < last {
             return Ok(());
         }
-        // Dated after a cut of this very second. Cutting beyond it would move the agent's time ahead of everybody's,
-        // second by second: it tries again in a moment (§2.2.1).
-        if iat > now / 1000 {
-            return Err(TokenError::Unavailable);
-        }
-        let cut = last.max(now / 1000 + 1);
+        let cut = last.max(self.cut(now));
         let keep = now + MAX_TOKEN_MILLIS + MARGIN;
         let _tree = self.tree.write().await;
         let revocation = self.revocation(RevocationKind::Agent, agent.id.clone(), cut, keep, actor);
@@ -97,6 +92,12 @@ impl Issuer {
             changes.extend(change);
         }
         Ok(self.ledger.commit(events, changes).await?)
+    }
+
+    /// The cut that catches all that was issued before `now`: by us, the token of this very second included (`iat` counts in
+    /// seconds), and by another node whose clock runs ahead.
+    pub(super) fn cut(&self, now: Millis) -> Seconds {
+        now.saturating_add(self.settings.clock_spread) / 1000 + 1
     }
 
     /// Takes back one token, with the sessions that it was exchanged for. `exp` is its end, or the latest that it could

@@ -12,7 +12,7 @@ use dashmap::DashMap;
 
 pub use definitions::Definitions;
 pub use keys::Keys;
-pub use revoked::Revoked;
+pub use revoked::{List, Revoked};
 
 use crate::model::{Agent, Change, Credential, Rewrapped, Session};
 use crate::store::Everything;
@@ -47,7 +47,7 @@ impl Registry {
             children: DashMap::new(),
             definitions: ArcSwap::from_pointee(definitions),
             keys: ArcSwap::from_pointee(keys),
-            revoked: Revoked::new(everything.revocations),
+            revoked: Revoked::new(everything.revocations, everything.epoch),
         };
         for agent in everything.agents {
             registry.put_agent(Arc::new(agent));
@@ -190,9 +190,20 @@ impl Registry {
         &self.revoked
     }
 
-    /// Shows a change that is durable. Signing keys come by [`Registry::install_keys`], because opening them takes the
-    /// vault.
-    pub fn apply(&self, change: &Change) {
+    /// Shows changes that are durable. Signing keys come by [`Registry::install_keys`], because opening them takes the
+    /// vault. `epoch` is what the revocations among them raised the list's epoch to.
+    pub fn apply_all(&self, changes: &[Change], epoch: Option<i64>) {
+        // Revocations last, and together with their epoch: whoever sees an agent's cut sees that the agent was stopped,
+        // and no list is signed that has the new epoch without its entries, or the other way round.
+        changes.iter().for_each(|change| self.apply(change));
+        let revocations = changes.iter().filter_map(|change| match change {
+            Change::PutRevocation(revocation) => Some(revocation.clone()),
+            _ => None,
+        });
+        self.revoked.insert(revocations.collect(), epoch);
+    }
+
+    fn apply(&self, change: &Change) {
         match change {
             Change::PutAgent(agent) => {
                 let mut agent = Agent::clone(agent);
@@ -254,7 +265,6 @@ impl Registry {
                     *entry.value_mut() = Arc::new(ended);
                 }
             }
-            Change::PutRevocation(revocation) => self.revoked.insert(revocation.clone()),
             Change::Prune { before } => {
                 self.sessions.retain(|_, session| {
                     let stays = session.expires_at >= *before;
@@ -272,7 +282,7 @@ impl Registry {
                 self.sessions_of.retain(|_, count| *count > 0);
                 self.revoked.prune(*before);
             }
-            Change::PutKey(_) | Change::PutBrokerSecret { .. } => {}
+            Change::PutRevocation(_) | Change::PutKey(_) | Change::PutBrokerSecret { .. } => {}
         }
     }
 

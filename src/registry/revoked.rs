@@ -9,43 +9,61 @@ use tokio::sync::watch;
 use crate::model::{Revocation, RevocationKind, subject_key};
 use crate::world::Millis;
 
-/// What is revoked, and a counter of changes that long polls and running calls wait for.
+/// What is revoked, and a counter of this process's changes that long polls and running calls wait for.
 #[derive(Debug)]
 pub struct Revoked {
     state: RwLock<State>,
     version: watch::Sender<u64>,
 }
 
+/// The revocation list, to be signed.
+#[derive(Debug)]
+pub struct List {
+    /// Up to which change of this process it goes: see [`Revoked::version`].
+    pub version: u64,
+    /// Its version for gateways.
+    pub epoch: i64,
+    /// Its lines.
+    pub entries: Vec<RevocationEntry>,
+}
+
 #[derive(Debug, Default)]
 struct State {
+    /// The version of the list: a number of the database that never falls.
+    epoch: i64,
     set: RevocationSet,
     all: BTreeMap<(&'static str, Arc<str>), Revocation>,
 }
 
 impl Revoked {
-    pub(super) fn new(revocations: Vec<Revocation>) -> Self {
+    pub(super) fn new(revocations: Vec<Revocation>, epoch: i64) -> Self {
         let revoked = Self { state: RwLock::default(), version: watch::Sender::new(1) };
-        for one in revocations {
-            revoked.insert(one);
-        }
+        revoked.insert(revocations, Some(epoch));
         revoked
     }
 
-    pub(super) fn insert(&self, revocation: Revocation) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = revocation.entry() {
-            state.set.insert(entry);
+    /// Adds them, and the epoch that they raised the list to, at once: who reads the list sees both or neither.
+    pub(super) fn insert(&self, revocations: Vec<Revocation>, epoch: Option<i64>) {
+        if revocations.is_empty() && epoch.is_none() {
+            return;
         }
-        let key = (revocation.kind.as_str(), revocation.subject.clone());
-        let merged = match state.all.remove(&key) {
-            Some(there) => Revocation {
-                cut: there.cut.max(revocation.cut),
-                keep_until: there.keep_until.max(revocation.keep_until),
-                ..revocation
-            },
-            None => revocation,
-        };
-        state.all.insert(key, merged);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for revocation in revocations {
+            if let Some(entry) = revocation.entry() {
+                state.set.insert(entry);
+            }
+            let key = (revocation.kind.as_str(), revocation.subject.clone());
+            let merged = match state.all.remove(&key) {
+                Some(there) => Revocation {
+                    cut: there.cut.max(revocation.cut),
+                    keep_until: there.keep_until.max(revocation.keep_until),
+                    ..revocation
+                },
+                None => revocation,
+            };
+            state.all.insert(key, merged);
+        }
+        state.epoch = epoch.map_or(state.epoch, |epoch| epoch.max(state.epoch));
         drop(state);
         self.version.send_modify(|version| *version += 1);
     }
@@ -86,17 +104,17 @@ impl Revoked {
         of_issuer.max(cut(subject_key(None, subject)))
     }
 
-    /// Counts the changes.
+    /// Counts the changes that this process has seen; not the list's version, which is [`List::epoch`].
     pub fn version(&self) -> u64 {
         *self.version.borrow()
     }
 
-    /// The lines of the list, and the version that they are.
-    pub fn entries(&self) -> (u64, Vec<RevocationEntry>) {
-        // The version first: a change in between makes the list newer than it says, never older.
+    /// The list of now.
+    pub fn list(&self) -> List {
+        // The count first: a change in between makes the list newer than it says, never older.
         let version = self.version();
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        (version, state.all.values().filter_map(Revocation::entry).collect())
+        List { version, epoch: state.epoch, entries: state.all.values().filter_map(Revocation::entry).collect() }
     }
 
     /// Changes of the version.

@@ -4,7 +4,7 @@ use sqlx::Connection as _;
 
 use crate::model::{AuditRow, Change, Head};
 use crate::store::statement::{self, Statement, Value, insert_many, run, session_row};
-use crate::store::{COMMIT_PATIENCE, Pool, Result, Store, StoreError};
+use crate::store::{COMMIT_PATIENCE, Pool, Result, Store, StoreError, epoch};
 use crate::world::Millis;
 
 /// What is committed at once, for many callers.
@@ -25,12 +25,14 @@ pub struct Batch<'a> {
 }
 
 impl Store {
-    /// Commits a batch: all of it or nothing. When it returns, the rows are durable.
-    pub async fn commit(&self, batch: Batch<'_>) -> Result<()> {
+    /// Commits a batch: all of it or nothing. When it returns, the rows are durable. A batch that revokes something
+    /// raises the epoch of the revocation list, which is returned then.
+    pub async fn commit(&self, batch: Batch<'_>) -> Result<Option<i64>> {
+        let revokes = batch.changes.iter().any(|change| matches!(change, Change::PutRevocation(_)));
         let statements = plan(&batch);
         let pool = match &self.pool {
             Pool::Sqlite { writer, .. } => {
-                let outcome = tokio::time::timeout(COMMIT_PATIENCE, writer.commit(statements)).await;
+                let outcome = tokio::time::timeout(COMMIT_PATIENCE, writer.commit(statements, revokes)).await;
                 return outcome.unwrap_or(Err(StoreError::Timeout));
             }
             Pool::Postgres(pool) => pool,
@@ -41,10 +43,13 @@ impl Store {
             for statement in statements {
                 run!(&mut *tx, statement)?;
             }
-            tx.commit().await
+            // Last: the row of the epoch is locked until the end, for the revocations of all nodes.
+            let epoch = if revokes { Some(epoch::raise_postgres(&mut *tx).await?) } else { None };
+            tx.commit().await?;
+            Ok(epoch)
         };
         let outcome = match tokio::time::timeout(COMMIT_PATIENCE, outcome).await {
-            Ok(outcome) => outcome.map_err(StoreError::from),
+            Ok(outcome) => outcome.map_err(|error: sqlx::Error| StoreError::from(error)),
             Err(_) => Err(StoreError::Timeout),
         };
         if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Timeout)) {

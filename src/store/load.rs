@@ -40,6 +40,8 @@ pub struct Everything {
     pub sessions: Vec<Session>,
     /// Revocations that can still matter.
     pub revocations: Vec<Revocation>,
+    /// The epoch of the revocation list.
+    pub epoch: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -128,6 +130,7 @@ impl Store {
             keys: self.signing_keys().await?,
             broker_secrets: self.broker_secrets().await?,
             sessions: self.sessions(now).await?,
+            epoch: self.epoch().await?,
             revocations: self.revocations(now).await?,
         })
     }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod commit;
+mod epoch;
 mod load;
 mod lock;
 mod migrate;

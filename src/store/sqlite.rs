@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
 use crate::store::statement::{Statement, Value, joined, run, unnumbered};
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, epoch};
 
 /// Values in a batch that is sent as one text. Larger ones go statement by statement: joined, their texts would be as
 /// many as there are mixtures of sizes, and the cache of prepared statements would hold none of them for long.
@@ -62,8 +62,8 @@ impl Writer {
         Self { options, connection: Mutex::new(None), pages: AtomicUsize::new(0), copying: Arc::default() }
     }
 
-    /// Runs the statements in one transaction: all of them or none.
-    pub(super) async fn commit(&self, statements: Vec<Statement>) -> Result<()> {
+    /// Runs the statements in one transaction: all of them or none. `revokes`: raises the epoch in it, and gives that.
+    pub(super) async fn commit(&self, statements: Vec<Statement>, revokes: bool) -> Result<Option<i64>> {
         let mut place = self.connection.lock().await;
         // Taken out, and put back only with no transaction open on it: a commit that is given up midway, or fails on a
         // full disk, would leave the database locked for everybody else. A connection that is dropped rolls back.
@@ -72,22 +72,24 @@ impl Writer {
             None => self.options.connect().await?,
         };
         let pages = pages(&statements);
-        for statement in transaction(statements) {
-            let Err(error) = run!(&mut connection, statement) else { continue };
-            let error = StoreError::from(error);
-            if matches!(error, StoreError::Constraint(_))
-                && sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok()
-            {
-                *place = Some(connection);
+        let epoch = match run_all(&mut connection, statements, revokes).await {
+            Ok(epoch) => epoch,
+            Err(error) => {
+                let error = StoreError::from(error);
+                if matches!(error, StoreError::Constraint(_))
+                    && sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok()
+                {
+                    *place = Some(connection);
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         *place = Some(connection);
         drop(place);
         if self.pages.fetch_add(pages, Ordering::Relaxed) + pages >= PAGES_TO_COPY {
             self.copy();
         }
-        Ok(())
+        Ok(epoch)
     }
 
     /// Copies the write-ahead log into the database, beside the commits that come meanwhile; nothing waits for it.
@@ -147,6 +149,26 @@ impl Copying {
         }
         Ok(())
     }
+}
+
+async fn run_all(
+    connection: &mut SqliteConnection,
+    statements: Vec<Statement>,
+    revokes: bool,
+) -> sqlx::Result<Option<i64>> {
+    if !revokes {
+        for statement in transaction(statements) {
+            run!(&mut *connection, statement)?;
+        }
+        return Ok(None);
+    }
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    for statement in statements.into_iter().map(unnumbered) {
+        run!(&mut *connection, statement)?;
+    }
+    let epoch = epoch::raise_sqlite(&mut *connection).await?;
+    sqlx::query("COMMIT").execute(&mut *connection).await?;
+    Ok(Some(epoch))
 }
 
 /// About how many pages the statements write; rather too many than too few.

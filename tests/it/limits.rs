@@ -44,7 +44,7 @@ async fn an_agent_that_revokes_in_a_loop_gets_one_cut_instead_of_a_line_for_each
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    let (_, entries) = broker.running.state.registry.revoked().entries();
+    let entries = broker.running.state.registry.revoked().list().entries;
     let tokens = entries.iter().filter(|entry| matches!(entry, RevocationEntry::Token { .. })).count();
     assert_eq!(tokens, MAX_OWN_REVOCATIONS);
     assert_eq!(entries.len(), MAX_OWN_REVOCATIONS + 1, "and one cut");

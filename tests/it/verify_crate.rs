@@ -193,7 +193,7 @@ async fn a_token_is_dead_at_its_end_although_it_was_good_before() {
     let token = scene.token().await;
     let claims = scene.verify(&token).unwrap();
     let list = json!({
-        "iss": scene.broker.running.issuer, "iat": claims.exp, "version": 1, "max_age": 30, "revoked": [],
+        "iss": scene.broker.running.issuer, "iat": claims.exp, "version": claims.exp * 1000, "max_age": 30, "revoked": [],
     });
     let list = forge::by_broker(&scene.broker, REVOCATIONS_TYP, &list);
     scene.gateway.set_revocations(&list, claims.exp).unwrap();
@@ -308,7 +308,7 @@ async fn a_replayed_older_list_does_not_bring_a_revoked_token_back() {
     let before = scene.list().await;
     scene.revoke(&token).await;
     scene.fetch_list().await;
-    // Mostly of the same second: there the version tells which is older.
+    // Mostly of the same second: the epoch tells which is older.
     assert_eq!(scene.gateway.set_revocations(&before, scene.now()).unwrap_err(), Refusal::ListStale);
     assert_eq!(scene.verify(&token).unwrap_err(), Refusal::Revoked(RevokedBy::Token));
 
@@ -319,14 +319,33 @@ async fn a_replayed_older_list_does_not_bring_a_revoked_token_back() {
     };
     let now = scene.now() + 2;
     let jti = forge::payload(&token)["jti"].clone();
-    scene.gateway.set_revocations(&list(now, 8, json!([{ "jti": jti }])), now).unwrap();
-    for (iat, version) in [(now, 7), (now - 1, 8), (now - 1, 9)] {
+    let epoch = u64::try_from(now * 1000).unwrap();
+    scene.gateway.set_revocations(&list(now, epoch, json!([{ "jti": jti }])), now).unwrap();
+    // Of a node that lags behind: younger, and of a lower epoch.
+    for (iat, version) in [(now, epoch - 1), (now - 1, epoch), (now + 1, epoch - 1), (now + 1, 1)] {
         let replayed = list(iat, version, json!([]));
-        assert_eq!(scene.gateway.set_revocations(&replayed, now).unwrap_err(), Refusal::ListStale, "{version}");
+        assert_eq!(scene.gateway.set_revocations(&replayed, now).unwrap_err(), Refusal::ListStale, "{iat} {version}");
     }
     assert_eq!(scene.gateway.verify(&token, now).unwrap_err(), Refusal::Revoked(RevokedBy::Token));
-    // A broker that was started again counts from the beginning: time goes before the count.
-    scene.gateway.set_revocations(&list(now + 1, 1, json!([])), now).unwrap();
+    scene.gateway.set_revocations(&list(now - 1, epoch + 1, json!([])), now).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_epoch_rises_with_each_revocation_and_each_start_and_never_falls() {
+    let scene = Scene::new().await;
+    let epoch = || scene.broker.running.state.registry.revoked().list().epoch;
+    let first = epoch();
+    // By the database's clock: a database that was restored from a backup is above all that was handed out before.
+    assert!((scene.now() * 1000 - 60_000..=scene.now() * 1000 + 60_000).contains(&first), "{first}");
+    let mut last = first;
+    for _ in 0..3 {
+        let token = scene.token().await;
+        scene.revoke(&token).await;
+        assert!(epoch() > last);
+        last = epoch();
+    }
+    assert_eq!(scene.broker.running.state.store.epoch().await.unwrap(), last, "what the list says is durable");
+    assert!(scene.broker.running.state.store.raise_epoch().await.unwrap() > last);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,7 +60,7 @@ pub struct RevocationClaims {
     pub iss: String,
     /// When the list was true.
     pub iat: Seconds,
-    /// Counts the changes.
+    /// The epoch of the broker's database: each revocation raises it, and it never falls.
     pub version: u64,
     /// For how many seconds after `iat` the list may be relied on.
     pub max_age: Seconds,
@@ -146,11 +146,11 @@ impl FromIterator<RevocationEntry> for RevocationSet {
 /// A list whose signature was verified.
 #[derive(Debug)]
 pub struct RevocationList {
-    set: RevocationSet,
-    issued_at: Seconds,
-    max_age: Seconds,
-    version: u64,
-    kid: String,
+    pub(crate) set: RevocationSet,
+    pub(crate) issued_at: Seconds,
+    pub(crate) max_age: Seconds,
+    pub(crate) version: u64,
+    pub(crate) kid: String,
 }
 
 impl RevocationList {
@@ -185,14 +185,14 @@ impl RevocationList {
     /// Whether this list may take the place of `held`.
     ///
     /// # Errors
-    /// It is older, be it by changes within one second: a replayed list would bring revoked tokens back. Or a key
-    /// signed it that `held` revokes: whoever stole that key would bring its tokens back.
+    /// It is of a lower epoch, whenever it was signed: a replayed list, or a younger list of a broker that lags behind
+    /// another one, would bring revoked tokens back. Or it is older within one epoch. Or a key signed it that `held`
+    /// revokes: whoever stole that key would bring its tokens back.
     pub fn may_replace(&self, held: &Self) -> Result<(), Refusal> {
         if held.set.has_key(&self.kid) {
             return Err(Refusal::Revoked(RevokedBy::Key));
         }
-        // Time goes first: a broker that was started again counts its changes from the beginning.
-        if (held.issued_at, held.version) > (self.issued_at, self.version) {
+        if (held.version, held.issued_at) > (self.version, self.issued_at) {
             return Err(Refusal::ListStale);
         }
         Ok(())
@@ -203,7 +203,7 @@ impl RevocationList {
         self.issued_at
     }
 
-    /// Counts the changes at the broker.
+    /// The epoch of the broker's database: a higher one holds all that a lower one does.
     pub fn version(&self) -> u64 {
         self.version
     }

@@ -240,6 +240,29 @@ fn each_kind_of_revocation_hits_what_it_names_and_nothing_else() {
 }
 
 #[test]
+fn p3_a_list_of_a_lower_epoch_never_takes_the_place_of_another() {
+    let list = |version, issued_at| RevocationList {
+        set: RevocationSet::default(),
+        issued_at,
+        max_age: 30,
+        version,
+        kid: "k".into(),
+    };
+    let held = list(7, NOW);
+    for (version, iat, may) in [
+        (7, NOW, true),
+        (7, NOW + 1, true),
+        (7, NOW - 1, false),
+        (8, NOW - 20, true),
+        (6, NOW + 20, false),
+        (6, NOW, false),
+    ] {
+        let outcome = list(version, iat).may_replace(&held);
+        assert_eq!(outcome.is_ok(), may, "epoch {version}, iat {iat}: {outcome:?}");
+    }
+}
+
+#[test]
 fn a_list_counts_by_its_signature_issuer_and_time() {
     let keys = KeySet::from_json(JWKS).unwrap();
     let list = RevocationList::verify(LIST, &keys, ISSUER, 5, NOW).unwrap();

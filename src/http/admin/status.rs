@@ -10,7 +10,7 @@ use crate::http::reply::Problem;
 
 pub(in crate::http) async fn status(AxumState(state): AxumState<State>, _: Admin) -> Response {
     let now = state.world.now();
-    let (version, revoked) = state.registry.revoked().entries();
+    let list = state.registry.revoked().list();
     reply(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "issuer": &*state.issuer_url,
@@ -21,8 +21,8 @@ pub(in crate::http) async fn status(AxumState(state): AxumState<State>, _: Admin
         "sessions": state.registry.session_count(now),
         "upstreams": state.registry.definitions().upstreams().count(),
         "credentials": state.registry.credentials().len(),
-        "revocations": revoked.len(),
-        "revocation_version": version,
+        "revocations": list.entries.len(),
+        "revocation_version": list.epoch,
         "signing_key": state.registry.keys().active_kid(),
         "signing_algorithm": state.registry.keys().algorithm(),
         "master_key": state.vault.load().current_id().to_string(),

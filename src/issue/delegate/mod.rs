@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::issue::mint::{Plan, check_bound, check_labels};
 use crate::issue::{Authenticated, Caller, IssuedToken, Issuer, TokenError, TokenRequest};
 use crate::model::{Delegation, Session};
-use crate::secret::random_id;
+use crate::secret::ordered_id;
 
 pub use person::MAX_SUBJECT_AGE;
 
@@ -112,6 +112,9 @@ impl Issuer {
             false => Some(self.verified_person(&request.subject_token, kind).await?),
         };
 
+        // Nor is a cut: it is waited for before the tree is held.
+        self.past_the_cut(own, self.world.now()).await?;
+
         let _tree = self.tree.read().await;
         let now = self.world.now();
         let subject = match person {
@@ -138,7 +141,7 @@ impl Issuer {
             token: subject.token,
         };
         let session = Session {
-            id: random_id("se_", self.world.entropy.as_ref()).into(),
+            id: ordered_id("se_", now, self.world.entropy.as_ref()).into(),
             agent_id: own.id.clone(),
             created_at: now,
             expires_at,
