@@ -17,6 +17,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// It contradicts what is there.
     Conflict,
+    /// A feature that this server does not have.
+    NotImplemented,
     /// Larger than the limit.
     TooLarge,
     /// Cannot be done now: the log, the database or the clock is not in order. Try again.
@@ -57,7 +59,7 @@ macro_rules! kinds {
 impl Error {
     kinds! {
         invalid => Invalid, unauthenticated => Unauthenticated, forbidden => Forbidden, not_found => NotFound, method_not_allowed => MethodNotAllowed,
-        conflict => Conflict, too_large => TooLarge, unavailable => Unavailable, bad_gateway => BadGateway,
+        conflict => Conflict, not_implemented => NotImplemented, too_large => TooLarge, unavailable => Unavailable, bad_gateway => BadGateway,
         gateway_timeout => GatewayTimeout,
     }
 

@@ -1,11 +1,12 @@
 //! An upstream's answer, and an agent's request: what must not travel does not, and what travels holds no secret (P1).
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hallpass::broker::fuzzing::{answer_headers, request_headers, searchable};
+use hallpass::policy::CompiledUpstream;
 use hallpass::broker::scrub::{Coding, MAX_CODINGS, Needles, decoded, plan};
 use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
@@ -17,6 +18,19 @@ use crate::spec::{SPELLINGS, spelled};
 const SECRET: &[u8] = b"sk-live/4\"eC39+HqLyj";
 /// Of a bomb only the beginning is read.
 const MOST: usize = 128 * 1024;
+
+/// The least strict rule that there is.
+static UPSTREAM: LazyLock<CompiledUpstream> = LazyLock::new(|| {
+    let definition = serde_json::json!({
+        "name": "crm",
+        "base_url": "https://crm.example.com",
+        "inject": { "kind": "header", "name": "X-Injected", "credential": "k" },
+        "headers": "all",
+        "operations": [{ "id": "a", "methods": ["GET"], "path": "/a", "scope": "a" }],
+    });
+    let definition = serde_json::from_value(definition).expect("a definition");
+    CompiledUpstream::new(definition).expect("without a mistake")
+});
 
 /// Header lines, an empty line, a body; control characters stand for the secret as in the target `scrub`.
 pub fn run(data: &[u8]) {
@@ -51,9 +65,8 @@ fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
 }
 
 fn travels_on(headers: HeaderMap) {
-    let injected = HeaderName::from_static("x-injected");
     let given = headers.clone();
-    let kept = request_headers(headers, Some(&injected), false);
+    let kept = request_headers(headers, &UPSTREAM);
     for (name, value) in &kept {
         let name = name.as_str();
         let never = [

@@ -7,17 +7,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hallpass_verify::{Claims, RevokedBy};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::broker::outcome::{Outcome, SharedMeter};
+use crate::broker::right::{Ended, Right, Watch};
 use crate::broker::scrub::{self, Needles, Scrubber, UnsupportedCoding};
-use crate::broker::{StreamBody, head};
+use crate::broker::{StreamBody, head, mark};
 use crate::error::{Error, Result};
-use crate::registry::Registry;
 use crate::turn::{Turn, Turns};
 
 /// Bytes that a body may move before others get their turn: some tenths of a millisecond of searching and digesting. A
@@ -46,9 +45,9 @@ pub enum BodyError {
     /// The other side broke off.
     #[error("the body broke off")]
     Broken,
-    /// The agent, its session or its token was revoked while the answer was on its way.
-    #[error("the token was revoked")]
-    Revoked,
+    /// The right that the call went on under has ended.
+    #[error("the right to this call has ended")]
+    Ended(Ended),
     /// It could not be decompressed, and what cannot be read cannot be searched for the secret.
     #[error("the body could not be decoded")]
     Undecodable,
@@ -61,7 +60,7 @@ impl BodyError {
             Self::TooLarge => "body_too_large",
             Self::Idle => "body_idle",
             Self::Broken => "body_broken",
-            Self::Revoked => "revoked_midway",
+            Self::Ended(ended) => ended.code(),
             Self::Undecodable => "body_undecodable",
         }
     }
@@ -95,12 +94,13 @@ pub(super) struct Upload {
     limit: u64,
     idle: IdleTimer,
     turn: Turn,
+    watch: Watch,
 }
 
 impl Upload {
-    pub(super) fn new(inner: StreamBody, limits: &BodyLimits, meter: SharedMeter) -> Self {
+    pub(super) fn new(inner: StreamBody, limits: &BodyLimits, meter: SharedMeter, right: Arc<Right>) -> Self {
         let (limit, idle) = (limits.max_request_bytes, IdleTimer::new(limits.idle_timeout));
-        Self { inner, meter, limit, idle, turn: limits.turns.of(TURN) }
+        Self { inner, meter, limit, idle, turn: limits.turns.of(TURN), watch: Watch::new(right) }
     }
 
     /// The meter, to tell a slow upload from a slow upstream.
@@ -116,9 +116,15 @@ impl Body for Upload {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             ready!(self.turn.poll(cx));
+            if let Some(ended) = self.watch.ended() {
+                return Poll::Ready(Some(Err(BodyError::Ended(ended))));
+            }
             let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
+                    if let Poll::Ready(ended) = self.watch.poll(cx) {
+                        return Poll::Ready(Some(Err(BodyError::Ended(ended))));
+                    }
                     ready!(self.idle.poll(cx));
                     return Poll::Ready(Some(Err(BodyError::Idle)));
                 }
@@ -148,32 +154,13 @@ impl Body for Upload {
     }
 }
 
-/// Whose call it is, to be asked again whenever something is revoked.
-pub(super) struct Guard {
-    pub(super) claims: Claims,
-    pub(super) registry: Arc<Registry>,
-}
-
-/// Resolves when the token of a running call has been revoked.
-pub(super) async fn revoked(guard: &Guard) -> RevokedBy {
-    let mut changes = guard.registry.revoked().subscribe();
-    loop {
-        if let Some(by) = guard.registry.revoked().find(&guard.claims) {
-            return by;
-        }
-        if changes.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
-}
-
 /// Makes the agent's answer of the upstream's: head stripped, body searched.
 pub(super) fn answer(
     answer: http::Response<Incoming>,
     needles: Option<Arc<Needles>>,
     limits: BodyLimits,
     mut outcome: Outcome,
-    guard: Guard,
+    right: Arc<Right>,
 ) -> Result<http::Response<Download>> {
     let (parts, body) = answer.into_parts();
     outcome.answered(parts.status);
@@ -205,7 +192,8 @@ pub(super) fn answer(
     let decoded = needles.is_some() && !codings.is_empty() && !body.is_end_stream();
     let keeps_length = body.is_end_stream();
     let length = parts.headers.get(http::header::CONTENT_LENGTH).cloned();
-    let (headers, redactions) = head::strip_answer(parts.headers, needles.as_deref(), decoded);
+    let (mut headers, redactions) = head::strip_answer(parts.headers, needles.as_deref(), decoded);
+    mark::mark_answer(&mut headers, right.upstream().definition().allow_range);
     let inner: StreamBody = if decoded {
         scrub::decoded(body, &codings).map_err(|_| BodyError::Undecodable).boxed_unsync()
     } else {
@@ -223,9 +211,7 @@ pub(super) fn answer(
         turn: limits.turns.of(TURN),
         head_redactions: redactions,
         outcome: Some(outcome),
-        seen_version: guard.registry.revoked().version(),
-        guard: Arc::new(guard),
-        revoked: None,
+        watch: Watch::new(right),
     };
     if keeps_length {
         // The server may never poll a body that it has no room for (HEAD, 204, 304, length 0): it is complete now.
@@ -256,10 +242,7 @@ pub struct Download {
     turn: Turn,
     head_redactions: u64,
     outcome: Option<Outcome>,
-    guard: Arc<Guard>,
-    /// The version of the revocations that this call was last checked against.
-    seen_version: u64,
-    revoked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    watch: Watch,
 }
 
 impl std::fmt::Debug for Download {
@@ -304,30 +287,6 @@ impl Download {
             scrubber.finish(&mut self.ready);
         }
     }
-
-    /// Whether the token was revoked since this was asked last: asked before every piece, so that neither a stream that
-    /// never waits nor a reader that comes back after a long pause outruns a revocation (P3).
-    fn is_revoked(&mut self) -> bool {
-        let revoked = self.guard.registry.revoked();
-        let version = revoked.version();
-        if version == self.seen_version {
-            return false;
-        }
-        self.seen_version = version;
-        revoked.find(&self.guard.claims).is_some()
-    }
-
-    /// Wakes a stream that waits when something is revoked.
-    fn poll_revoked(&mut self, cx: &mut Context<'_>) -> bool {
-        let guard = &self.guard;
-        let waiting = self.revoked.get_or_insert_with(|| {
-            let guard = guard.clone();
-            Box::pin(async move {
-                revoked(&guard).await;
-            })
-        });
-        waiting.as_mut().poll(cx).is_ready()
-    }
 }
 
 /// A download that is dropped midway tells what was redacted until then.
@@ -346,8 +305,10 @@ impl Body for Download {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            if (!self.ended || !self.ready.is_empty()) && self.is_revoked() {
-                return self.fail(BodyError::Revoked);
+            if (!self.ended || !self.ready.is_empty())
+                && let Some(ended) = self.watch.ended()
+            {
+                return self.fail(BodyError::Ended(ended));
             }
             if let Some(data) = self.ready.pop_front() {
                 if data.is_empty() {
@@ -384,11 +345,15 @@ impl Body for Download {
                         }
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return self.fail(error),
+                Poll::Ready(Some(Err(error))) => {
+                    // An upload that was cut takes the connection with it.
+                    let error = self.watch.ended().map_or(error, BodyError::Ended);
+                    return self.fail(error);
+                }
                 Poll::Ready(None) => self.end(),
                 Poll::Pending => {
-                    if self.poll_revoked(cx) {
-                        return self.fail(BodyError::Revoked);
+                    if let Poll::Ready(ended) = self.watch.poll(cx) {
+                        return self.fail(BodyError::Ended(ended));
                     }
                     ready!(self.idle.poll(cx));
                     return self.fail(BodyError::Idle);
@@ -422,7 +387,8 @@ mod tests {
             turns: Turns::start(),
         };
         let inner = StreamBody::new(http_body_util::StreamBody::new(stream::iter(pieces)));
-        let mut upload = Upload::new(inner, &limits, SharedMeter::new());
+        let (right, _) = crate::broker::right::tests::right(60_000);
+        let mut upload = Upload::new(inner, &limits, SharedMeter::new(), right);
         let (mut bytes, mut ways) = (0, 0);
         loop {
             let frame = poll_fn(|cx| {

@@ -86,26 +86,43 @@ pub(super) async fn send(
     injected: Injected,
     response_timeout: Duration,
 ) -> Result<http::Response<Incoming>> {
+    let right = injected.right().clone();
     let request = injected.into_request();
     let meter = request.body().meter();
     let mut answer = client.client.request(request);
     let mut wait = response_timeout;
     loop {
-        match tokio::time::timeout(wait, &mut answer).await {
+        match tokio::time::timeout(wait.min(right.time_left()), &mut answer).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => return Err(explain(&error)),
+            Err(_) if right.is_over() => {
+                return Err(Error::unauthenticated("session_ended", "the session has ended; open another one"));
+            }
             Err(_) => {
                 // A gigabyte may take its time: only the upstream's own silence counts.
                 let still = meter.moved().elapsed();
                 match response_timeout.checked_sub(still).filter(|left| !left.is_zero()) {
                     Some(left) => wait = left,
                     None => {
-                        return Err(Error::gateway_timeout("upstream_timeout", "the upstream did not answer in time"));
+                        return Err(too_slow(&client.upstream, response_timeout));
                     }
                 }
             }
         }
     }
+}
+
+/// Names the settings: whoever waits for a long completion has no other way to learn that it is a matter of them.
+fn too_slow(upstream: &CompiledUpstream, limit: Duration) -> Error {
+    let (name, seconds) = (upstream.name(), limit.as_secs());
+    Error::gateway_timeout(
+        "upstream_timeout",
+        format!(
+            "upstream '{name}' did not begin its answer within {seconds} s; if it may take longer, the admin raises \
+             timeouts.response_seconds of this upstream, or exchange.response_timeout_seconds for all"
+        ),
+    )
+    .because(format!("upstream '{name}' was silent for {seconds} s after the last byte of the request"))
 }
 
 /// What the agent is told of a connection that was not made.
@@ -149,17 +166,46 @@ fn explain(error: &ClientError) -> Error {
             && told.is_none()
         {
             if hyper.is_parse() || hyper.is_parse_too_large() {
-                told =
-                    Some(Error::bad_gateway("upstream_protocol", "the upstream's answer is not HTTP as it should be"));
+                told = Some(Error::bad_gateway("upstream_protocol", not_http(hyper)));
             } else if hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed() {
                 told =
                     Some(Error::bad_gateway("upstream_reset", "the upstream closed the connection without an answer"));
             }
         }
+        // Said by the cause of a "canceled": hyper has no other word for an answer before the question.
+        if one.to_string().contains("unexpected message") {
+            told = Some(Error::bad_gateway(
+                "upstream_protocol",
+                "the upstream spoke before it was asked: it may speak HTTP/2 at once or another protocol, and Hallpass \
+                 speaks HTTP/1.1 to upstreams",
+            ));
+        }
         source = one.source();
     }
     let told = told.unwrap_or_else(|| Error::bad_gateway("upstream_reset", "the connection to the upstream broke off"));
     told.because(chain)
+}
+
+/// What is wrong with an answer's head. hyper tells most of it in words alone.
+fn not_http(error: &hyper::Error) -> &'static str {
+    if error.is_parse_too_large() {
+        return "the upstream's answer has more headers than the 100 that are read, or one that is too long";
+    }
+    if error.is_parse_status() {
+        return "the upstream's answer has no valid status code";
+    }
+    let words = error.to_string();
+    if words.contains("version") {
+        "the upstream's answer does not begin as HTTP/1.1 does: it may speak HTTP/2 only, TLS, or another protocol at this \
+         port"
+    } else if words.contains("content-length") || words.contains("transfer-encoding") {
+        "the upstream's answer says its length in two ways, or in none that is valid"
+    } else if words.contains("header") {
+        "a header of the upstream's answer is malformed: folded over two lines (obs-fold, RFC 9112 §5.2), with a blank in \
+         its name, or with a control character"
+    } else {
+        "the upstream's answer is not HTTP as it should be"
+    }
 }
 
 /// Makes connections to one upstream, and to nowhere else: the URI that the pool hands in names only the pool's slot.

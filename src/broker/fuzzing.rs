@@ -1,13 +1,14 @@
 //! A door for `fuzz/` to what reads hostile bytes here and is private. Behind the feature `fuzzing`, off by default.
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::HeaderMap;
 
 use crate::broker::head;
 use crate::broker::scrub::Needles;
+use crate::policy::CompiledUpstream;
 
 /// What of an agent's headers travels on to the upstream.
-pub fn request_headers(headers: HeaderMap, injected: Option<&HeaderName>, allow_range: bool) -> HeaderMap {
-    head::strip_request(headers, injected, allow_range)
+pub fn request_headers(headers: HeaderMap, upstream: &CompiledUpstream) -> HeaderMap {
+    head::strip_request(headers, upstream.headers()).0
 }
 
 /// What of an upstream's headers travels back to the agent, and how many redactions that took.

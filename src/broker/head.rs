@@ -6,6 +6,7 @@ use http_body::Body as _;
 use crate::broker::StreamBody;
 use crate::broker::scrub::Needles;
 use crate::error::Error;
+use crate::policy::{HeaderPass, Passing};
 
 /// Hop-by-hop (RFC 9110 §7.6.1): about this connection, not about the message.
 const HOP_BY_HOP: [&str; 10] = [
@@ -21,7 +22,7 @@ const HOP_BY_HOP: [&str; 10] = [
     "http2-settings",
 ];
 
-/// Credentials, and what would speak for somebody: an agent must not bring its own, nor its token travel on.
+/// Credentials: an upstream that sends one in a header of its answer means somebody else's.
 const CREDENTIALS: [&str; 15] = [
     "authorization",
     "cookie",
@@ -37,34 +38,8 @@ const CREDENTIALS: [&str; 15] = [
     "client-cert",
     "client-cert-chain",
     "x-forwarded-client-cert",
-    // RFC 9449: the proof that came with the agent's own token. It is for us alone.
     "dpop",
 ];
-
-/// Where the message is from and where it goes: we say that. The override headers would make the upstream run another
-/// method or path than the one that was allowed (P8).
-const ROUTING: [&str; 13] = [
-    "host",
-    "content-length",
-    "expect",
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-method-override",
-    "accept-encoding",
-    "true-client-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-];
-
-/// Beginnings of header names that some proxy or framework takes for another path, method, origin or user.
-const ROUTING_PREFIXES: [&str; 6] =
-    ["x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-", "x-http-", "impersonate-"];
-
-/// What would make the answer one that cannot be searched: another character set, or a difference to an earlier answer.
-const UNSEARCHABLE: [&str; 2] = ["accept-charset", "a-im"];
 
 /// What an upstream says to a browser or about its own login; for an agent behind the broker it would be wrong.
 const ANSWER_ONLY: [&str; 10] = [
@@ -86,6 +61,13 @@ pub(super) fn check_request(headers: &HeaderMap, body: &StreamBody, max_bytes: u
     if headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 {
         return Err(Error::invalid("duplicate_header", "Content-Length is there twice; send it once"));
     }
+    if wants_another_protocol(headers) {
+        return Err(Error::not_implemented(
+            "upgrade_not_supported",
+            "connections are not switched to WebSocket or another protocol here; use the API's plain HTTP form, for example \
+             server-sent events",
+        ));
+    }
     if body.size_hint().lower() > max_bytes {
         return Err(Error::too_large(
             "request_too_large",
@@ -95,25 +77,41 @@ pub(super) fn check_request(headers: &HeaderMap, body: &StreamBody, max_bytes: u
     Ok(())
 }
 
-/// The agent's headers without all that must not travel.
-pub(super) fn strip_request(headers: HeaderMap, injected: Option<&HeaderName>, allow_range: bool) -> HeaderMap {
-    let named = named_by_connection(&headers);
-    let stripped = |name: &str| {
-        HOP_BY_HOP.contains(&name)
-            || CREDENTIALS.contains(&name)
-            || ROUTING.contains(&name)
-            || ROUTING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || UNSEARCHABLE.contains(&name)
-            || injected.is_some_and(|injected| injected.as_str() == name)
-            || (!allow_range && matches!(name, "range" | "if-range"))
-            || named.iter().any(|one| one == name)
-            // A header with an underscore is the same as one with a hyphen to CGI and WSGI: a way past this list.
-            || name.contains('_')
+/// Whether the agent means to speak another protocol on this connection. Without its handshake's headers the upstream would
+/// answer a request that nobody meant. An offer of another HTTP, or of TLS, may be passed over (RFC 9110 §7.8).
+fn wants_another_protocol(headers: &HeaderMap) -> bool {
+    if headers.contains_key("sec-websocket-key") {
+        return true;
+    }
+    let mut offered = headers.get_all(header::UPGRADE).iter().peekable();
+    if offered.peek().is_none() || !named_by_connection(headers).iter().any(|name| name == "upgrade") {
+        return false;
+    }
+    let is_http = |protocol: &str| {
+        let name = protocol.trim().split('/').next().unwrap_or_default();
+        ["", "h2c", "http", "tls"].iter().any(|one| name.eq_ignore_ascii_case(one))
     };
-    let mut kept = retain(headers, |name| !stripped(name.as_str()));
+    offered.any(|value| value.to_str().map_or(true, |list| !list.split(',').all(is_http)))
+}
+
+/// The agent's headers that this upstream gets, and the names of those that its definition does not let through.
+pub(super) fn strip_request(headers: HeaderMap, pass: &HeaderPass) -> (HeaderMap, Vec<HeaderName>) {
+    let named = named_by_connection(&headers);
+    let mut unlisted = Vec::new();
+    let mut kept = retain(headers, |name| match pass.of(name) {
+        Passing::Pass => !named.iter().any(|one| one == name.as_str()),
+        Passing::Never => false,
+        Passing::Unlisted => {
+            unlisted.push(name.clone());
+            false
+        }
+    });
+    for (name, value) in pass.constants() {
+        kept.insert(name.clone(), value.clone());
+    }
     // Compressed answers would have to be decompressed to be searched for the secret. They are, if one comes.
     kept.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    kept
+    (kept, unlisted)
 }
 
 /// The upstream's headers without all that must not travel, and without the secret. Gives how often it was there.
@@ -122,6 +120,8 @@ pub(super) fn strip_answer(headers: HeaderMap, needles: Option<&Needles>, decode
     let stripped = |name: &str| {
         HOP_BY_HOP.contains(&name)
             || ANSWER_ONLY.contains(&name)
+            // Ours, and so nobody else's.
+            || name.starts_with("x-hallpass-")
             || CREDENTIALS.contains(&name)
             || (decoded && name == "content-encoding")
             || named.iter().any(|one| one == name)
@@ -177,7 +177,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// Moves what `keep` says yes to; nothing is copied.
-fn retain(headers: HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+fn retain(headers: HeaderMap, mut keep: impl FnMut(&HeaderName) -> bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len());
     let mut current = None;
     for (name, value) in headers {
@@ -201,6 +201,16 @@ mod tests {
         pairs.iter().map(pair).collect()
     }
 
+    /// With an upstream whose secret goes into `X-Key`, and these further lines in its definition.
+    fn strip(headers: HeaderMap, more: &str) -> (HeaderMap, Vec<HeaderName>) {
+        let yaml = format!(
+            "name: crm\nbase_url: https://crm.example.com\ninject: {{ kind: header, name: X-Key, credential: k }}\n{more}\n\
+             operations: [ {{ id: a, methods: [GET], path: /a, scope: a }} ]\n"
+        );
+        let upstream = crate::policy::CompiledUpstream::new(serde_saphyr::from_str(&yaml).unwrap()).unwrap();
+        strip_request(headers, upstream.headers())
+    }
+
     #[test]
     fn nothing_that_speaks_for_somebody_travels_on() {
         let headers = map(&[
@@ -220,16 +230,16 @@ mod tests {
             ("accept", "*/*"),
             ("accept-encoding", "br"),
         ]);
-        let injected = HeaderName::from_static("x-key");
-        let kept = strip_request(headers, Some(&injected), false);
+        let (kept, unlisted) = strip(headers, "");
         let names: Vec<_> = kept.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         assert_eq!(names, [("accept", "*/*"), ("accept-encoding", "identity")]);
+        assert_eq!(unlisted, ["x-hop"], "the others never travel, so nobody need hear of them");
     }
 
     #[test]
     fn repeated_headers_are_kept_in_order() {
-        let kept = strip_request(map(&[("x-a", "1"), ("x-b", "2"), ("x-a", "3")]), None, false);
-        let values: Vec<_> = kept.get_all("x-a").iter().map(|value| value.to_str().unwrap()).collect();
+        let (kept, _) = strip(map(&[("prefer", "1"), ("accept", "2"), ("prefer", "3")]), "");
+        let values: Vec<_> = kept.get_all("prefer").iter().map(|value| value.to_str().unwrap()).collect();
         assert_eq!(values, ["1", "3"]);
     }
 
@@ -267,24 +277,60 @@ mod tests {
     }
 
     #[test]
+    fn an_upgrade_is_refused_and_an_offer_of_http_is_passed_over() {
+        let wants = |pairs: &[(&str, &str)]| wants_another_protocol(&map(pairs));
+        for yes in [
+            &[("connection", "Upgrade"), ("upgrade", "websocket")][..],
+            &[("connection", "keep-alive, upgrade"), ("upgrade", "WebSocket")],
+            &[("connection", "upgrade"), ("upgrade", "h2c, websocket")],
+            &[("connection", "upgrade"), ("upgrade", "h2c"), ("upgrade", "spdy/3.1")],
+            &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")],
+        ] {
+            assert!(wants(yes), "{yes:?}");
+        }
+        for no in [
+            &[][..],
+            &[("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABk")],
+            &[("connection", "upgrade"), ("upgrade", "TLS/1.2, HTTP/2.0")],
+            &[("connection", "close"), ("upgrade", "websocket")],
+            &[("connection", "upgrade")],
+        ] {
+            assert!(!wants(no), "{no:?}");
+        }
+    }
+
+    #[test]
     fn each_rule_strips_by_itself() {
-        let injected = HeaderName::from_static("x-key");
-        let kept = |name: &str, allow_range| {
-            strip_request(map(&[(name, "1")]), Some(&injected), allow_range).contains_key(name)
-        };
+        let kept = |name: &str, more: &str| strip(map(&[(name, "1")]), more).0.contains_key(name);
         for name in
             ["te", "cookie", "host", "x-forwarded-anything", "accept-charset", "x-key", "range", "if-range", "a_b"]
         {
-            assert!(!kept(name, false), "{name}");
+            assert!(!kept(name, "") && !kept(name, "headers: all"), "{name}");
         }
-        for name in ["accept", "x-keys", "if-none-match", "x-http2", "forwarded-by", "content-type"] {
-            assert!(kept(name, false), "{name}");
+        for name in ["x-keys", "x-http2", "forwarded-by"] {
+            assert!(
+                !kept(name, "") && kept(name, "headers: all") && kept(name, &format!("headers: [{name}]")),
+                "{name}"
+            );
         }
-        assert!(kept("range", true) && kept("if-range", true) && !kept("te", true));
+        for name in ["accept", "if-none-match", "content-type"] {
+            assert!(kept(name, ""), "{name}");
+        }
+        assert!(kept("range", "allow_range: true") && kept("if-range", "allow_range: true"));
+        assert!(!kept("te", "allow_range: true"));
         // Case and spaces in `Connection` do not matter.
-        let kept =
-            strip_request(map(&[("connection", " X-A ,x-b"), ("x-a", "1"), ("x-b", "1"), ("x-c", "1")]), None, false);
+        let all = map(&[("connection", " X-A ,x-b"), ("x-a", "1"), ("x-b", "1"), ("x-c", "1")]);
+        let (kept, _) = strip(all, "headers: [X-A, X-B, X-C]");
         assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-c", "accept-encoding"]);
+    }
+
+    #[test]
+    fn a_constant_replaces_all_that_the_agent_sent_under_its_name() {
+        let sent = map(&[("accept", "1"), ("accept", "2"), ("x-team", "red")]);
+        let (kept, unlisted) = strip(sent, "set_headers: { X-Team: blue, Accept: a/b }");
+        let pairs: Vec<_> = kept.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(pairs, [("accept", "a/b"), ("x-team", "blue"), ("accept-encoding", "identity")]);
+        assert!(unlisted.is_empty());
     }
 
     #[test]

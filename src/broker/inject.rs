@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::audit::Recorded;
 use crate::broker::body::{BodyLimits, Upload};
 use crate::broker::outcome::Outcome;
+use crate::broker::right::{Right, Watched};
 use crate::broker::scrub::Needles;
 use crate::broker::{StreamBody, head};
 use crate::error::{Error, Result};
@@ -53,15 +54,27 @@ impl ChosenCredential {
     }
 }
 
+/// What of the agent's request may travel on, stripped of what must not.
+pub(super) struct Outgoing {
+    pub(super) headers: HeaderMap,
+    pub(super) body: StreamBody,
+}
+
 /// A request with the secret in it: only [`inject`] builds one, and [`super::dial::send`] takes nothing else.
 pub(super) struct Injected {
     request: http::Request<Upload>,
     needles: Option<Arc<Needles>>,
+    right: Arc<Right>,
 }
 
 impl Injected {
     pub(super) fn into_request(self) -> http::Request<Upload> {
         self.request
+    }
+
+    /// What the call goes on under, once it is sent.
+    pub(super) fn right(&self) -> &Arc<Right> {
+        &self.right
     }
 
     /// What to look for in the answer; `None` if the secret is too short to be told from chance.
@@ -73,42 +86,51 @@ impl Injected {
 /// Builds the upstream's request: from the permit's own target, the agent's stripped headers, and the secret.
 pub(super) fn inject(
     recorded: Recorded<Permit>,
-    credential: &ChosenCredential,
+    credential: Option<&ChosenCredential>,
     vault: &Vault,
-    headers: HeaderMap,
-    body: StreamBody,
+    outgoing: Outgoing,
     limits: &BodyLimits,
     outcome: &Outcome,
+    watched: Watched,
 ) -> Result<Injected> {
     let permit = recorded.into_inner();
-    let definition = permit.upstream().definition();
-    let base = permit.upstream().base();
+    let Outgoing { headers, body } = outgoing;
+    let upstream = permit.upstream().clone();
+    let (definition, base) = (upstream.definition(), upstream.base());
     let mut secrets: Vec<SecretBytes> = Vec::with_capacity(1);
-    let mut secret = None;
-    for version in &credential.usable {
-        let opened = open(vault, &credential.credential, *version)?;
-        if *version == credential.chosen {
-            secret = Some(secrets.len());
+    let mut chosen = None;
+    if let Some(credential) = credential {
+        for version in &credential.usable {
+            let opened = open(vault, &credential.credential, *version)?;
+            if *version == credential.chosen {
+                chosen = Some(secrets.len());
+            }
+            secrets.push(opened);
         }
-        secrets.push(opened);
     }
-    let secret = secret.and_then(|n| secrets.get(n)).ok_or_else(|| Error::internal("no usable version"))?;
+    let secret = || chosen.and_then(|n| secrets.get(n)).ok_or_else(|| Error::internal("no usable version"));
 
     let header_name = match &definition.inject {
         Injection::Header { name, .. } => Some(HeaderName::from_bytes(name.as_bytes()).map_err(Error::internal)?),
         _ => None,
     };
-    let mut headers = head::strip_request(headers, header_name.as_ref(), definition.allow_range);
+    let (mut headers, unlisted) = head::strip_request(headers, upstream.headers());
+    if !unlisted.is_empty() {
+        metrics::counter!("hallpass_request_headers_dropped_total").increment(unlisted.len() as u64);
+        // Their names: a value may be a secret of the agent's.
+        tracing::debug!(upstream = &**upstream.name(), headers = ?unlisted, "not on the upstream's list of headers");
+    }
     let mut path = Zeroizing::new(base.prefix.clone());
     match &definition.inject {
         Injection::Bearer { .. } => {
-            headers.insert(AUTHORIZATION, sensitive(&[b"Bearer ", secret.expose()])?);
+            headers.insert(AUTHORIZATION, sensitive(&[b"Bearer ", secret()?.expose()])?);
         }
         Injection::Header { prefix, .. } => {
             let name = header_name.ok_or_else(|| Error::internal("a header injection without a header"))?;
-            headers.insert(name, sensitive(&[prefix.as_bytes(), secret.expose()])?);
+            headers.insert(name, sensitive(&[prefix.as_bytes(), secret()?.expose()])?);
         }
         Injection::Basic { username, .. } => {
+            let secret = secret()?;
             let mut pair = Zeroizing::new(Vec::with_capacity(username.len() + 1 + secret.len()));
             pair.extend_from_slice(username.as_bytes());
             pair.push(b':');
@@ -116,7 +138,7 @@ pub(super) fn inject(
             let encoded = Zeroizing::new(STANDARD.encode(pair.as_slice()));
             headers.insert(AUTHORIZATION, sensitive(&[b"Basic ", encoded.as_bytes()])?);
         }
-        Injection::Query { .. } => {}
+        Injection::Query { .. } | Injection::None {} => {}
     }
     match &definition.inject {
         Injection::Query { name, .. } => {
@@ -127,7 +149,7 @@ pub(super) fn inject(
                     format!("the query parameter '{name}' carries this upstream's secret; leave it out"),
                 ));
             }
-            path.push_str(&permit.target().with_query_param(name, secret.expose()));
+            path.push_str(&permit.target().with_query_param(name, secret()?.expose()));
         }
         _ => path.push_str(permit.target().path_and_query()),
     }
@@ -140,12 +162,13 @@ pub(super) fn inject(
         .build()
         .map_err(|_| Error::internal("the target is no URI"))?;
     let method = http::Method::from_bytes(permit.method().as_bytes()).map_err(Error::internal)?;
-    let upload = Upload::new(body, limits, outcome.request.clone());
+    let right = Arc::new(Right::new(permit, credential.map(|one| one.credential.clone()), watched));
+    let upload = Upload::new(body, limits, outcome.request.clone(), right.clone());
     let mut request = http::Request::new(upload);
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
-    Ok(Injected { request, needles: needles(&secrets) })
+    Ok(Injected { request, needles: needles(&secrets), right })
 }
 
 fn needles(secrets: &[SecretBytes]) -> Option<Arc<Needles>> {

@@ -7,7 +7,9 @@ mod dial;
 pub mod fuzzing;
 mod head;
 mod inject;
+mod mark;
 mod outcome;
+mod right;
 pub mod scrub;
 
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use crate::world::World;
 pub use body::{BodyError, Download};
 pub use dial::check_ca;
 pub use inject::MIN_REDACTABLE;
+pub use right::Ended;
 
 /// A body on its way through.
 pub type StreamBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -291,7 +294,7 @@ impl Broker {
         let ending = self.call_event(EventKind::CallOutcome, &permit, &request_id);
         let mut event = Event { kind: EventKind::CallIntent, ..ending.clone() };
         event.decision = Some("allow");
-        event.credential = Some(credential.label());
+        event.credential = credential.as_ref().map(inject::ChosenCredential::label);
         let started = crate::world::monotonic();
         let unrecorded = |error: crate::audit::LedgerError| {
             Error::unavailable("audit_unavailable", "the call cannot be recorded, so it is not made; try again later")
@@ -313,7 +316,9 @@ impl Broker {
             }
         };
         self.metrics.calls.increment(1);
-        if let Err(error) = self.still_permitted(&recorded, &credential) {
+        // Before it is asked: what changes after it was asked is a newer version.
+        let since = self.registry.rights().version();
+        if let Err(error) = self.still_permitted(&recorded, credential.as_ref()) {
             outcome.finish(error.code());
             return Err(error);
         }
@@ -325,7 +330,10 @@ impl Broker {
             }
         };
         let vault = self.vault.load_full();
-        let injected = match inject::inject(recorded, &credential, &vault, headers, body, &limits, &outcome) {
+        let watched = right::Watched { since, registry: self.registry.clone(), world: self.world.clone() };
+        let outgoing = inject::Outgoing { headers, body };
+        let injected = match inject::inject(recorded, credential.as_ref(), &vault, outgoing, &limits, &outcome, watched)
+        {
             Ok(injected) => injected,
             Err(error) => {
                 outcome.finish(error.code);
@@ -333,22 +341,29 @@ impl Broker {
             }
         };
         let needles = injected.needles().clone();
-        let guard = body::Guard { claims, registry: self.registry.clone() };
+        let right = injected.right().clone();
         let sent = tokio::select! {
             biased;
-            // Revoked while the upstream thinks: its answer is not for this agent any more (P3).
-            by = body::revoked(&guard) => {
-                outcome.finish(body::BodyError::Revoked.code());
-                return Err(CallError::Token(Refusal::Revoked(by)));
+            // Taken back while the upstream thinks: its answer is not for this agent any more (P3).
+            ended = right.withdrawn() => {
+                outcome.finish(ended.code());
+                return Err(right.error(ended));
             }
             sent = dial::send(&client, injected, limits.response_timeout) => sent,
         };
         match sent {
-            Ok(answer) => body::answer(answer, needles, limits, outcome, guard).map_err(CallError::Other),
-            Err(error) => {
-                outcome.finish(error.code);
-                Err(error.into())
-            }
+            Ok(answer) => body::answer(answer, needles, limits, outcome, right).map_err(CallError::Other),
+            // What ended the right may have cut the upload first, and so the connection.
+            Err(error) => match right.ended() {
+                Some(ended) => {
+                    outcome.finish(ended.code());
+                    Err(right.error(ended))
+                }
+                None => {
+                    outcome.finish(error.code);
+                    Err(error.into())
+                }
+            },
         }
     }
 
@@ -396,7 +411,7 @@ impl Broker {
     fn still_permitted(
         &self,
         recorded: &Recorded<Permit>,
-        credential: &inject::ChosenCredential,
+        credential: Option<&inject::ChosenCredential>,
     ) -> Result<(), CallError> {
         let permit = recorded.get();
         let claims = permit.claims();
@@ -418,7 +433,11 @@ impl Broker {
             return Err(Error::unavailable("upstream_changed", text).into());
         }
         let now = self.credential(permit)?;
-        if !now.is_same(credential) {
+        let is_same = match (&now, credential) {
+            (Some(now), Some(chosen)) => now.is_same(chosen),
+            (now, chosen) => now.is_none() && chosen.is_none(),
+        };
+        if !is_same {
             let text = "the upstream's credential was just changed; try again";
             return Err(Error::unavailable("credential_changed", text).into());
         }
@@ -509,8 +528,9 @@ impl Broker {
         event
     }
 
-    fn credential(&self, permit: &Permit) -> Result<inject::ChosenCredential, Error> {
-        let (name, pinned) = permit.upstream().definition().inject.credential();
+    /// What is injected; none where the upstream takes none.
+    fn credential(&self, permit: &Permit) -> Result<Option<inject::ChosenCredential>, Error> {
+        let Some((name, pinned)) = permit.upstream().definition().inject.credential() else { return Ok(None) };
         let missing = || {
             Error::unavailable(
                 "credential_missing",
@@ -521,9 +541,10 @@ impl Broker {
         if credential.revoked_at.is_some() {
             return Err(Error::forbidden("credential_revoked", "the credential of this upstream was revoked"));
         }
-        inject::ChosenCredential::new(credential, pinned, self.world.now()).ok_or_else(|| {
+        let chosen = inject::ChosenCredential::new(credential, pinned, self.world.now()).ok_or_else(|| {
             Error::unavailable("credential_expired", "the credential version of this upstream is no longer usable")
-        })
+        })?;
+        Ok(Some(chosen))
     }
 
     fn limits(&self, upstream: &CompiledUpstream) -> body::BodyLimits {

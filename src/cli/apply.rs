@@ -32,10 +32,16 @@ The document:
       operations:
         - { id: list-contacts, methods: [GET], path: /v1/contacts, scope: contacts.read }
         - { id: get-contact,   methods: [GET], path: \"/v1/contacts/{id}\", scope: contacts.read }
-      timeouts: { connect_seconds: 5, response_seconds: 30, idle_seconds: 300 }   # optional
+      timeouts: { connect_seconds: 5, response_seconds: 300, idle_seconds: 300 }   # optional
       limits: { max_request_bytes: 1048576, max_response_bytes: 1048576 }         # optional
       ca_file: crm-ca.pem             # optional: trust this CA instead of the public ones
       allow_range: false              # optional: let agents ask for byte ranges
+      headers: standard               # optional: which of the agent's headers pass: standard, all, or [X-Team, Sudo] beside the standard ones
+      set_headers: { X-Team: blue }   # optional: headers of every call, in place of the agent's; no secrets
+    - name: geocoder
+      base_url: https://geo.example.com
+      inject: none                    # the upstream takes no secret
+      operations: [ { id: find, methods: [GET], path: /find, scope: find } ]
   resources: [ { name: orders, audience: \"https://orders.example.com\", scopes: [orders.read] } ]
   roles:  [ { name: support, scopes: [\"crm:contacts.read\", \"orders:orders.read\"] } ]
   issuers: [ { name: k8s, issuer: \"https://k8s.example.com\" } ]   # optional: jwks_uri, ca_file, allow_private, subject_audiences

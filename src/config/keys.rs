@@ -227,7 +227,7 @@ pub(super) const KEYS: &[Key] = &[
         "Records that may wait for their transaction, at least max_batch; further calls are refused"),
 
     integer("exchange.connect_timeout_seconds", 5, 1, 60, "Seconds to reach an upstream"),
-    integer("exchange.response_timeout_seconds", 30, 1, 3_600, "Seconds until an upstream's response head"),
+    integer("exchange.response_timeout_seconds", 300, 1, 3_600, "Seconds until an upstream's response head"),
     integer("exchange.idle_timeout_seconds", 300, 1, 3_600, "Seconds between two pieces of a body"),
     integer("exchange.max_request_bytes", 10_737_418_240, 1_024, 1_099_511_627_776, "Bytes of a request's body"),
     integer("exchange.max_response_bytes", 10_737_418_240, 1_024, 1_099_511_627_776, "Bytes of a response's body"),

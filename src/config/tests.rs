@@ -88,7 +88,7 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!((audit.checkpoint_every_records, audit.checkpoint_every.as_secs()), (10_000, 60));
     assert_eq!((audit.max_batch, audit.max_waiting), (1024, 20_000));
     let exchange = &config.exchange;
-    assert_eq!((exchange.connect_timeout.as_secs(), exchange.response_timeout.as_secs()), (5, 30));
+    assert_eq!((exchange.connect_timeout.as_secs(), exchange.response_timeout.as_secs()), (5, 300));
     assert_eq!(exchange.idle_timeout.as_secs(), 300);
     assert_eq!((exchange.max_request_bytes, exchange.max_response_bytes), (10_737_418_240, 10_737_418_240));
     assert_eq!((exchange.max_calls, exchange.token_cache), (5000, 100_000));

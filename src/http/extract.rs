@@ -336,7 +336,7 @@ pub(super) fn agent_token(
                 found.extend(taken.map(Zeroizing::new));
             }
         }
-        Some(Injection::Bearer { .. }) | None => {}
+        Some(Injection::Bearer { .. } | Injection::None {}) | None => {}
     }
     if found.len() > 1 {
         return Err(Error::invalid("token_twice", "the token is there twice; send it once"));

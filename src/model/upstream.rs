@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Template;
+use crate::model::injection::{self, Injection};
+use crate::model::{HeaderRule, Template};
 
 /// An API behind the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,7 @@ pub struct Upstream {
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_private: bool,
     /// How its secret is put into a call.
+    #[serde(with = "injection")]
     pub inject: Injection,
     /// What may be called; everything else is denied.
     pub operations: Vec<Operation>,
@@ -40,56 +42,12 @@ pub struct Upstream {
     /// Take only tokens that are bound to a key (mTLS or DPoP): a stolen one is no use here.
     #[serde(default, skip_serializing_if = "is_default")]
     pub require_bound: bool,
-}
-
-/// How an upstream's secret is put into a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Injection {
-    /// `Authorization: Bearer SECRET`
-    Bearer {
-        /// Credential, `name` or `name@version`.
-        credential: String,
-    },
-    /// `Name: PrefixSECRET`
-    Header {
-        /// The header.
-        name: String,
-        /// Put before the secret, as it is.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        prefix: String,
-        /// Credential, `name` or `name@version`.
-        credential: String,
-    },
-    /// `Authorization: Basic base64(username:SECRET)` (RFC 7617)
-    Basic {
-        /// The user name.
-        #[serde(default)]
-        username: String,
-        /// Credential, `name` or `name@version`.
-        credential: String,
-    },
-    /// `?name=SECRET`
-    Query {
-        /// The parameter.
-        name: String,
-        /// Credential, `name` or `name@version`.
-        credential: String,
-    },
-}
-
-impl Injection {
-    /// The credential's name and, where one is pinned, its version.
-    pub fn credential(&self) -> (&str, Option<u32>) {
-        let (Self::Bearer { credential }
-        | Self::Header { credential, .. }
-        | Self::Basic { credential, .. }
-        | Self::Query { credential, .. }) = self;
-        match credential.split_once('@') {
-            Some((name, version)) => (name, version.parse().ok()),
-            None => (credential, None),
-        }
-    }
+    /// Which of the agent's headers it gets.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub headers: HeaderRule,
+    /// Headers that every call carries, in place of the agent's of the same name. No secrets: they are shown.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub set_headers: BTreeMap<String, String>,
 }
 
 /// One thing that may be called.

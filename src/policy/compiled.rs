@@ -7,6 +7,7 @@ use url::{Host, Url};
 
 use crate::model::{Injection, Upstream};
 use crate::policy::address;
+use crate::policy::headers::HeaderPass;
 use crate::policy::manifest::Mistake;
 
 /// The parts of a base URL that a call is built from.
@@ -39,6 +40,7 @@ pub struct CompiledUpstream {
     definition: Upstream,
     name: Arc<str>,
     base: BaseUrl,
+    headers: HeaderPass,
     operations: Vec<OperationView>,
     routers: HashMap<String, matchit::Router<usize>>,
 }
@@ -66,6 +68,7 @@ impl CompiledUpstream {
             }
         };
         check_injection(&definition.inject, &mut note);
+        let headers = HeaderPass::compile(&definition, &mut note);
         for (field, seconds) in [
             ("timeouts.connect_seconds", definition.timeouts.connect_seconds),
             ("timeouts.response_seconds", definition.timeouts.response_seconds),
@@ -93,7 +96,7 @@ impl CompiledUpstream {
         let (operations, routers) = compile_operations(&definition, &mut note);
         match (base, mistakes.is_empty()) {
             (Some(base), true) => {
-                Ok(Self { name: definition.name.as_str().into(), definition, base, operations, routers })
+                Ok(Self { name: definition.name.as_str().into(), definition, base, headers, operations, routers })
             }
             _ => Err(mistakes),
         }
@@ -112,6 +115,11 @@ impl CompiledUpstream {
     /// Where it is.
     pub fn base(&self) -> &BaseUrl {
         &self.base
+    }
+
+    /// Which of the agent's headers it gets, and which it always gets.
+    pub fn headers(&self) -> &HeaderPass {
+        &self.headers
     }
 
     /// The operation that has this method and this canonical path, if there is one.
@@ -198,15 +206,11 @@ const UNFIT_HEADERS: [&str; 12] = [
 ];
 
 fn check_injection(injection: &Injection, note: &mut impl FnMut(String, String, &str)) {
-    let (name, _) = injection.credential();
+    let Some((name, _)) = injection.credential() else { return };
     if let Err(problem) = crate::model::check_name("credential", name) {
         note("inject.credential".into(), problem, "name the credential as in 'hallpass credential put NAME'");
     }
-    if let Injection::Bearer { credential }
-    | Injection::Header { credential, .. }
-    | Injection::Basic { credential, .. }
-    | Injection::Query { credential, .. } = injection
-        && let Some((_, version)) = credential.split_once('@')
+    if let Some((_, version)) = injection.credential_text().and_then(|text| text.split_once('@'))
         && !version.parse::<u32>().is_ok_and(|version| version > 0)
     {
         note(
@@ -253,7 +257,7 @@ fn check_injection(injection: &Injection, note: &mut impl FnMut(String, String, 
                 );
             }
         }
-        Injection::Bearer { .. } => {}
+        Injection::Bearer { .. } | Injection::None {} => {}
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod address;
 mod compiled;
+mod headers;
 mod identity;
 mod manifest;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use hallpass_verify::Claims;
 use crate::model::{Agent, AgentStatus, Target};
 
 pub use compiled::{BaseUrl, CompiledUpstream, OperationView};
+pub use headers::{HeaderPass, Passing};
 pub use identity::{Trusted, check_identity, is_fetchable};
 pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, validate_manifest};
 

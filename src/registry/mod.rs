@@ -4,6 +4,7 @@
 mod definitions;
 mod keys;
 mod revoked;
+mod rights;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use dashmap::DashMap;
 pub use definitions::Definitions;
 pub use keys::Keys;
 pub use revoked::{List, Revoked};
+pub use rights::Rights;
 
 use crate::model::{Agent, Change, Credential, Rewrapped, Session};
 use crate::store::Everything;
@@ -32,6 +34,7 @@ pub struct Registry {
     definitions: ArcSwap<Definitions>,
     keys: ArcSwap<Keys>,
     revoked: Revoked,
+    rights: Rights,
 }
 
 impl Registry {
@@ -48,6 +51,7 @@ impl Registry {
             definitions: ArcSwap::from_pointee(definitions),
             keys: ArcSwap::from_pointee(keys),
             revoked: Revoked::new(everything.revocations, everything.epoch),
+            rights: Rights::new(),
         };
         for agent in everything.agents {
             registry.put_agent(Arc::new(agent));
@@ -190,17 +194,34 @@ impl Registry {
         &self.revoked
     }
 
+    /// What running calls watch.
+    pub fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
     /// Shows changes that are durable. Signing keys come by [`Registry::install_keys`], because opening them takes the
     /// vault. `epoch` is what the revocations among them raised the list's epoch to.
     pub fn apply_all(&self, changes: &[Change], epoch: Option<i64>) {
         // Revocations last, and together with their epoch: whoever sees an agent's cut sees that the agent was stopped,
         // and no list is signed that has the new epoch without its entries, or the other way round.
-        changes.iter().for_each(|change| self.apply(change));
+        let mut rights_may_end = false;
+        for change in changes {
+            let before = match change {
+                Change::PutAgent(agent) => self.agent(&agent.id),
+                _ => None,
+            };
+            rights_may_end |= rights::may_end(change, before.as_deref());
+            self.apply(change);
+        }
         let revocations = changes.iter().filter_map(|change| match change {
             Change::PutRevocation(revocation) => Some(revocation.clone()),
             _ => None,
         });
         self.revoked.insert(revocations.collect(), epoch);
+        // Afterwards: who is woken by it must find all of it.
+        if rights_may_end {
+            self.rights.changed();
+        }
     }
 
     fn apply(&self, change: &Change) {

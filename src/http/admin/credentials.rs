@@ -16,6 +16,7 @@ use crate::http::State;
 use crate::http::admin::{Admin, Input, Reason, json as reply, unrecorded};
 use crate::http::reply::Problem;
 use crate::model::{Change, Credential, CredentialVersion, Event, EventKind, SealedColumns, check_name};
+use crate::policy::CompiledUpstream;
 use crate::secret::{SecretBytes, random_id};
 use crate::vault::{Label, Purpose};
 
@@ -132,7 +133,10 @@ pub(in crate::http) async fn list(AxumState(state): AxumState<State>, _: Admin) 
     let now = state.world.now();
     let definitions = state.registry.definitions();
     let view = |credential: &Arc<Credential>| {
-        let used_by = definitions.upstreams().filter(|one| one.definition().inject.credential().0 == &*credential.name);
+        let uses = |one: &CompiledUpstream| {
+            one.definition().inject.credential().is_some_and(|(name, _)| *name == *credential.name)
+        };
+        let used_by = definitions.upstreams().filter(|one| uses(one));
         let versions = credential.usable(now).map(|version| {
             json!({ "version": version.version, "created_at": version.created_at, "expires_at": version.expires_at })
         });

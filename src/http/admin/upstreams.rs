@@ -16,12 +16,13 @@ use crate::policy::CompiledUpstream;
 pub(in crate::http) async fn list(AxumState(state): AxumState<State>, _: Admin) -> Response {
     let definitions = state.registry.definitions();
     let view = |upstream: &Arc<CompiledUpstream>| {
-        let (credential, _) = upstream.definition().inject.credential();
+        let credential = upstream.definition().inject.credential().map(|(name, _)| name);
+        let is_stored = |name| state.registry.credential(name).is_some_and(|one| one.revoked_at.is_none());
         json!({
             "name": &**upstream.name(),
             "base_url": upstream.definition().base_url,
             "credential": credential,
-            "credential_stored": state.registry.credential(credential).is_some_and(|one| one.revoked_at.is_none()),
+            "credential_stored": credential.map(is_stored),
             "operations": upstream.definition().operations.len(),
         })
     };

@@ -9,7 +9,7 @@ use crate::support::{TestBroker, Upstream};
 async fn the_upstream_sees_exactly_what_may_travel() {
     let broker = TestBroker::start().await;
     let upstream = RawUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
-    let token = crm(&broker, &upstream.url(), HEADER, "").await;
+    let token = crm(&broker, &upstream.url(), HEADER, "headers: [X-Many, X-Empty, x-latin, X-Hop]").await;
     let stripped = "Connection: close, X-Hop, X-Other-Hop\r\nX-Hop: 1\r\nX-Other-Hop: 2\r\nKeep-Alive: timeout=5\r\n\
         Proxy-Authorization: Basic eA==\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\nTrailer: X-T\r\n\
         Upgrade: websocket\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nCookie: a=b\r\nCookie2: x\r\nApi-Key: 1\r\n\
@@ -19,7 +19,7 @@ async fn the_upstream_sees_exactly_what_may_travel() {
         X-Real-IP: 1.2.3.4\r\nX-Original-URL: /admin\r\nX-Original-URI: /admin\r\nX-Rewrite-URL: /admin\r\n\
         X-Original-Host: evil\r\nX-HTTP-Method-Override: DELETE\r\nX-HTTP-Method: DELETE\r\n\
         X-Method-Override: DELETE\r\nAccept-Encoding: br\r\nX_Api_Key: mine\r\nContent_Length: 5\r\n\
-        Range: bytes=0-3\r\nIf-Range: \"x\"\r\n";
+        Range: bytes=0-3\r\nIf-Range: \"x\"\r\nX-Unknown: 1\r\nSudo: root\r\nX-Hallpass-Source: agent\r\n";
     let kept = "Accept: text/plain\r\nX-Many: 1\r\nx-many: 2\r\nX-MANY: 3\r\nIf-None-Match: \"etag\"\r\nX-Empty:\r\n\
         User-Agent: test/1\r\nX-Latin: caf\u{e9}\r\nContent-Type: a/b\r\n";
     let request = format!(
@@ -64,7 +64,7 @@ async fn the_agent_sees_exactly_what_may_travel() {
          Clear-Site-Data: \"*\"\r\nStrict-Transport-Security: max-age=1\r\nX-Api-Key: theirs\r\n\
          Authorization: Bearer theirs\r\nX-Request-Id: of-the-upstream\r\nX-Many: 1\r\nx-many: 2\r\n\
          Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nETag: \"e\"\r\nLink: <b>; rel=next\r\nLocation: /b\r\n\
-         Content-Type: a/b\r\n\r\nok",
+         Content-Type: a/b\r\nAccept-Ranges: bytes\r\nX-Hallpass-Source: broker\r\n\r\nok",
     )
     .await;
     let token = crm(&broker, &upstream.url(), HEADER, "").await;
@@ -91,10 +91,119 @@ async fn the_agent_sees_exactly_what_may_travel() {
             "link: <b>; rel=next",
             "location: /b",
             "transfer-encoding: chunked",
+            "x-hallpass-source: upstream",
+            "x-hallpass-upstream-request-id: of-the-upstream",
             "x-many: 1",
             "x-many: 2",
         ]
     );
+}
+
+/// What stock clients sent to a server that wrote it down: blocks of `name: value`, each with whose they are.
+const SDKS: &str = include_str!("sdk_headers.txt");
+
+/// What some of them send and an upstream must not get from them.
+const KEYS_OF_THEIR_OWN: [&str; 2] = ["private-token", "x-goog-api-key"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stock_sdks_send_is_standard() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let token = crm(&broker, &upstream.url(), "{ kind: bearer, credential: crm-key }", "").await;
+    let mut clients = 0;
+    for block in SDKS.split("\n# ").map(|block| block.trim_start_matches("# ")) {
+        let (whose, lines) = block.split_once('\n').unwrap();
+        let headers: Vec<_> = lines.lines().filter_map(|line| line.split_once(": ")).collect();
+        let mut request = broker.call(Method::POST, "/crm/a", &token);
+        for (name, value) in &headers {
+            request = request.header(*name, *value);
+        }
+        assert_eq!(request.send().await.unwrap().status(), 200, "{whose}");
+        let seen = upstream.seen().pop().unwrap();
+        for (name, value) in headers {
+            let got = seen.headers.get(name).map(|value| value.to_str().unwrap());
+            let expected = (!KEYS_OF_THEIR_OWN.contains(&name)).then_some(value);
+            assert_eq!(got, expected, "{whose}: {name}");
+        }
+        clients += 1;
+    }
+    assert!(clients > 30, "the file was not read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_speaks_for_another_user_reaches_the_upstream_unless_its_name_is_listed() {
+    let of_others = [
+        "Sudo",
+        "es-security-runas-user",
+        "X-Remote-User",
+        "Remote-User",
+        "X-WebAuth-User",
+        "X-MS-Client-Principal",
+        "X-MS-Client-Principal-Id",
+        "X-SSL-Client-Cert",
+        "X-SSL-Client-Verify",
+        "Impersonate-User",
+        "On-Behalf-Of",
+        "Stripe-Account",
+        "X-Goog-User-Project",
+        "X-Auth-Request-User",
+        "X-Scope-OrgID",
+        "Api-Key",
+        "X-Auth-Token",
+        "Private-Token",
+        "Job-Token",
+        "X-Goog-Api-Key",
+        "Ocp-Apim-Subscription-Key",
+        "X-Vault-Token",
+    ];
+    let never = ["Proxy", "X-Forwarded-User", "X-Original-User", "X-HTTP-Method-Override", "Cookie", "X_Remote_User"];
+    for (more, passes) in [("", false), ("headers: standard", false), ("headers: all", false), ("LIST", true)] {
+        let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+        let more = more.replace("LIST", &format!("headers: [{}]", of_others.join(", ")));
+        let token = crm(&broker, &upstream.url(), HEADER, &more).await;
+        let sent = of_others.iter().chain(&never).map(|name| format!("{name}: admin-canary\r\n")).collect::<String>();
+        let request = format!(
+            "GET /exchange/crm/a HTTP/1.1\r\nHost: b\r\nConnection: close\r\nX-Team: blue\r\nAuthorization: Bearer {token}\r\n{sent}\r\n"
+        );
+        assert_eq!(status_of(&raw(broker.running.public, request).await), 200);
+        let seen = upstream.seen().remove(0).headers;
+        let canaries = seen.values().filter(|value| *value == "admin-canary").count();
+        assert_eq!(canaries, if passes { of_others.len() } else { 0 }, "{more}: {seen:?}");
+        assert_eq!(seen.contains_key("x-team"), more == "headers: all", "{more}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constant_headers_win_over_the_agents() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let more = "set_headers: { X-Team: blue, Accept: a/b, OpenAI-Organization: org-1 }";
+    let token = crm(&broker, &upstream.url(), HEADER, more).await;
+    let request = broker.call(Method::GET, "/crm/a", &token).header("x-team", "red").header("accept", "c/d");
+    let request = request.header("openai-organization", "org-2").header("openai-organization", "org-3");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let seen = upstream.seen().remove(0).headers;
+    for (name, value) in [("x-team", "blue"), ("accept", "a/b"), ("openai-organization", "org-1")] {
+        assert_eq!(seen.get_all(name).iter().collect::<Vec<_>>(), [value]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apply_says_what_is_wrong_with_headers_and_where() {
+    let broker = TestBroker::start().await;
+    for (more, at) in [
+        ("headers: [Sudo, Host]", "upstreams[0].headers[1]"),
+        ("headers: [X-Forwarded-For]", "upstreams[0].headers[0]"),
+        ("headers: ['X-*']", "upstreams[0].headers[0]"),
+        ("headers: everything", "document"),
+        ("set_headers: { Host: a }", "upstreams[0].set_headers.Host"),
+        ("set_headers: { X-Team: sk-live-0123456789abcdef }", "upstreams[0].set_headers.X-Team"),
+        ("set_headers: { Private-Token: a }", "upstreams[0].set_headers.Private-Token"),
+    ] {
+        let document = super::document("http://127.0.0.1:1", HEADER, more);
+        let (status, answer) =
+            broker.admin("POST", "/admin/v1/apply", serde_json::json!({ "document": document })).await;
+        assert_eq!((status, &answer["mistakes"][0]["at"]), (400, &at.into()), "{more}: {answer}");
+        assert!(!answer["mistakes"][0]["fix"].as_str().unwrap().is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,6 +217,43 @@ async fn ranges_only_where_the_definition_says_so() {
         (&seen.headers["range"], &seen.headers["if-range"]),
         (&"bytes=0-3".parse().unwrap(), &"\"x\"".parse().unwrap())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_is_refused_by_its_name_and_recorded() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let token = crm(&broker, &upstream.url(), HEADER, "").await;
+    let ask = |headers: &str| {
+        let request =
+            format!("GET /exchange/crm/socket HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {token}\r\n{headers}\r\n");
+        raw(broker.running.public, request)
+    };
+    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let answer = ask(handshake).await;
+    assert!(status_of(&answer) == 501 && answer.contains("upgrade_not_supported"), "{answer}");
+    assert!(answer.contains("WebSocket"), "{answer}");
+    let record = broker.wait_for_record(|one| one["kind"] == "call.refused").await;
+    assert_eq!((&record["reason"], &record["upstream"]), (&"upgrade_not_supported".into(), &"crm".into()));
+    assert!(upstream.seen().is_empty());
+    // What curl --http2 offers is answered as it is.
+    let offer =
+        "Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n";
+    assert_eq!(status_of(&ask(offer).await), 200);
+    assert!(!upstream.seen()[0].headers.contains_key("upgrade"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_upstreams_request_id_is_searched_for_the_secret() {
+    let broker = TestBroker::start().await;
+    let upstream = RawUpstream::answering(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\nRequest-Id: r-{SECRET}\r\n\r\n"
+    ))
+    .await;
+    let token = crm(&broker, &upstream.url(), HEADER, "").await;
+    let answer = broker.call(Method::GET, "/crm/a", &token).send().await.unwrap();
+    assert_eq!(answer.headers()["x-hallpass-upstream-request-id"], "r-[redacted by hallpass]");
+    assert_eq!(answer.headers()["x-hallpass-source"], "upstream");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -257,3 +257,47 @@ async fn rotation_with_grace_pins_and_expiry() {
     assert_eq!(post(String::new()).await.unwrap().status(), 200);
     assert_eq!(upstream.seen().len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_without_a_secret_takes_the_token_in_authorization_alone() {
+    for inject in ["none", "{ kind: none }"] {
+        let (broker, upstream, token) = with(inject).await;
+        let answer = broker.call(Method::GET, "/crm/a?key=1", &token).header("cookie", "a=b").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+        let seen = upstream.seen()[0].clone();
+        assert_eq!(seen.uri.to_string(), "/a?key=1");
+        assert!(!seen.headers.contains_key("authorization") && !seen.headers.contains_key("cookie"));
+        let intent = broker.wait_for_record(|one| one["kind"] == "call.intent").await;
+        assert!(intent.get("credential").is_none_or(Value::is_null), "{intent}");
+        assert_eq!(outcome(&broker, 0).await["reason"], "completed");
+        // In no other place.
+        let elsewhere = broker.http.get(broker.url("/exchange/crm/a")).header("x-api-key", &token);
+        assert_eq!(problem(elsewhere.send().await.unwrap(), 401).await, "token_missing");
+        assert_eq!(upstream.seen().len(), 1);
+        // Shown as the one word, and a credential that nobody uses is nobody's.
+        let shown = broker.admin_ok("GET", "/admin/v1/upstreams/crm", Value::Null).await;
+        assert_eq!(shown["inject"], "none");
+        let list = broker.admin_ok("GET", "/admin/v1/upstreams", Value::Null).await;
+        assert!(list["upstreams"][0]["credential"].is_null() && list["upstreams"][0]["credential_stored"].is_null());
+        let credentials = broker.admin_ok("GET", "/admin/v1/credentials", Value::Null).await;
+        assert_eq!(credentials["credentials"][0]["used_by"], json!([]));
+        // Applied again it changes nothing, and it is there after a restart.
+        let again = broker.apply(&document(&upstream.url(), inject, "")).await;
+        assert_eq!(again["changes"], json!([]));
+        let broker = broker.restart().await;
+        assert_eq!(broker.admin_ok("GET", "/admin/v1/upstreams/crm", Value::Null).await["inject"], "none");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_way_to_inject_is_told_the_ways_that_there_are() {
+    let broker = TestBroker::start().await;
+    for inject in ["nothing", "~", "3", "[]", "{ kind: none, credential: crm-key }", "{ kind: other }", "{}"] {
+        let document = document("http://127.0.0.1:1", inject, "");
+        let (status, answer) = broker.admin("POST", "/admin/v1/apply", json!({ "document": document })).await;
+        assert_eq!((status, &answer["mistakes"][0]["at"]), (400, &"document".into()), "{inject}: {answer}");
+        let problem = answer["mistakes"][0]["problem"].as_str().unwrap();
+        assert!(inject.starts_with('{') || problem.contains("'none', or { kind:"), "{inject}: {problem}");
+    }
+}

@@ -214,13 +214,14 @@ async fn bare_line_feeds_make_no_other_request() {
     let upstream = RawUpstream::answering(OK).await;
     let token = crm(&broker, &upstream.url(), HEADER, "").await;
     // RFC 9112 §2.2 lets a server take a bare LF for a line's end; then it is one for everything that we send on.
-    let request =
-        format!("GET /exchange/crm/a HTTP/1.1\nHost: b\nConnection: close\nX-A: 1\nAuthorization: Bearer {token}\n\n");
+    let request = format!(
+        "GET /exchange/crm/a HTTP/1.1\nHost: b\nConnection: close\nPrefer: 1\nAuthorization: Bearer {token}\n\n"
+    );
     let answer = raw(broker.running.public, request).await;
     assert!([200, 400].contains(&status_of(&answer)), "{answer}");
     for head in upstream.heads() {
         assert!(!head.replace("\r\n", "").contains(['\r', '\n']), "{head:?}");
-        assert!(head.contains("\r\nx-a: 1\r\n"), "{head:?}");
+        assert!(head.contains("\r\nprefer: 1\r\n"), "{head:?}");
     }
     assert!(upstream.heads().len() <= 1);
 }

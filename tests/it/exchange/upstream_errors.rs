@@ -85,6 +85,76 @@ async fn silence_after_the_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slow_upstream_names_the_setting_that_would_wait_longer() {
+    let upstream = RawUpstream::start(|mut stream, _| Box::pin(async move { drain(&mut stream).await })).await;
+    let broker = TestBroker::start().await;
+    let token = crm(&broker, &upstream.url(), HEADER, "timeouts: { response_seconds: 1 }").await;
+    let answer = broker.call(Method::GET, "/crm/a", &token).send().await.unwrap();
+    assert_eq!(answer.status(), 504);
+    let text = answer.text().await.unwrap();
+    for part in ["'crm'", "within 1 s", "timeouts.response_seconds", "exchange.response_timeout_seconds"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+/// What the agent is told when the upstream answers so.
+async fn told(upstream: &str) -> String {
+    let broker = TestBroker::start().await;
+    let token = crm(&broker, upstream, HEADER, "").await;
+    let answer = broker.call(Method::GET, "/crm/a", &token).send().await.unwrap();
+    let status = answer.status();
+    let text = answer.text().await.unwrap();
+    assert!(status == 502 && text.contains("upstream_protocol"), "{status} {text}");
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_of_an_answers_head_gets_a_text_that_is_true() {
+    let many = (0..101).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
+    for (answer, part) in [
+        (format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 0\r\n\r\n"), "more headers than the 100"),
+        ("HTTP/1.1 200 OK\r\nX-Long: a\r\n b\r\nContent-Length: 0\r\n\r\n".to_owned(), "obs-fold"),
+        ("HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n".to_owned(), "a blank in its name"),
+        ("HTTP/1.1 999999 No\r\n\r\n".to_owned(), "status code"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!".to_owned(), "its length"),
+        ("HTTP/2.0 200 OK\r\n\r\n".to_owned(), "HTTP/2"),
+        ("220 mail.example.com ESMTP\r\n\r\n".to_owned(), "another protocol"),
+    ] {
+        let upstream = RawUpstream::answering(&answer).await;
+        let text = told(&upstream.url()).await;
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Nearly as many as are read; what the broker adds has to fit into what the agent reads.
+    let hundred = (0..90).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
+    let upstream = RawUpstream::answering(format!("HTTP/1.1 200 OK\r\n{hundred}Content-Length: 0\r\n\r\n")).await;
+    let broker = TestBroker::start().await;
+    let token = crm(&broker, &upstream.url(), HEADER, "").await;
+    assert_eq!(broker.call(Method::GET, "/crm/a", &token).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_speaks_http2_at_once_is_called_so() {
+    // Its SETTINGS, before or after the request came (RFC 9113 §3.4).
+    const SETTINGS: &[u8] = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64";
+    for waits in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if waits {
+                    _ = stream.read(&mut [0; 4096]).await.is_ok();
+                }
+                _ = stream.write_all(SETTINGS).await.is_ok();
+                tokio::spawn(async move { drain(&mut stream).await });
+            }
+        });
+        let text = told(&url).await;
+        assert!(text.contains("HTTP/2"), "{waits}: {text}");
+        task.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn closed_and_reset_without_an_answer() {
     let upstream = RawUpstream::start(|stream, _| Box::pin(async move { drop(stream) })).await;
     fails(&upstream.url(), "", 502, "upstream_reset").await;
