@@ -34,6 +34,7 @@ use crate::secret::SecretBytes;
 use crate::store::{Access, ServeLock, Store, StoreError};
 use crate::trust::Trust;
 use crate::turn::Turns;
+use crate::vault::query_value_key;
 use crate::world::{Clock as _, Millis, SystemClock, SystemEntropy, World};
 
 pub use init::{init, init_within};
@@ -179,6 +180,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     }
     let client_secret_key = broker_secret(&everything, CLIENT_SECRET_KEY, &vault)?;
     let mac_key = broker_secret(&everything, HEAD_SECRET, &vault)?;
+    let query_values = query_value_key(&mac_key);
     let nonce_key = dpop::kept_nonce_key(&everything, &vault)?;
     let (client_ca, new_client_ca) = client_ca(&everything, &vault, &world)?;
     let certificates = Certificates { cas, authority: Authority::open(&client_ca)? };
@@ -235,6 +237,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
                 verifier,
                 issuer: issuer.clone(),
                 resolver: surroundings.resolver,
+                query_values,
                 turns: turns.clone(),
             },
         ),

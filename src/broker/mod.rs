@@ -8,6 +8,7 @@ pub mod fuzzing;
 mod head;
 mod inject;
 mod mark;
+mod on_record;
 mod outcome;
 mod right;
 pub mod scrub;
@@ -25,10 +26,11 @@ use tokio::sync::Semaphore;
 
 use crate::audit::{Haste, Ledger, Recorded, Throttle, more};
 use crate::error::Error;
-use crate::model::{AgentStatus, Event, EventKind, Target};
+use crate::model::{AgentStatus, Event, EventKind, Target, TargetError};
 use crate::outbound::Resolve;
 use crate::policy::{self, CompiledUpstream, Denial, Permit};
 use crate::registry::Registry;
+use crate::secret::SecretBytes;
 use crate::turn::Turns;
 use crate::vault::Vault;
 use crate::world::World;
@@ -127,6 +129,7 @@ pub struct Broker {
     own_places: DashMap<Arc<str>, Arc<Semaphore>>,
     stopping: Arc<AtomicBool>,
     refusals: Throttle,
+    query_values: SecretBytes,
     turns: Turns,
     metrics: CallMetrics,
 }
@@ -161,6 +164,8 @@ pub struct BrokerParts {
     pub issuer: Arc<str>,
     /// Looks names up.
     pub resolver: Arc<dyn Resolve>,
+    /// The key under which records show values of queries ([`crate::vault::query_value_key`]).
+    pub query_values: SecretBytes,
     /// Shares the threads among the bodies of calls.
     pub(crate) turns: Turns,
 }
@@ -176,7 +181,7 @@ impl Broker {
     pub fn new(settings: BrokerSettings, parts: BrokerParts) -> Self {
         let places = Arc::new(Semaphore::new(settings.max_calls));
         let stopping = Arc::default();
-        let BrokerParts { world, registry, ledger, vault, verifier, issuer, resolver, turns } = parts;
+        let BrokerParts { world, registry, ledger, vault, verifier, issuer, resolver, query_values, turns } = parts;
         Self {
             settings,
             world,
@@ -191,6 +196,7 @@ impl Broker {
             own_places: DashMap::new(),
             stopping,
             refusals: Throttle::default(),
+            query_values,
             turns,
             metrics: CallMetrics {
                 calls: metrics::counter!("hallpass_calls_total"),
@@ -262,13 +268,14 @@ impl Broker {
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
     pub async fn call(&self, call: Call) -> Result<http::Response<Download>, CallError> {
         let Call { claims, upstream, method, target, headers, body, request_id, haste } = call;
+        let target = upstream.base().complete(target);
         let place = match self.place(&claims) {
             Ok(place) => place,
             Err(error) => {
                 let mut event = self.event(EventKind::CallRefused, &claims, &request_id);
                 event.upstream = Some(upstream.name().clone());
                 event.method = Some(method.as_str().into());
-                event.target = Some(target.path_and_query().into());
+                on_record::fill(&mut event, &self.query_values, &upstream, &target);
                 // Nobody waits for it: whoever has too many calls under way may well have them waiting for the same disk.
                 if let Some(event) = self.seldom(event, &claims, error.code) {
                     self.ledger.outcome(event);
@@ -465,12 +472,14 @@ impl Broker {
         event.agent_name = Some(agent.name.clone());
         event.upstream = Some(upstream.name().clone());
         event.method = Some(method.as_str().into());
-        event.target = Some(target.path_and_query().into());
-        self.refused(event, denial.code()).await;
+        on_record::fill(&mut event, &self.query_values, upstream, &target);
+        let denial_code = denial.code();
+        self.refused(event, denial_code).await;
         Err(match denial {
             Denial::AgentNotActive => CallError::Token(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)),
             Denial::MissingScope(scope) => CallError::MissingScope(scope),
             Denial::NotBound => CallError::NotBound,
+            Denial::EncodedSlash => Error::invalid(denial_code, TargetError::EncodedSlash.to_string()).into(),
             Denial::NoOperation => Error::forbidden(
                 "operation_not_allowed",
                 "no operation of this upstream has this method and path; ask the admin to add it if it should",
@@ -524,7 +533,7 @@ impl Broker {
         event.upstream = Some(permit.upstream().name().clone());
         event.operation = Some(permit.operation().id.clone());
         event.method = Some(permit.method().clone());
-        event.target = Some(permit.target().path_and_query().into());
+        on_record::fill(&mut event, &self.query_values, permit.upstream(), permit.target());
         event
     }
 

@@ -28,16 +28,24 @@ The document:
     - name: crm
       base_url: https://crm.example.com
       allow_private: false            # loopback and private ranges
-      inject: { kind: header, name: X-Api-Key, credential: crm-key }   # or bearer, basic, query
+      inject: { kind: header, name: X-Api-Key, credential: crm-key }   # or one of:
+        # { kind: bearer, credential: NAME }
+        # { kind: header, name: Authorization, prefix: \"Token \", credential: NAME }   # prefix: optional
+        # { kind: basic, username: USER, credential: NAME }
+        # { kind: query, name: PARAMETER, credential: NAME }            # NAME@2 pins a version
       operations:
         - { id: list-contacts, methods: [GET], path: /v1/contacts, scope: contacts.read }
         - { id: get-contact,   methods: [GET], path: \"/v1/contacts/{id}\", scope: contacts.read }
+        - { id: get-file,      methods: [GET], path: \"/files/{*rest}\", scope: files.read }
+          # {name}: one whole segment; {*rest}: all that follows, also nothing; no other wildcards. GET gives HEAD.
+        - { id: get-project,   methods: [GET], path: \"/projects/{id}\", scope: projects.read, encoded_slash: true }   # id: group%2Fproject
       timeouts: { connect_seconds: 5, response_seconds: 300, idle_seconds: 300 }   # optional
       limits: { max_request_bytes: 1048576, max_response_bytes: 1048576 }         # optional
       ca_file: crm-ca.pem             # optional: trust this CA instead of the public ones
       allow_range: false              # optional: let agents ask for byte ranges
       headers: standard               # optional: which of the agent's headers pass: standard, all, or [X-Team, Sudo] beside the standard ones
       set_headers: { X-Team: blue }   # optional: headers of every call, in place of the agent's; no secrets
+      audit: { query_values: keep }   # optional: what records show of values in queries: keep, hash or drop
     - name: geocoder
       base_url: https://geo.example.com
       inject: none                    # the upstream takes no secret

@@ -100,9 +100,13 @@ pub struct Event {
     /// The method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<Arc<str>>,
-    /// The canonical path and query, without secrets.
+    /// The canonical path and query below the base URL, without secrets; of values in the query what the upstream's
+    /// definition lets be shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Arc<str>>,
+    /// The path decoded, where an encoded slash is in it: what it names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_decoded: Option<Arc<str>>,
     /// For the outcome of a call.
     #[serde(flatten)]
     pub call: Option<CallFacts>,
@@ -185,6 +189,7 @@ impl Event {
             credential: None,
             method: None,
             target: None,
+            target_decoded: None,
             call: None,
             admin: None,
             action: None,

@@ -30,5 +30,5 @@ pub use names::{INTROSPECT_SCOPE, check_label, check_name};
 pub use revocation::{Revocation, RevocationKind, subject_key};
 pub use session::Session;
 pub use target::{Target, TargetError};
-pub use template::Template;
-pub use upstream::{ByName, Limits, Operation, Resource, Role, Timeouts, Upstream};
+pub use template::{Template, misspelled};
+pub use upstream::{ByName, CallRecords, Limits, Operation, QueryValues, Resource, Role, Timeouts, Upstream};

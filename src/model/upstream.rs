@@ -48,6 +48,31 @@ pub struct Upstream {
     /// Headers that every call carries, in place of the agent's of the same name. No secrets: they are shown.
     #[serde(default, skip_serializing_if = "is_default")]
     pub set_headers: BTreeMap<String, String>,
+    /// What records of its calls show.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub audit: CallRecords,
+}
+
+/// What records of calls show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallRecords {
+    /// Of the values in queries; names of parameters stay.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub query_values: QueryValues,
+}
+
+/// What records show of the values in queries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryValues {
+    /// The values as they came.
+    #[default]
+    Keep,
+    /// A keyed digest of each: equal values can be matched, and none can be guessed.
+    Hash,
+    /// Nothing.
+    Drop,
 }
 
 /// One thing that may be called.
@@ -60,6 +85,10 @@ pub struct Operation {
     pub methods: Vec<String>,
     /// The path, below `base_url`.
     pub path: Template,
+    /// Whether an encoded slash (`%2F`) is data in it, as in `/projects/group%2Fproject`: the upstream does not take it
+    /// for a slash. `{*rest}` takes one in any case.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub encoded_slash: bool,
     /// The second half of the scope that it takes: `{upstream}:{scope}`.
     pub scope: String,
 }

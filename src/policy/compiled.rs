@@ -1,14 +1,14 @@
 //! An upstream's definition, checked and ready to be asked.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use url::{Host, Url};
 
-use crate::model::{Injection, Upstream};
+use crate::model::{Injection, Target, Upstream};
 use crate::policy::address;
 use crate::policy::headers::HeaderPass;
 use crate::policy::manifest::Mistake;
+use crate::policy::routes::{Fit, OperationView, Routes};
 
 /// The parts of a base URL that a call is built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,15 +23,15 @@ pub struct BaseUrl {
     pub authority: String,
     /// Path before the target, without a slash at its end; mostly empty.
     pub prefix: String,
+    /// Whether the base URL itself is at a slash behind the prefix, as it was written. Without a prefix it always is.
+    pub ends_with_slash: bool,
 }
 
-/// What a call needs to know of an operation.
-#[derive(Debug, Clone)]
-pub struct OperationView {
-    /// Its id.
-    pub id: Arc<str>,
-    /// `upstream:scope`.
-    pub scope: Arc<str>,
+impl BaseUrl {
+    /// A target that says nothing means the base URL, as it was written: `https://h/mcp` is called as `/mcp`.
+    pub fn complete(&self, target: Target) -> Target {
+        if self.ends_with_slash { target.or_slash() } else { target }
+    }
 }
 
 /// An upstream with its operations in a router per method.
@@ -41,8 +41,7 @@ pub struct CompiledUpstream {
     name: Arc<str>,
     base: BaseUrl,
     headers: HeaderPass,
-    operations: Vec<OperationView>,
-    routers: HashMap<String, matchit::Router<usize>>,
+    routes: Routes,
 }
 
 impl CompiledUpstream {
@@ -93,11 +92,9 @@ impl CompiledUpstream {
                 "write https in base_url or leave ca_file out",
             );
         }
-        let (operations, routers) = compile_operations(&definition, &mut note);
+        let routes = Routes::compile(&definition, &mut note);
         match (base, mistakes.is_empty()) {
-            (Some(base), true) => {
-                Ok(Self { name: definition.name.as_str().into(), definition, base, headers, operations, routers })
-            }
+            (Some(base), true) => Ok(Self { name: definition.name.as_str().into(), definition, base, headers, routes }),
             _ => Err(mistakes),
         }
     }
@@ -122,15 +119,19 @@ impl CompiledUpstream {
         &self.headers
     }
 
-    /// The operation that has this method and this canonical path, if there is one.
+    /// The operation that has this method and this path, as [`Target::match_path`] writes it, if there is one.
     pub fn operation(&self, method: &str, path: &str) -> Option<&OperationView> {
-        let found = self.routers.get(method)?.at(path).ok()?;
-        self.operations.get(*found.value)
+        self.fit(method, path).map(|fit| fit.operation)
+    }
+
+    /// The same, with how it fits.
+    pub fn fit(&self, method: &str, path: &str) -> Option<Fit<'_>> {
+        self.routes.fit(method, path)
     }
 
     /// The scopes that its operations take, in full.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.operations.iter().map(|operation| &*operation.scope)
+        self.routes.operations().iter().map(|operation| &*operation.scope)
     }
 }
 
@@ -167,9 +168,11 @@ fn parse_base(text: &str) -> Result<BaseUrl, (String, &'static str)> {
     }
     let prefix = url.path().trim_end_matches('/').to_owned();
     if !prefix.is_empty() {
-        let canonical = crate::model::Target::parse(&prefix, None);
+        let canonical = Target::parse(&prefix, None);
         let raw = text.splitn(4, '/').nth(3).map(|rest| format!("/{}", rest.trim_end_matches('/')));
-        if !canonical.is_ok_and(|target| target.path() == prefix) || raw.as_deref() != Some(prefix.as_str()) {
+        if !canonical.is_ok_and(|target| target.path() == prefix && target.decoded_path() == prefix)
+            || raw.as_deref() != Some(prefix.as_str())
+        {
             return Err((
                 "the path in it is not in canonical form".into(),
                 "write it without dot segments, double slashes and needless escapes",
@@ -186,7 +189,8 @@ fn parse_base(text: &str) -> Result<BaseUrl, (String, &'static str)> {
         Host::Ipv4(ip) => ip.to_string(),
         Host::Ipv6(ip) => ip.to_string(),
     };
-    Ok(BaseUrl { tls, host, port, authority, prefix })
+    let ends_with_slash = prefix.is_empty() || url.path().ends_with('/');
+    Ok(BaseUrl { tls, host, port, authority, prefix, ends_with_slash })
 }
 
 /// Headers that frame or route a message: a secret in one of them would break the call or the proof of what is sent.
@@ -259,62 +263,4 @@ fn check_injection(injection: &Injection, note: &mut impl FnMut(String, String, 
         }
         Injection::Bearer { .. } | Injection::None {} => {}
     }
-}
-
-type Routers = HashMap<String, matchit::Router<usize>>;
-
-fn compile_operations(
-    upstream: &Upstream,
-    note: &mut impl FnMut(String, String, &str),
-) -> (Vec<OperationView>, Routers) {
-    let mut views: Vec<OperationView> = Vec::new();
-    let mut routers = Routers::new();
-    if upstream.operations.is_empty() {
-        note("operations".into(), "nothing could be called: deny is the default".into(), "list at least one operation");
-    }
-    for (n, operation) in upstream.operations.iter().enumerate() {
-        let at = |field: &str| format!("operations[{n}].{field}");
-        if let Err(problem) = crate::model::check_name("operation", &operation.id) {
-            note(at("id"), problem, "rename it");
-        }
-        if views.iter().any(|view| *view.id == *operation.id) {
-            note(at("id"), format!("'{}' is there twice", operation.id), "give each operation its own id");
-        }
-        let scope = format!("{}:{}", upstream.name, operation.scope);
-        if operation.scope.is_empty() || operation.scope.contains(':') || !hallpass_verify::ScopeSet::is_token(&scope) {
-            note(
-                at("scope"),
-                format!("'{}' is no scope", operation.scope.escape_debug()),
-                "write for example contacts.read; the upstream's name is put before it",
-            );
-        }
-        if operation.methods.is_empty() {
-            note(at("methods"), "no method, so nothing could be called".into(), "write for example [GET]");
-        }
-        for method in &operation.methods {
-            let known = http::Method::from_bytes(method.as_bytes()).is_ok();
-            // CONNECT would make a tunnel through which nothing could be checked; TRACE would echo what we inject.
-            if !known
-                || method.bytes().any(|b| b.is_ascii_lowercase())
-                || matches!(method.as_str(), "CONNECT" | "TRACE")
-            {
-                note(
-                    at("methods"),
-                    format!("'{}' cannot be brokered", method.escape_debug()),
-                    "write methods in upper case; CONNECT and TRACE are never allowed",
-                );
-                continue;
-            }
-            let router = routers.entry(method.clone()).or_default();
-            if let Err(error) = router.insert(operation.path.as_str(), n) {
-                note(
-                    at("path"),
-                    format!("{method} {} overlaps another operation ({error})", operation.path.as_str()),
-                    "let each method and path belong to one operation",
-                );
-            }
-        }
-        views.push(OperationView { id: operation.id.as_str().into(), scope: scope.into() });
-    }
-    (views, routers)
 }

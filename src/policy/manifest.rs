@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{INTROSPECT_SCOPE, Identity, Resource, Role, TrustDomain, TrustedIssuer, Upstream, check_name};
 use crate::policy::CompiledUpstream;
-use crate::policy::identity;
+use crate::policy::{identity, spelling};
 
 /// A larger document is refused unread.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -119,6 +119,7 @@ pub fn validate_manifest(manifest: &Manifest, known: &Known) -> Result<Vec<Compi
         if known.apis.get(&upstream.name) == Some(&false) {
             mistakes.push(taken(&at, &upstream.name, "resource"));
         }
+        spelling::check(&at, upstream, &mut mistakes);
         match CompiledUpstream::new(upstream.clone()) {
             Ok(one) => {
                 known_scopes.insert(upstream.name.clone(), one.scopes().map(str::to_owned).collect());

@@ -7,6 +7,8 @@ mod compiled;
 mod headers;
 mod identity;
 mod manifest;
+mod routes;
+mod spelling;
 #[cfg(test)]
 mod tests;
 
@@ -14,12 +16,13 @@ use std::sync::Arc;
 
 use hallpass_verify::Claims;
 
-use crate::model::{Agent, AgentStatus, Target};
+use crate::model::{Agent, AgentStatus, Target, TargetError};
 
-pub use compiled::{BaseUrl, CompiledUpstream, OperationView};
+pub use compiled::{BaseUrl, CompiledUpstream};
 pub use headers::{HeaderPass, Passing};
 pub use identity::{Trusted, check_identity, is_fetchable};
 pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, validate_manifest};
+pub use routes::{Fit, OperationView};
 
 /// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one.
 #[derive(Debug)]
@@ -73,6 +76,8 @@ pub enum Denial {
     NotBound,
     /// No operation of the upstream has this method and path: deny is the default (P8).
     NoOperation,
+    /// An encoded slash where the operation has a single segment.
+    EncodedSlash,
     /// The operation takes a scope that the token does not have, or that the agent's roles no longer give.
     MissingScope(Arc<str>),
 }
@@ -84,6 +89,7 @@ impl Denial {
             Self::AgentNotActive => "agent_not_active",
             Self::NotBound => "token_binding_required",
             Self::NoOperation => "operation_not_allowed",
+            Self::EncodedSlash => TargetError::EncodedSlash.code(),
             Self::MissingScope(_) => "insufficient_scope",
         }
     }
@@ -105,26 +111,50 @@ pub fn decide(
     if upstream.definition().require_bound && claims.cnf.is_none() {
         return Err((Denial::NotBound, target));
     }
-    let Some(operation) = upstream.operation(method, target.path()) else {
-        return Err((Denial::NoOperation, target));
+    let may = |scope: &str| claims.scope.contains(scope) && roles_give(scope);
+    let operation = match fitting(upstream, method, &target, may) {
+        Ok(operation) => operation.clone(),
+        Err(denial) => return Err((denial, target)),
     };
-    // `/things%3Adelete` matches `/{thing}`, but an upstream that decodes before it routes runs `/things:delete`.
-    // What is one operation as written and another as decoded is ambiguous, and refused (P8).
-    let decoded = target.decoded_path();
-    if decoded != target.path() && upstream.operation(method, &decoded).is_none_or(|other| other.id != operation.id) {
-        drop(decoded);
-        return Err((Denial::NoOperation, target));
-    }
-    drop(decoded);
-    if !claims.scope.contains(&operation.scope) || !roles_give(&operation.scope) {
-        return Err((Denial::MissingScope(operation.scope.clone()), target));
+    if !may(&operation.scope) {
+        return Err((Denial::MissingScope(operation.scope), target));
     }
     Ok(Permit {
         claims: claims.clone(),
         agent_name: agent.name.clone(),
         upstream: upstream.clone(),
-        operation: operation.clone(),
+        operation,
         method: method.into(),
         target,
     })
+}
+
+/// The operation that a target is, however its upstream may read it. `may`: whether the token and the roles give a scope.
+fn fitting<'a>(
+    upstream: &'a CompiledUpstream,
+    method: &str,
+    target: &Target,
+    may: impl Fn(&str) -> bool,
+) -> Result<&'a OperationView, Denial> {
+    let path = target.match_path();
+    let Fit { operation, slash_in_segment } = upstream.fit(method, &path).ok_or(Denial::NoOperation)?;
+    if slash_in_segment && !operation.encoded_slash {
+        return Err(Denial::EncodedSlash);
+    }
+    // `/things%3Adelete` matches `/{thing}`, but an upstream that decodes before it routes runs `/things:delete`.
+    // What is one operation as written and another as decoded is ambiguous, and refused (P8). Where the definition says
+    // that an encoded slash is data, it is data to this upstream.
+    let reading = if operation.encoded_slash { target.decoded_path_but_slashes() } else { target.decoded_path() };
+    if reading != path && upstream.operation(method, &reading).is_none_or(|other| other.id != operation.id) {
+        return Err(Denial::NoOperation);
+    }
+    // Should the definition be wrong about that, the agent still gets nothing that it may not have anyway:
+    // `/projects/1%2Fvariables` takes the scope of `/projects/{id}/variables`, too.
+    if operation.encoded_slash && target.has_encoded_slash() {
+        let other = upstream.operation(method, &target.decoded_path());
+        if let Some(other) = other.filter(|other| !may(&other.scope)) {
+            return Err(Denial::MissingScope(other.scope.clone()));
+        }
+    }
+    Ok(operation)
 }

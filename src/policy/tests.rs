@@ -117,6 +117,41 @@ fn p8_what_is_another_operation_once_decoded_is_refused() {
 }
 
 #[test]
+fn p8_an_encoded_slash_takes_what_it_may_be_read_as() {
+    let operations = r#"
+      - { id: project, methods: [GET], path: "/projects/{id}", scope: contacts.read, encoded_slash: true }
+      - { id: notes, methods: [GET], path: "/projects/{id}/notes", scope: contacts.write }
+      - { id: keys, methods: [GET], path: "/projects/{id}/keys", scope: admin }
+      - { id: plain, methods: [GET], path: "/plain/{id}", scope: contacts.read }
+      - { id: file, methods: [GET], path: "/files/{*rest}", scope: contacts.read }
+      - { id: deep, methods: [GET], path: "/files/deep/{id}", scope: contacts.read }
+      - { id: cafe, methods: [GET], path: "/caf%C3%A9/{id}", scope: contacts.read }
+"#;
+    let upstream = Arc::new(compiled(&document(BASE, BEARER, operations, ""), &Known::default()).unwrap().remove(0));
+    let ask = |method: &str, path: &str, roles: &[&str]| {
+        let target = Target::parse(path, None).unwrap();
+        let answer =
+            decide(&claims(), &agent(AgentStatus::Active), |scope| roles.contains(&scope), &upstream, method, target);
+        answer.map(|permit| permit.operation().id.to_string()).map_err(|(denial, _)| denial)
+    };
+    let read = ["crm:contacts.read"];
+    assert_eq!(ask("GET", "/projects/a%2Fb", &read).unwrap(), "project");
+    assert_eq!(ask("HEAD", "/projects/a%2fb%2Fc", &read).unwrap(), "project");
+    let missing = |scope: &str| Denial::MissingScope(scope.into());
+    assert_eq!(ask("GET", "/projects/1%2fnotes", &read).unwrap_err(), missing("crm:contacts.write"));
+    assert_eq!(ask("GET", "/projects/1%2Fnotes", &ALL).unwrap(), "project");
+    assert_eq!(ask("GET", "/projects/1%2Fkeys", &ALL).unwrap_err(), missing("crm:admin"), "the token lacks it");
+    assert_eq!(ask("GET", "/projects/1%2F2/keys", &ALL).unwrap_err(), Denial::EncodedSlash);
+    assert_eq!(ask("GET", "/plain/a%2Fb", &ALL).unwrap_err(), Denial::EncodedSlash);
+    assert_eq!(ask("GET", "/files/a%2Fb%2f", &ALL).unwrap(), "file");
+    assert_eq!(ask("GET", "/files/", &ALL).unwrap(), "file");
+    assert_eq!(ask("GET", "/files/deep%2Fb", &ALL).unwrap_err(), Denial::NoOperation, "another operation, decoded");
+    assert_eq!(ask("GET", "/caf%c3%a9/1", &ALL).unwrap(), "cafe", "a literal that is encoded fits itself");
+    assert_eq!(ask("GET", "/plain/a|b", &ALL).unwrap(), "plain");
+    assert_eq!(Denial::EncodedSlash.code(), "target_encoded_slash");
+}
+
+#[test]
 fn base_urls() {
     for (url, tls, host, port, authority, prefix) in [
         (BASE, true, "crm.example.com", 443, "crm.example.com", ""),
@@ -126,7 +161,8 @@ fn base_urls() {
         ("http://[::1]:9000/x", false, "::1", 9000, "[::1]:9000", "/x"),
     ] {
         let upstream = upstream(&format!("'{url}'"), BEARER, "").unwrap_or_else(|at| panic!("{url}: {at:?}"));
-        let BaseUrl { tls: t, host: h, port: p, authority: a, prefix: x } = upstream.base();
+        let BaseUrl { tls: t, host: h, port: p, authority: a, prefix: x, ends_with_slash } = upstream.base();
+        assert_eq!(*ends_with_slash, prefix.is_empty() || url.ends_with('/'), "{url}");
         assert_eq!((*t, h.as_str(), *p, a.as_str(), x.as_str()), (tls, host, port, authority, prefix), "{url}");
     }
     for url in [
@@ -142,6 +178,7 @@ fn base_urls() {
         "https://crm.example.com/a//b",
         "https://crm.example.com/%7Ea",
         "https://crm.example.com/a%2fb",
+        "https://crm.example.com/a%2Fb",
         "https://crm.example.com/a b",
         "https://crm.example.com/a;b",
         "http://2130706433",

@@ -26,6 +26,7 @@ pub use envelope::{Label, OpenError, Part, Purpose, Sealed};
 pub use master::{MASTER_KEY_PREFIX, MasterId, MasterKey, MasterKeyError};
 
 const AUDIT_HEAD_LABEL: &[u8] = b"hallpass audit head v1";
+const QUERY_VALUES_LABEL: &[u8] = b"hallpass query values v1";
 
 /// Seals under the current master key, opens under it and under the previous ones.
 #[derive(Debug)]
@@ -125,4 +126,22 @@ pub fn head_mac(key: &SecretBytes, data: &[u8]) -> [u8; 32] {
 /// Whether `mac` is [`head_mac`] of `data`, in constant time: a wrong one does not show how much of it was right.
 pub fn head_mac_verify(key: &SecretBytes, data: &[u8], mac: &[u8]) -> bool {
     head_mac(key, data).ct_eq(mac).into()
+}
+
+/// `HMAC-SHA-256(audit key, "hallpass query values v1")`: the key under which records show values of queries. No row of
+/// its own, and no other use: whoever learns it learns nothing of the audit key.
+pub fn query_value_key(audit_key: &SecretBytes) -> SecretBytes {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, audit_key.expose());
+    SecretBytes::new(hmac::sign(&key, QUERY_VALUES_LABEL).as_ref().to_vec())
+}
+
+/// `HMAC-SHA-256(key, upstream ‖ 0 ‖ value)`: names of upstreams have no NUL.
+pub fn query_value_mac(key: &SecretBytes, upstream: &str, value: &[u8]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key.expose()));
+    context.update(upstream.as_bytes());
+    context.update(&[0]);
+    context.update(value);
+    let mut mac = [0; 32];
+    mac.copy_from_slice(context.sign().as_ref());
+    mac
 }

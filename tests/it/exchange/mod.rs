@@ -8,6 +8,7 @@ mod policy;
 mod redaction;
 mod ssrf;
 mod streaming;
+mod targets;
 mod upstream_errors;
 
 use std::net::SocketAddr;
