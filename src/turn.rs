@@ -15,6 +15,8 @@ use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::life::Life;
+
 /// Hands turns out: a task that stands in the runtime's queue for all whose turn is over. Each of them by itself would be
 /// in that queue, too, and whoever comes in last would wait for a turn of every one.
 #[derive(Debug, Clone)]
@@ -25,10 +27,10 @@ pub(crate) struct Turns {
 
 impl Turns {
     /// Starts to hand turns out on the current runtime, each time as many as that has threads, first come, first served.
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(life: &Life) -> Self {
         let at_once = Handle::current().metrics().num_workers();
         let (over, mut waiting) = mpsc::unbounded_channel::<Arc<Pause>>();
-        tokio::spawn(async move {
+        life.vital("turns", async move {
             let mut next = Vec::with_capacity(at_once);
             while waiting.recv_many(&mut next, at_once).await > 0 {
                 // It comes back when those who were ready have run and the runtime has asked for I/O.
@@ -37,6 +39,8 @@ impl Turns {
                     pause.end();
                 }
             }
+            // Nobody is left who could ask for one.
+            Ok(())
         });
         Self { over }
     }
@@ -126,7 +130,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_ends_with_its_bytes_and_the_next_one_begins_by_itself() {
-        let mut turn = Turns::start().of(1000);
+        let mut turn = Turns::start(&Life::begin()).of(1000);
         turn.moved(999);
         assert_eq!(waits(&mut turn).await, 0);
         turn.moved(1);
@@ -136,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_asks_again_in_the_same_poll_waits_all_the_same() {
-        let mut turn = Turns::start().of(1);
+        let mut turn = Turns::start(&Life::begin()).of(1);
         turn.moved(1);
         poll_fn(|cx| {
             let poll = turn.poll(cx);
@@ -148,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_whose_turn_is_over_only_as_many_run_at_once_as_there_are_threads() {
-        let turns = Turns::start();
+        let turns = Turns::start(&Life::begin());
         let (begun, rounds) = (Arc::new(AtomicUsize::new(0)), 5);
         for _ in 0..rounds {
             let (mut turn, begun) = (turns.of(1), begun.clone());
@@ -169,7 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn when_nobody_can_ask_for_a_turn_any_more_nobody_hands_them_out() {
-        drop(Turns::start());
+        drop(Turns::start(&Life::begin()));
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }

@@ -5,19 +5,18 @@ mod cleaned;
 mod dpop;
 mod init;
 mod master_key;
+mod metrics;
 mod reload;
 mod settings;
 mod tls;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hallpass_verify::TokenVerifier;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
@@ -25,8 +24,9 @@ use crate::audit::{HEAD_SECRET, Ledger, Throttle};
 use crate::broker::{Broker, BrokerParts};
 use crate::config::{ClientCertificates, Config, DatabaseTarget, Tls};
 use crate::error::{Error, Result};
-use crate::http::{Listeners, Parts, Secured, State, bind_admin, finish_rewrap, serve};
+use crate::http::{Held, Listeners, Parts, Secured, State, bind_admin, finish_rewrap, serve};
 use crate::issue::{Authority, CLIENT_SECRET_KEY, Certificates, ClientCas, Issuer, IssuerParts, KeyKeeper, open_keys};
+use crate::life::{Life, Lost, Phase};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
@@ -39,9 +39,11 @@ use crate::world::{Clock as _, Millis, SystemClock, SystemEntropy, World};
 
 pub use init::{init, init_within};
 pub use master_key::{UnfinishedRewrap, open_broker_secret, open_vault};
+pub use metrics::{METRICS, Metric, MetricKind};
 
 use admins::admins;
 use master_key::{broker_secret, client_ca};
+use metrics::recorder;
 use reload::Reload;
 use settings::{broker_settings, issue_settings, key_policy, ledger_settings};
 use tls::{client_cas, tls_config};
@@ -65,7 +67,7 @@ pub struct Running {
     pub issuer: String,
     /// For tests and `quickstart`, which run a broker in their own process.
     pub state: State,
-    stop: watch::Sender<bool>,
+    reload: Arc<Mutex<Reload>>,
     server: JoinHandle<()>,
     keeper: JoinHandle<()>,
     store: Store,
@@ -191,9 +193,10 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let registry = Arc::new(Registry::new(everything, keys)?);
     // Before the parts that count: what is looked up before there is a recorder counts for nobody.
     let metrics = recorder()?;
+    let life = Life::begin();
     let vault = Arc::new(ArcSwap::from_pointee(vault));
-    let ledger =
-        Ledger::start(ledger_settings(&config, &issuer), store.clone(), registry.clone(), world.clone(), head, mac_key);
+    let settings = ledger_settings(&config, &issuer);
+    let ledger = Ledger::start(settings, store.clone(), registry.clone(), world.clone(), head, mac_key, &life);
     let nonce_key = match nonce_key {
         Some(key) => key,
         None => dpop::make_nonce_key(&ledger, &vault.load(), &world).await?,
@@ -203,9 +206,10 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let trust = || Trust::new(leeway, world.clone(), registry.clone(), surroundings.resolver.clone());
     let admins = admins(config.admin.as_ref(), admin_cas, trust(), &world)?;
     let trust = Arc::new(trust());
-    let turns = Turns::start();
+    let turns = Turns::start(&life);
     let state: State = Arc::new(Parts {
         issuer_url: issuer.clone(),
+        life: life.clone(),
         world: world.clone(),
         registry: registry.clone(),
         ledger: ledger.clone(),
@@ -226,6 +230,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         ),
         admins,
         admin_refusals: Throttle::default(),
+        held: Held::default(),
         keys: KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows),
         broker: Broker::new(
             broker_settings(&config),
@@ -260,13 +265,19 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     first_changes.extend(new_client_ca);
     ledger.commit(told, first_changes).await.map_err(Error::internal)?;
 
-    let (stop, stopped) = watch::channel(false);
-    let keeper = tokio::spawn(keep(state.clone(), lock, reload, stop.clone()));
+    let reload = Arc::new(Mutex::new(reload));
+    let keeper = life.vital("keeper", keep(state.clone(), lock, reload.clone()));
     let is_tls = tls.is_some();
     let listeners = Listeners { public: listener, tls, remote_admin, ops, admin };
-    let server = tokio::spawn({
+    let server = life.vital("listeners", {
         let state = state.clone();
-        async move { serve(listeners, state, stopped).await }
+        async move {
+            serve(listeners, state.clone()).await;
+            match state.life.phase() {
+                Phase::Serving => Err("they ended by themselves".to_owned()),
+                Phase::Draining | Phase::Cutting => Ok(()),
+            }
+        }
     });
     Ok(Running {
         public,
@@ -274,7 +285,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         remote_admin: remote,
         issuer: issuer.to_string(),
         state,
-        stop,
+        reload,
         server,
         keeper,
         store,
@@ -289,14 +300,18 @@ impl Running {
     }
 
     /// Resolves when the broker stops by itself, because it must not go on.
-    pub async fn stopped(&self) {
-        // An error only says that nobody is left who could say so.
-        _ = self.stop.subscribe().wait_for(|stop| *stop).await.is_ok();
+    pub async fn stopped(&self) -> Lost {
+        self.state.life.until_lost().await
+    }
+
+    /// Reads certificates and CAs again, changed or not, and says in the log what came of it.
+    pub fn reload(&self) {
+        self.reload.lock().unwrap_or_else(PoisonError::into_inner).again();
     }
 
     /// Takes no more connections, lets calls under way finish, writes what waits, and stops.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
+        self.state.life.enter(Phase::Draining);
         if self.server.await.is_err() {
             tracing::error!("the server task panicked");
         }
@@ -315,25 +330,36 @@ impl Running {
 }
 
 /// Schedules: key rotation, renewed certificates, pruning, and whether the database is still ours alone.
-async fn keep(state: State, mut lock: ServeLock, mut reload: Reload, stop: watch::Sender<bool>) {
-    let mut stopped = stop.subscribe();
+async fn keep(state: State, mut lock: ServeLock, reload: Arc<Mutex<Reload>>) -> Result<(), String> {
+    let mut phases = state.life.phases();
     let mut last_prune = state.world.now();
+    let mut lock_is_lost = false;
     loop {
-        if tokio::time::timeout(TICK, stopped.wait_for(|stop| *stop)).await.is_ok() {
-            return;
+        if tokio::time::timeout(TICK, phases.wait_for(|phase| *phase != Phase::Serving)).await.is_ok() {
+            return Ok(());
         }
-        reload.tick();
-        let held = tokio::time::timeout(TICK * 5, lock.is_held()).await.unwrap_or(false);
+        reload.lock().unwrap_or_else(PoisonError::into_inner).tick();
+        let held = tokio::time::timeout(TICK * 2, lock.is_held()).await.unwrap_or(false);
         if !held {
             match state.store.lock().await {
-                Ok(again) => lock = again,
+                Ok(again) => {
+                    lock = again;
+                    lock_is_lost = false;
+                    tracing::info!("the database's lock is held again");
+                }
+                // PostgreSQL stood still: the lock was ours all the time.
+                Err(StoreError::Locked(_)) if tokio::time::timeout(TICK * 2, lock.is_held()).await.unwrap_or(false) => {
+                }
                 Err(error @ StoreError::Locked(_)) => {
                     // Its revocations would not be heard here: better no broker than a deaf one (P3).
-                    tracing::error!(%error, "another broker took the database over; stopping");
-                    stop.send_replace(true);
-                    return;
+                    return Err(format!("another broker took the database over: {error}"));
                 }
-                Err(error) => tracing::error!(%error, "the database's lock is lost and cannot be taken again yet"),
+                Err(error) => {
+                    if !lock_is_lost {
+                        tracing::error!(%error, "the database's lock is lost and cannot be taken again yet");
+                    }
+                    lock_is_lost = true;
+                }
             }
         }
         // What histograms have gathered is folded here; without it they grow with every call until somebody asks.
@@ -446,13 +472,6 @@ async fn bind_default_ops(address: SocketAddr) -> Result<TcpListener> {
             bind(SocketAddr::new(address.ip(), 0), "listen.ops").await
         }
     }
-}
-
-/// The metrics of this process: one recorder, however many brokers a test starts.
-fn recorder() -> Result<PrometheusHandle> {
-    static HANDLE: OnceLock<std::result::Result<PrometheusHandle, String>> = OnceLock::new();
-    let made = HANDLE.get_or_init(|| PrometheusBuilder::new().install_recorder().map_err(|error| error.to_string()));
-    made.clone().map_err(Error::internal)
 }
 
 fn startup(error: StoreError) -> Error {

@@ -69,6 +69,15 @@ impl Reload {
         self.clients.push((watched, files.clone(), cas));
     }
 
+    /// Reads everything again.
+    pub(super) fn again(&mut self) {
+        let watched = self.servers.iter_mut().map(|(watched, ..)| watched);
+        for watched in watched.chain(self.clients.iter_mut().map(|(watched, ..)| watched)) {
+            watched.stamps.clear();
+        }
+        self.tick();
+    }
+
     /// Reads again what has changed.
     pub(super) fn tick(&mut self) {
         for (watched, tls, certificate) in &mut self.servers {
@@ -88,11 +97,11 @@ fn tell(watched: &Watched, outcome: Result<()>) {
     let files = watched.shown();
     match outcome {
         Ok(()) => {
-            metrics::counter!("hallpass_certificate_reloads_total", "outcome" => "done").increment(1);
+            ::metrics::counter!("hallpass_certificate_reloads_total", "outcome" => "done").increment(1);
             tracing::info!(files, "certificates were read again");
         }
         Err(error) => {
-            metrics::counter!("hallpass_certificate_reloads_total", "outcome" => "failed").increment(1);
+            ::metrics::counter!("hallpass_certificate_reloads_total", "outcome" => "failed").increment(1);
             tracing::error!(%error, files, "changed certificates cannot be used; what was read before stays in force");
         }
     }

@@ -16,6 +16,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use crate::config::{ClientCertificates, Tls};
 use crate::error::{Error, Result};
 use crate::issue::ClientCas;
+use crate::outbound::plain;
 
 /// The certificate that the listener shows, and can change while connections come in.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ pub(super) fn server_certificate(tls: &Tls) -> Result<CertifiedKey> {
         .map_err(|error| unusable(&tls.cert_file, &error))?;
     let key = PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|error| unusable(&tls.key_file, &error))?;
     CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
-        .map_err(|error| unusable(&tls.cert_file, &error))
+        .map_err(|error| unusable(&tls.cert_file, &plain(&error)))
 }
 
 /// Reads the CAs that vouch for clients, and their revocation lists.

@@ -11,14 +11,19 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::in_doubt::{Attempt, InDoubt};
 use crate::audit::{CHECKPOINT_TYP, Checkpoint, chain, head_is_authentic, head_mac};
-use crate::model::{AuditRow, Change, Event, Head};
+use crate::life::Life;
+use crate::model::{AuditRow, Change, Event, EventKind, Head};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::{Batch, Store, StoreError, StoredCheckpoint};
 use crate::world::{Millis, World, monotonic};
 
-/// How often a broken database is tried again while outcomes wait.
+/// How long after a failure the database is tried again. Until it takes a record, everybody is refused at once: each of
+/// them would wait in vain for as long as a database that is away takes to say nothing.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// While it stays away, the log says so this often.
+const REMIND: Duration = Duration::from_secs(60);
 
 /// How long records that are in no haste wait for one that is, to be written with it. A commit that holds nothing else makes
 /// the next intent wait until its fsync is over.
@@ -144,6 +149,7 @@ impl Ledger {
         world: World,
         head: Head,
         mac_key: SecretBytes,
+        life: &Life,
     ) -> Self {
         let (entries, waiting) = mpsc::channel(settings.max_waiting);
         let healthy = Arc::new(AtomicBool::new(true));
@@ -162,14 +168,20 @@ impl Ledger {
             linger_until: None,
             last_hasty: None,
             not_before: None,
+            away: None,
             taken: 0,
             last_checkpoint,
         };
-        tokio::spawn(writer.run(waiting));
+        life.vital("audit writer", async move {
+            writer.run(waiting).await;
+            // It was closed, or nobody is left who could send.
+            Ok(())
+        });
         Self { entries, healthy }
     }
 
-    /// Whether the last write of a record went through.
+    /// Whether the last write of a record went through. If not, everybody is refused until the writer, which tries again by
+    /// itself, has written one.
     pub fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
     }
@@ -193,8 +205,18 @@ impl Ledger {
     async fn write(&self, events: Vec<Event>, changes: Vec<Change>, haste: Haste) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
         let entry = Entry { events, changes, reply: Some(reply), haste, number: 0 };
-        self.entries.try_send(Message::Entry(entry)).map_err(|_| LedgerError::Busy)?;
-        answer.await.map_err(|_| LedgerError::Unavailable("the writer has stopped".into()))?
+        self.ask(Message::Entry(entry))?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    fn ask(&self, message: Message) -> Result<(), LedgerError> {
+        if !self.is_healthy() {
+            return Err(away());
+        }
+        self.entries.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LedgerError::Busy,
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })
     }
 
     /// Records how it ended. Nobody waits; while the database is away it is kept and tried again.
@@ -221,8 +243,8 @@ impl Ledger {
     /// A checkpoint of the chain's end, signed and stored.
     pub async fn checkpoint(&self) -> Result<String, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.entries.try_send(Message::Checkpoint(reply)).map_err(|_| LedgerError::Busy)?;
-        answer.await.map_err(|_| LedgerError::Unavailable("the writer has stopped".into()))?
+        self.ask(Message::Checkpoint(reply))?;
+        answer.await.map_err(|_| stopped())?
     }
 
     /// Writes what waits, signs a last checkpoint and stops.
@@ -232,6 +254,23 @@ impl Ledger {
             tracing::error!("the audit writer stopped before it had written everything");
         }
     }
+}
+
+/// The database does not take records, as far as is known.
+struct Away {
+    since: Instant,
+    /// When it is tried again.
+    next_try: Instant,
+    /// When the log last said so.
+    said: Instant,
+}
+
+fn away() -> LedgerError {
+    LedgerError::Unavailable("the database is not available".into())
+}
+
+fn stopped() -> LedgerError {
+    LedgerError::Unavailable("the writer has stopped".into())
 }
 
 struct Writer {
@@ -254,6 +293,7 @@ struct Writer {
     last_hasty: Option<Instant>,
     /// Before then, nothing is written for the sake of somebody alone who is in no haste.
     not_before: Option<Instant>,
+    away: Option<Away>,
     /// How many entries were ever taken from the queue.
     taken: u64,
     last_checkpoint: (i64, Millis),
@@ -262,7 +302,9 @@ struct Writer {
 impl Writer {
     async fn run(mut self, mut waiting: mpsc::Receiver<Message>) {
         loop {
-            let wait = if self.pending.is_empty() {
+            let wait = if let Some(away) = &self.away {
+                away.next_try.saturating_duration_since(monotonic())
+            } else if self.pending.is_empty() {
                 Duration::from_millis(u64::try_from(self.settings.checkpoint_after_ms).unwrap_or(60_000))
             } else {
                 self.linger_until.map_or(RETRY, |until| until.saturating_duration_since(monotonic()))
@@ -285,6 +327,15 @@ impl Writer {
                     next = waiting.try_recv().ok();
                 }
             }
+            if self.is_away_still() {
+                self.refuse_waiting();
+                match special {
+                    Some(Message::Checkpoint(reply)) => _ = reply.send(Err(away())).is_ok(),
+                    Some(close @ Message::Close(_)) => return self.close(close, &mut waiting).await,
+                    Some(Message::Entry(_)) | None => {}
+                }
+                continue;
+            }
             if special.is_none() && self.may_linger() {
                 continue;
             }
@@ -296,22 +347,47 @@ impl Writer {
                         tracing::debug!("nobody waits for the checkpoint any more");
                     }
                 }
-                Some(Message::Close(reply)) => {
-                    self.flush(&mut waiting).await;
-                    if reply.send(()).is_err() {
-                        tracing::debug!("nobody waits for the audit writer to close");
-                    }
-                    return;
-                }
+                Some(close @ Message::Close(_)) => return self.close(close, &mut waiting).await,
                 Some(Message::Entry(_)) | None => self.checkpoint_if_due().await,
             }
         }
     }
 
+    async fn close(&mut self, message: Message, waiting: &mut mpsc::Receiver<Message>) {
+        self.flush(waiting).await;
+        if let Message::Close(reply) = message
+            && reply.send(()).is_err()
+        {
+            tracing::debug!("nobody waits for the audit writer to close");
+        }
+    }
+
+    /// Whether the database is away and it is too early to try it again. When it is time, there is a record to try with: on
+    /// a full disk there is often room for less.
+    fn is_away_still(&mut self) -> bool {
+        match &self.away {
+            None => return false,
+            Some(away) if monotonic() < away.next_try => return true,
+            Some(_) => {}
+        }
+        self.refuse_waiting();
+        if self.pending.is_empty() {
+            let mut event = Event::new(EventKind::Broker);
+            event.action = Some("audit log writable again".into());
+            let haste = Haste::WithOthers;
+            self.take(Entry { events: vec![event], changes: Vec::new(), reply: None, haste, number: 0 });
+        }
+        false
+    }
+
     /// Whether there are only a few records, none of them in haste, which can wait a moment longer.
     fn may_linger(&mut self) -> bool {
         let few = !self.pending.is_empty() && self.pending.len() <= MOST_LINGERING;
-        if !few || self.head.is_none() || self.pending.iter().any(|entry| entry.haste == Haste::Now) {
+        if !few
+            || self.away.is_some()
+            || self.head.is_none()
+            || self.pending.iter().any(|entry| entry.haste == Haste::Now)
+        {
             return false;
         }
         let now = monotonic();
@@ -413,16 +489,38 @@ impl Writer {
     fn give_up(&mut self, error: &StoreError) {
         self.healthy.store(false, Ordering::Relaxed);
         metrics::counter!("hallpass_audit_write_failures_total").increment(1);
-        tracing::error!(%error, waiting = self.pending.len(), "the audit log cannot be written; refusing");
-        let (wait, keep): (VecDeque<_>, VecDeque<_>) = self.pending.drain(..).partition(|entry| entry.reply.is_some());
-        for entry in wait {
-            entry.answer(Err(LedgerError::Unavailable("the database is not available".into())));
+        let now = monotonic();
+        let away = self.away.get_or_insert(Away { since: now, next_try: now, said: now });
+        let is_first = away.since == now;
+        if is_first || now >= away.said + REMIND {
+            away.said = now;
+            let (waiting, seconds) = (self.pending.len(), (now - away.since).as_secs());
+            tracing::error!(%error, waiting, seconds, "the audit log cannot be written; refusing until it can again");
         }
-        self.pending = keep;
+        // Where only the connection broke, the next one does.
+        away.next_try = if is_first { now } else { now + RETRY };
+        self.refuse_waiting();
         while self.pending.len() > MAX_PENDING {
             self.pending.pop_front();
             tracing::error!("an outcome is lost: too many wait for the database");
         }
+    }
+
+    /// A record went through.
+    fn is_back(&mut self) {
+        if let Some(away) = self.away.take() {
+            let seconds = away.since.elapsed().as_secs();
+            tracing::info!(seconds, "the audit log can be written again; nothing is refused for it any more");
+        }
+        self.healthy.store(true, Ordering::Relaxed);
+    }
+
+    fn refuse_waiting(&mut self) {
+        let (wait, keep): (VecDeque<_>, VecDeque<_>) = self.pending.drain(..).partition(|entry| entry.reply.is_some());
+        for entry in wait {
+            entry.answer(Err(away()));
+        }
+        self.pending = keep;
     }
 
     /// Commits the first `count` of what waits, behind `head`.
@@ -449,12 +547,13 @@ impl Writer {
         match &outcome {
             Ok(epoch) => {
                 self.registry.apply_all(&changes, *epoch);
+                count_revocations(&changes);
                 self.is_at(head);
                 if !rows.is_empty() {
                     // Ours now has the place in the chain that they would have taken.
                     self.in_doubt.clear();
                     // A commit without a record may find room where a record does not.
-                    self.healthy.store(true, Ordering::Relaxed);
+                    self.is_back();
                 }
                 metrics::counter!("hallpass_audit_records_total").increment(rows.len() as u64);
                 metrics::counter!("hallpass_audit_commits_total").increment(1);
@@ -538,6 +637,8 @@ impl Writer {
         // Only the outcomes that were in it: later ones wait on.
         self.pending.retain(|entry| entry.reply.is_some() || entry.number > attempt.outcomes_to);
         self.registry.apply_all(&attempt.changes, Some(epoch));
+        count_revocations(&attempt.changes);
+        self.is_back();
         Ok(())
     }
 
@@ -566,7 +667,7 @@ impl Writer {
         let claims = Checkpoint::new(&self.settings.issuer, &self.settings.node, &head, now);
         let jws = self.registry.keys().sign(CHECKPOINT_TYP, &claims).map_err(|error| unavailable(&error))?;
         let stored = StoredCheckpoint { node: self.settings.node.clone(), seq: head.seq, at: now, jws: jws.clone() };
-        self.store.put_checkpoint(&stored).await.map_err(|error| unavailable(&error))?;
+        in_time(self.store.put_checkpoint(&stored)).await.map_err(|error| unavailable(&error))?;
         self.last_checkpoint = (head.seq, now);
         Ok(jws)
     }
@@ -581,6 +682,15 @@ impl Entry {
         if let Some(reply) = self.reply {
             // A caller that went away needs no answer; what it asked for stands in the log.
             _ = reply.send(outcome);
+        }
+    }
+}
+
+/// What is in force, not what was asked for.
+fn count_revocations(changes: &[Change]) {
+    for change in changes {
+        if let Change::PutRevocation(revocation) = change {
+            metrics::counter!("hallpass_revocations_total", "kind" => revocation.kind.as_str()).increment(1);
         }
     }
 }

@@ -384,7 +384,7 @@ mod tests {
             idle_timeout: Duration::from_secs(1),
             max_request_bytes: u64::MAX,
             max_response_bytes: u64::MAX,
-            turns: Turns::start(),
+            turns: Turns::start(&crate::life::Life::begin()),
         };
         let inner = StreamBody::new(http_body_util::StreamBody::new(stream::iter(pieces)));
         let (right, _) = crate::broker::right::tests::right(60_000);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::cli::client::segment;
+use crate::cli::client::{AdminClient, segment};
 use crate::cli::output::time;
 use crate::cli::{Context, Failure, Outcome};
 use crate::model::public;
@@ -148,9 +148,14 @@ impl Agent {
         match self {
             Self::Register { name, roles, require_bound, proofs } => {
                 let identity = json!({ "methods": proofs.methods()?, "require_bound": require_bound });
-                let body = json!({ "name": name, "roles": roles, "identity": identity, "no_secret": proofs.no_secret });
-                let answer = client.post("/admin/v1/agents", &body).await?;
+                let no_secret = proofs.no_secret;
+                let body = json!({
+                    "name": name, "roles": roles, "identity": identity, "no_secret": no_secret, "hold": !no_secret,
+                });
+                let mut answer = client.post("/admin/v1/agents", &body).await?;
+                let held = held(&mut answer);
                 context.output.show(&answer, secret);
+                in_force_once_shown(context, &client, held, &format!("{name} is not registered")).await?;
             }
             Self::List => {
                 let answer = client.get("/admin/v1/agents").await?;
@@ -184,11 +189,19 @@ impl Agent {
                 });
             }
             Self::IssueCert { name, csr, out } => {
-                let csr = public::certification_request(read(&csr)?.as_bytes())
+                let request = read(&csr).map_err(|error| {
+                    Failure::Failed(format!("the certification request {} cannot be read: {error}", csr.display()))
+                })?;
+                let csr = public::certification_request(request.as_bytes())
                     .map_err(|error| Failure::Failed(format!("{}: {error}", csr.display())))?;
                 let answer = client.post(&of(&name, "/certificate"), &json!({ "csr": csr })).await?;
                 if let Some(path) = &out {
-                    std::fs::write(path, text(&answer, "certificate"))?;
+                    std::fs::write(path, text(&answer, "certificate")).map_err(|error| {
+                        Failure::Failed(format!(
+                            "{} cannot be written: {error}; the certificate is lost, ask for another",
+                            path.display()
+                        ))
+                    })?;
                 }
                 context.output.show(&answer, |output, answer| match &out {
                     Some(path) => {
@@ -203,11 +216,14 @@ impl Agent {
                 context.output.show(&answer, |output, answer| output.line(text(answer, "certificate").trim_end()));
             }
             Self::RotateSecret { name, grace } => {
-                let answer = client.post(&of(&name, "/rotate-secret"), &json!({ "grace_seconds": grace })).await?;
+                let body = json!({ "grace_seconds": grace, "hold": true });
+                let mut answer = client.post(&of(&name, "/rotate-secret"), &body).await?;
+                let held = held(&mut answer);
                 context.output.show(&answer, |output, answer| {
                     secret(output, answer);
                     output.line(&format!("the old secret is valid until {}", time(&answer["old_secret_valid_until"])));
                 });
+                in_force_once_shown(context, &client, held, &format!("{name} keeps the secret that it has")).await?;
             }
         }
         Ok(())
@@ -225,6 +241,31 @@ fn read(path: &Path) -> io::Result<String> {
 
 fn text<'a>(answer: &'a Value, key: &str) -> &'a str {
     answer.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The id of what is not in force yet; nothing that people or programs need.
+fn held(answer: &mut Value) -> Option<String> {
+    let held = answer.as_object_mut()?.remove("hold")?;
+    held.as_str().map(str::to_owned)
+}
+
+/// A secret that nobody saw must not be in force: it would be shown once, to nobody, and the old one would end.
+async fn in_force_once_shown(
+    context: &Context,
+    client: &AdminClient,
+    held: Option<String>,
+    otherwise: &str,
+) -> Outcome {
+    let Some(held) = held else { return Ok(()) };
+    if let Some(error) = context.output.broken() {
+        return Err(Failure::Failed(format!(
+            "the new secret could not be shown ({error}), so it is not in force: {otherwise}"
+        )));
+    }
+    match client.post(&format!("/admin/v1/held/{}/confirm", segment(&held)), &json!({})).await {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(failure.behind(&format!("the secret that was shown is not in force, {otherwise}"))),
+    }
 }
 
 fn secret(output: &crate::cli::Output, answer: &Value) {

@@ -195,6 +195,9 @@ async fn tail(context: &Context, records: &Records, lines: i64, follow: bool) ->
                 let Some((last, _)) = page.last() else { break };
                 *after = *last;
                 page.iter().for_each(|(_, body)| print(context, body));
+                if context.output.broken().is_some() {
+                    return Ok(());
+                }
             }
         }
         if !follow {
@@ -213,6 +216,9 @@ impl Export {
                 let Some((last, _)) = page.last() else { break };
                 after = *last;
                 page.iter().filter(|(_, body)| self.wants(body)).for_each(|(_, body)| context.output.exact(body));
+                if context.output.broken().is_some() {
+                    return Ok(());
+                }
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ use url::Url;
 use crate::cli::Failure;
 use crate::config::is_loopback;
 use crate::model::public::{self, NotPublic};
+use crate::outbound::{of_tls_within, plain};
 
 /// For one request with its answer. No command of an admin takes longer.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -41,7 +42,7 @@ fn build(ca_pem: Option<&str>, shown: Option<Shown<'_>>, https_only: bool) -> Re
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     for certificate in CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default().as_bytes()) {
         let certificate = certificate.map_err(|error| failed("the CA file", &error))?;
-        roots.add(certificate).map_err(|error| failed("the CA file", &error))?;
+        roots.add(certificate).map_err(|error| failed("the CA file", &plain(&error)))?;
     }
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -55,7 +56,7 @@ fn build(ca_pem: Option<&str>, shown: Option<Shown<'_>>, https_only: bool) -> Re
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
                 .map_err(|error| named(certificate, &error))?;
             let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))?;
-            config.with_client_auth_cert(chain, key_der).map_err(|error| named(certificate, &error))?
+            config.with_client_auth_cert(chain, key_der).map_err(|error| named(certificate, &plain(&error)))?
         }
     };
     let client = reqwest::Client::builder().tls_backend_preconfigured(config).redirect(Policy::none());
@@ -90,7 +91,10 @@ pub(super) async fn read(mut answer: reqwest::Response, most: usize) -> reqwest:
 }
 
 /// What reqwest says, with what is behind it: "certificate has expired" stands at the bottom.
-pub(super) fn whole(error: &dyn std::error::Error) -> String {
+pub(super) fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(text) = of_tls_within(error) {
+        return text;
+    }
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -20,7 +20,7 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) async fn run(self, context: &Context) -> Outcome {
-        let environment = crate::config::environment();
+        let environment = crate::cli::environment();
         let config = crate::app::init_within(&self.dir, self.database_url.as_deref(), environment).await?;
         let keys = self.dir.join("keys").join("master.key");
         context.output.show(&json!({ "config": config, "master_key": keys }), |output, _| {

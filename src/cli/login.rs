@@ -114,7 +114,8 @@ impl Login {
 /// Has the person confirm at the issuer; the ID token.
 async fn confirm(context: &Context, settings: &Value, ca_pem: Option<&str>) -> Result<Zeroizing<String>, Failure> {
     let text = |key: &str| settings[key].as_str().unwrap_or_default().to_owned();
-    let failed = |what: &str, error: &dyn std::error::Error| Failure::Failed(format!("{what}: {}", whole(error)));
+    let failed =
+        |what: &str, error: &(dyn std::error::Error + 'static)| Failure::Failed(format!("{what}: {}", whole(error)));
     let issuer = IssuerUrl::new(text("issuer")).map_err(|error| failed("the broker names no issuer", &error))?;
     let http = Https(https::issuer_client(issuer.url(), ca_pem)?);
     let provider = Provider::discover_async(issuer.clone(), &http).await;

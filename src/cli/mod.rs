@@ -1,4 +1,5 @@
-//! The command line: one file per noun. Exit codes: 0 done, 1 refused or failed, 2 usage, 3 broker unreachable.
+//! The command line: one file per noun. Exit codes: 0 done, 1 refused or failed (an output that cannot be written is a
+//! failure, but for a reader who has gone away), 2 usage, 3 broker unreachable.
 
 mod agent;
 mod apply;
@@ -8,6 +9,7 @@ mod credential;
 mod https;
 mod init;
 mod key;
+mod log;
 mod login;
 mod output;
 mod quickstart;
@@ -21,7 +23,8 @@ mod token;
 mod upstream;
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -138,6 +141,32 @@ enum Failure {
     Usage(String),
 }
 
+impl Failure {
+    fn text(&self) -> &str {
+        match self {
+            Self::Failed(text) | Self::Unreachable(text) | Self::Usage(text) => text,
+        }
+    }
+
+    /// The same with a sentence before it.
+    fn behind(self, before: &str) -> Self {
+        let text = |why: String| format!("{before}: {why}");
+        match self {
+            Self::Failed(why) => Self::Failed(text(why)),
+            Self::Unreachable(why) => Self::Unreachable(text(why)),
+            Self::Usage(why) => Self::Usage(text(why)),
+        }
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable(_) => 3,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Failed(error.to_string())
@@ -167,13 +196,13 @@ impl Context {
     /// The configuration, or all that is wrong with it.
     fn load(&self, overrides: Overrides) -> Result<Config, Failure> {
         let file = self.file();
-        if !file.exists() {
+        if !is_there(&file)? {
             return Err(Failure::Failed(format!(
                 "there is no configuration at {}; run 'hallpass init', or give --config FILE or HALLPASS_CONFIG",
                 file.display()
             )));
         }
-        crate::config::load(Some(&file), crate::config::environment(), overrides).map_err(|mistakes| {
+        crate::config::load(Some(&file), environment(), overrides).map_err(|mistakes| {
             let list: String = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
             let count = mistakes.len();
             Failure::Failed(format!(
@@ -208,7 +237,7 @@ impl Context {
         if self.config.is_some() {
             return Ok(Place::Here(Box::new(self.load(Overrides::default())?)));
         }
-        if !self.file().exists() {
+        if !is_there(&self.file())? {
             let nowhere =
                 "there is no configuration here and no login; give --config FILE, or run 'hallpass login URL'";
             let saved = Saved::load()?.ok_or_else(|| Failure::Failed(nowhere.into()))?;
@@ -248,6 +277,27 @@ impl Context {
     }
 }
 
+/// Whether there is such a file. That nobody can tell, for example in a folder that this user may not read, is not a no.
+fn is_there(file: &Path) -> Result<bool, Failure> {
+    file.try_exists().map_err(|error| {
+        let file = file.display();
+        let fix = match error.kind() {
+            ErrorKind::PermissionDenied => {
+                "run this as the broker's user, or give that user access to each folder on the way"
+            }
+            _ => "name another by --config FILE or HALLPASS_CONFIG",
+        };
+        Failure::Failed(format!("it cannot be told whether there is a configuration at {file}: {error}; {fix}"))
+    })
+}
+
+/// The environment for the settings, without what belongs to the command line.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let command = Cli::command();
+    let ours: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned)).collect();
+    crate::config::environment().filter(move |(name, _)| !ours.contains(name))
+}
+
 /// Whether a value was given to this command, and not by an environment variable.
 fn is_on_the_line(value: &OsStr, variable: &str) -> bool {
     std::env::var_os(variable).is_none_or(|there| there != value)
@@ -284,9 +334,14 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version come this way too, with exit code 0.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            return match error.print() {
-                Ok(()) => ExitCode::from(code),
-                Err(_) => ExitCode::from(2),
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            return match printed {
+                Err(error) if code == 0 && error.kind() != ErrorKind::BrokenPipe => {
+                    Output::new(false).error(&unwritable(&error));
+                    ExitCode::from(1)
+                }
+                // Of a mistake in the command line, the code says it even where the text cannot.
+                _ => ExitCode::from(code),
             };
         }
     };
@@ -301,21 +356,27 @@ pub fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    match runtime.block_on(run(cli.command, &context)) {
+    let outcome = runtime.block_on(run(cli.command, &context));
+    // What a library still does on a thread of its own keeps nobody waiting.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    let outcome = outcome.and_then(|()| match context.output.broken() {
+        // Whoever reads no further has had enough (`| head`).
+        Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Failed(unwritable(error))),
+        _ => Ok(()),
+    });
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Failed(message)) => {
-            context.output.error(&message);
-            ExitCode::from(1)
-        }
-        Err(Failure::Usage(message)) => {
-            context.output.error(&message);
-            ExitCode::from(2)
-        }
-        Err(Failure::Unreachable(message)) => {
-            context.output.error(&message);
-            ExitCode::from(3)
+        Err(failure) => {
+            context.output.error(failure.text());
+            ExitCode::from(failure.code())
         }
     }
+}
+
+fn unwritable(error: &std::io::Error) -> String {
+    format!(
+        "standard output cannot be written ({error}), so not everything was shown; what the command changed stays changed"
+    )
 }
 
 async fn run(command: Command, context: &Context) -> Outcome {

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -10,24 +12,47 @@ use time::format_description::well_known::Rfc3339;
 use crate::world::Millis;
 
 /// Where commands print to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Output {
     pub(super) json: bool,
+    /// Why standard output took no more. Once it did not, nothing more is written: a gap would not be seen.
+    broken: Arc<OnceLock<io::Error>>,
 }
 
 impl Output {
     pub(super) fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, broken: Arc::default() }
     }
 
-    /// One line to standard output. A reader that went away (`| head`) is no error.
+    /// One line to standard output. Whether it could be written is asked at the end: see [`Output::broken`].
     pub(super) fn line(&self, text: &str) {
         self.painted(&harmless(text));
     }
 
     /// The same for a text that is ours alone, with what colours it.
     pub(super) fn painted(&self, text: &str) {
-        _ = writeln!(io::stdout().lock(), "{text}").is_ok();
+        if self.broken.get().is_none()
+            && let Err(error) = write_line(text)
+        {
+            // Only this thread writes, so nobody else can have set it.
+            _ = self.broken.set(error).is_ok();
+        }
+    }
+
+    /// One line, for whoever goes on without it. Past the buffer of standard output, which would try it again at the end.
+    pub(super) fn try_line(&self, text: &str) -> io::Result<()> {
+        let mut stdout = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        stdout.write_all(format!("{}\n", harmless(text)).as_bytes())
+    }
+
+    /// Why standard output took no more, if it did not take everything so far.
+    pub(super) fn broken(&self) -> Option<&io::Error> {
+        if self.broken.get().is_none()
+            && let Err(error) = io::stdout().flush()
+        {
+            _ = self.broken.set(error).is_ok();
+        }
+        self.broken.get()
     }
 
     /// The same for what is kept byte for byte, unless somebody looks at it.
@@ -88,6 +113,12 @@ impl Output {
             self.line(cells.join("  ").trim_end());
         }
     }
+}
+
+fn write_line(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
 }
 
 /// Whether a person looks at standard error, so that progress makes sense.

@@ -16,8 +16,10 @@ use crate::secret::SecretBytes;
 
 mod admin;
 mod check;
+mod differences;
 mod issuer;
 mod keys;
+mod links;
 mod mistake;
 mod read;
 mod sources;

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::check::{Found, Value, check};
 use super::keys::{self, KEYS, Key, Kind, VARIABLE_PREFIX};
+use super::links::is_service_link;
 use super::mistake::{Mistake, Place, plain};
 
 /// More is no settings file.
@@ -231,6 +232,7 @@ impl Reader {
         for (name, value) in &ours {
             match KEYS.iter().find(|key| key.variable() == *name) {
                 Some(key) => self.take(key, &Found::Variable(value), Place::Variable(name.clone())),
+                None if is_service_link(name, value) => {}
                 None => unknown.push(name),
             }
         }
@@ -241,8 +243,24 @@ impl Reader {
         let master_key = self.text("vault.master_key_env").unwrap_or_default();
         for name in unknown.into_iter().filter(|name| **name != *master_key) {
             let path = name.trim_start_matches(VARIABLE_PREFIX).to_ascii_lowercase().replace("__", ".");
-            let meant = keys::closest(&path).and_then(keys::find).map(Key::variable);
-            self.unknown(String::new(), Place::Variable(plain(name)), "setting", meant);
+            let meant = match path.as_str() {
+                // What other programs call it.
+                "port" | "host" | "addr" | "address" | "bind" | "listen" => Some("listen.public"),
+                _ => keys::closest(&path),
+            };
+            let meant = meant.and_then(keys::find).map(Key::variable);
+            let fix = match meant {
+                Some(meant) => format!("did you mean {meant}? else remove it"),
+                None => {
+                    format!("remove it, or rename it if it is not for Hallpass: {VARIABLE_PREFIX} begins our settings")
+                }
+            };
+            self.mistakes.push(Mistake {
+                key: String::new(),
+                at: Place::Variable(plain(name)),
+                problem: "there is no such setting".to_owned(),
+                fix,
+            });
         }
     }
 

@@ -595,7 +595,12 @@ fn the_master_key_may_come_from_a_variable_of_our_prefix_or_a_command() {
     assert!(!format!("{config:?}").contains("canary"));
     // Where nothing names it, it is a mistake like any other unknown variable, and its value stays unsaid.
     let found = Dir::new().load("", &[("HALLPASS_MASTER_KEY", "canary")]).unwrap_err();
-    assert_eq!(found, ["HALLPASS_MASTER_KEY: there is no such setting; remove it"]);
+    assert_eq!(
+        found,
+        [
+            "HALLPASS_MASTER_KEY: there is no such setting; remove it, or rename it if it is not for Hallpass: HALLPASS_ begins our settings"
+        ]
+    );
 }
 
 #[test]
@@ -668,8 +673,14 @@ fn what_is_not_known_is_a_mistake_with_a_guess() {
             "HALLPASS_listen__public",
             "HALLPASS_listen__public: there is no such setting; did you mean HALLPASS_LISTEN__PUBLIC? else remove it",
         ),
-        ("HALLPASS_", "HALLPASS_: there is no such setting; remove it"),
-        ("HALLPASS_TESTS", "HALLPASS_TESTS: there is no such setting; remove it"),
+        (
+            "HALLPASS_",
+            "HALLPASS_: there is no such setting; remove it, or rename it if it is not for Hallpass: HALLPASS_ begins our settings",
+        ),
+        (
+            "HALLPASS_TESTS",
+            "HALLPASS_TESTS: there is no such setting; remove it, or rename it if it is not for Hallpass: HALLPASS_ begins our settings",
+        ),
     ];
     for (name, expected) in table {
         assert_eq!(Dir::new().load("", &[(name, "canary")]).unwrap_err(), [expected]);

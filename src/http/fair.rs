@@ -79,10 +79,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_whose_bytes_are_always_there_gives_way_after_each_turn() {
-        let standing = Strangers::new().standing();
+        let standing = Strangers::new(&crate::life::Life::begin()).standing();
         let sent = [0; 4 * TURN];
         // Only what is read counts, and the other direction is not used.
-        let mut stream = Fair::new(tokio::io::join(&sent[..], tokio::io::sink()), &Turns::start(), &standing);
+        let mut stream = Fair::new(
+            tokio::io::join(&sent[..], tokio::io::sink()),
+            &Turns::start(&crate::life::Life::begin()),
+            &standing,
+        );
         let (mut bytes, mut ways) = (0, 0);
         while bytes < sent.len() {
             let mut frame = [0; TURN / 8];

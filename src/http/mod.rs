@@ -36,6 +36,7 @@ use crate::audit::{Ledger, Throttle};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::issue::{Admins, Issuer, KeyKeeper};
+use crate::life::Life;
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::Store;
@@ -43,7 +44,7 @@ use crate::turn::Turns;
 use crate::vault::Vault;
 use crate::world::World;
 
-pub use admin::{MasterKeyFiles, finish_rewrap, write_private};
+pub use admin::{Held, MasterKeyFiles, finish_rewrap, write_private};
 pub use serve::{Listeners, Secured, bind_admin, serve};
 pub use strangers::Known;
 
@@ -56,6 +57,8 @@ pub struct Parts {
     pub config: Config,
     /// `iss`.
     pub issuer_url: Arc<str>,
+    /// Whether it serves, stops, or has lost a part.
+    pub life: Life,
     /// Time and randomness.
     pub world: World,
     /// The in-memory view.
@@ -72,6 +75,8 @@ pub struct Parts {
     pub admins: Admins,
     /// Which refusals of admins are recorded.
     pub admin_refusals: Throttle,
+    /// New secrets that are not in force until they were shown.
+    pub held: Held,
     /// Signing keys.
     pub keys: KeyKeeper,
     /// Brokered calls.

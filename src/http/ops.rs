@@ -10,34 +10,46 @@ use http::header::CONTENT_TYPE;
 use serde_json::json;
 
 use crate::http::State;
-use crate::model::{Event, EventKind};
+use crate::life::Phase;
 
-/// The process runs.
-pub(super) async fn healthz() -> Response {
-    Json(json!({ "status": "ok" })).into_response()
+/// Longer than a commit may take.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// The process runs, and no part of it is lost. What a restart would not mend, such as a database that is away, does not
+/// count here.
+pub(super) async fn healthz(AxumState(state): AxumState<State>) -> Response {
+    match state.life.lost() {
+        None => Json(json!({ "status": "ok" })).into_response(),
+        Some(lost) => {
+            let text = "this part is lost, and the broker stops; its log says why";
+            unavailable(&json!({ "status": "failed", "part": lost.part, "reason": text }))
+        }
+    }
 }
 
 /// The process can do its work: the audit log can be written, now.
 pub(super) async fn readyz(AxumState(state): AxumState<State>) -> Response {
-    // An empty commit goes the way of every record. Where one has failed, only a record can tell whether records go
-    // through again: on a full disk there is often room for less.
-    let events = if state.ledger.is_healthy() { Vec::new() } else { vec![recovered()] };
-    let probe = tokio::time::timeout(Duration::from_secs(6), state.ledger.commit(events, Vec::new())).await;
-    match probe {
+    if let Some(lost) = state.life.lost() {
+        return unavailable(&json!({ "status": "not ready", "part": lost.part, "reason": "this part is lost" }));
+    }
+    if state.life.phase() != Phase::Serving {
+        return not_ready("the broker is stopping");
+    }
+    // An empty commit goes the way of every record. While the log is known to be away, the ledger says so at once, and tries
+    // by itself whether records go through again.
+    match tokio::time::timeout(PATIENCE, state.ledger.commit(Vec::new(), Vec::new())).await {
         Ok(Ok(())) => Json(json!({ "status": "ready", "database": state.store.engine() })).into_response(),
         Ok(Err(error)) => not_ready(&error.to_string()),
         Err(_) => not_ready("the database does not answer"),
     }
 }
 
-fn recovered() -> Event {
-    let mut event = Event::new(EventKind::Broker);
-    event.action = Some("audit log writable again".into());
-    event
+fn not_ready(reason: &str) -> Response {
+    unavailable(&json!({ "status": "not ready", "reason": reason }))
 }
 
-fn not_ready(reason: &str) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready", "reason": reason }))).into_response()
+fn unavailable(body: &serde_json::Value) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
 /// Prometheus text.

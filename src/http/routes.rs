@@ -83,6 +83,7 @@ pub fn table() -> Vec<Route> {
         row(Listener::Admin, "/admin/v1/agents/{name}/resume",           Admin(Operator), post(admin::agents::resume)),
         row(Listener::Admin, "/admin/v1/agents/{name}/revoke",           Admin(Operator), post(admin::agents::revoke)),
         row(Listener::Admin, "/admin/v1/agents/{name}/rotate-secret",    Admin(Operator), post(admin::agents::rotate_secret)),
+        row(Listener::Admin, "/admin/v1/held/{id}/confirm",              Admin(Operator), post(admin::held::confirm)),
         row(Listener::Admin, "/admin/v1/agents/{name}/certificate",      Admin(Operator), post(admin::certificates::issue)),
         row(Listener::Admin, "/admin/v1/client-ca",                      Admin(Viewer),   get(admin::certificates::authority)),
         row(Listener::Admin, "/admin/v1/sessions",                       Admin(Viewer),   get(admin::sessions::list)),

@@ -35,6 +35,7 @@ use crate::http::routes::{Listener, router};
 use crate::http::strangers::{Standing, Strangers};
 use crate::http::streams::{Paced, Streams};
 use crate::issue::AdminIdentity;
+use crate::life::Phase;
 use crate::model::AdminRole;
 use crate::turn::Turns;
 
@@ -55,6 +56,9 @@ const ADMIN_CONNECTIONS: usize = 64;
 
 /// Of these, from one address, at most: whoever opens connections and says nothing does not lock the admins out.
 const ADMIN_CONNECTIONS_OF_ONE: usize = 16;
+
+/// For how long the ops listener still answers when all else has ended.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A listener with the TLS that it speaks.
 #[derive(Debug)]
@@ -91,12 +95,15 @@ struct Manner {
     strangers: Strangers,
     /// Among those who are known.
     turns: Turns,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Phase>,
 }
 
-/// Serves until `stop` says so; then takes no more connections and waits for what is under way, at most `listen.drain`.
-pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<bool>) {
+/// Serves until the broker drains; then takes no more connections and waits for what is under way, at most `listen.drain`.
+/// Health is told until the end of that: whoever sends us agents must see that we are stopping, and why.
+pub async fn serve(listeners: Listeners, state: State) {
     let listen = &state.config.listen;
+    let life = &state.life;
+    let last = watch::Sender::new(Phase::Serving);
     // Not by address: agents may all come from behind one.
     let shared = |all: usize| Places::new(all, all);
     let (places, ops_places) = (shared(listen.max_connections), shared(OPS_CONNECTIONS));
@@ -106,15 +113,16 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
         max_header_bytes: listen.max_header_bytes,
         http2: listen.http2,
         trusted_proxies: listen.trusted_proxies.clone(),
-        strangers: Strangers::new(),
+        strangers: Strangers::new(life),
         turns: state.turns.clone(),
-        stop,
+        stop: life.phases(),
     };
     // Admins come by themselves: a proxy that may speak for agents must not say who is an admin. And
     // what floods the agents' door does not keep them waiting: each command is a connection of its own.
-    let direct = Manner { http2: false, trusted_proxies: Vec::new(), strangers: Strangers::new(), ..manner.clone() };
+    let direct =
+        Manner { http2: false, trusted_proxies: Vec::new(), strangers: Strangers::new(life), ..manner.clone() };
     // Nobody is known there: health and metrics do not stand in line with the agents' strangers.
-    let apart = Manner { strangers: Strangers::new(), ..manner.clone() };
+    let apart = Manner { strangers: Strangers::new(life), stop: last.subscribe(), ..manner.clone() };
     let remote_admin = async {
         if let Some(Secured { listener, tls }) = listeners.remote_admin {
             let router = router(Listener::RemoteAdmin, state.clone());
@@ -128,10 +136,24 @@ pub async fn serve(listeners: Listeners, state: State, stop: watch::Receiver<boo
         let tls = listeners.tls.map(TlsAcceptor::from);
         finish(tcp(listeners.public, tls, public, places, manner.clone()).await, &state).await;
     };
-    let operators = async { finish(tcp(listeners.ops, None, ops, ops_places, apart).await, &state).await };
+    let operators = async {
+        let Open { graceful, mut connections } = tcp(listeners.ops, None, ops, ops_places, apart).await;
+        if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
+            tracing::debug!("somebody stays connected to the ops listener; that is cut");
+        }
+        connections.shutdown().await;
+    };
     let admins = router(Listener::Admin, state.clone());
     let admins = async { finish(unix(listeners.admin, admins, manner.clone()).await, &state).await };
-    tokio::join!(agents, remote_admin, operators, admins);
+    let work = async {
+        tokio::join!(agents, remote_admin, admins);
+        if life.lost().is_some() {
+            // Where nothing was in flight, nobody would have had the time to ask what is wrong.
+            tokio::time::sleep(FAREWELL).await;
+        }
+        last.send_replace(Phase::Draining);
+    };
+    tokio::join!(work, operators);
 }
 
 /// Connections that are still open when no more are taken.
@@ -186,17 +208,26 @@ async fn tcp(
 }
 
 /// Resolves when it is time to stop.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+async fn stopped(stop: &mut watch::Receiver<Phase>) {
     // An error only says that nobody is left who could say so: then it is time, too.
-    _ = stop.wait_for(|stop| *stop).await.is_ok();
+    _ = stop.wait_for(|phase| *phase != Phase::Serving).await.is_ok();
 }
 
 /// Waits for connections to finish what they are doing; then ends those that do not, so that the outcomes of their
 /// calls are recorded before the log closes.
 async fn finish(open: Open, state: &State) {
     let Open { graceful, mut connections } = open;
-    if tokio::time::timeout(state.config.listen.drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!("connections were still busy after listen.drain_seconds; they are cut");
+    let mut phases = state.life.phases();
+    let cut = tokio::select! {
+        drained = tokio::time::timeout(state.config.listen.drain, graceful.shutdown()) => {
+            drained.is_err().then_some("connections were still busy after listen.drain_seconds; they are cut")
+        }
+        _ = phases.wait_for(|phase| *phase == Phase::Cutting) => {
+            Some("connections that were still busy are cut, as a second signal asked for")
+        }
+    };
+    if let Some(text) = cut {
+        tracing::warn!("{text}");
         state.broker.stopping();
     }
     connections.shutdown().await;
@@ -403,6 +434,7 @@ mod tests {
 
     use super::*;
     use crate::http::strangers::Known;
+    use crate::life::Life;
 
     /// Longer than a busy machine takes.
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -452,9 +484,9 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_known_connection_is_served_while_strangers_have_no_thread_and_a_new_one_is_not() {
-        let strangers = Strangers::new();
+        let life = Life::begin();
+        let strangers = Strangers::new(&life);
         let threads = tokio::runtime::Handle::current().metrics().num_workers().saturating_sub(1).max(1);
-        let (_stop, stopped) = watch::channel(false);
         let manner = Manner {
             header_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
@@ -462,8 +494,8 @@ mod tests {
             http2: true,
             trusted_proxies: Vec::new(),
             strangers: strangers.clone(),
-            turns: Turns::start(),
-            stop: stopped,
+            turns: Turns::start(&life),
+            stop: life.phases(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::http::serve::MAX_STREAMS;
+use crate::life::Life;
 use crate::turn::Turns;
 use crate::world::monotonic;
 
@@ -85,16 +86,16 @@ impl Drop for Thread {
 
 impl Strangers {
     /// All worker threads of the current runtime but one; if there is but one, that.
-    pub(super) fn new() -> Self {
-        Self::with(Handle::current().metrics().num_workers().saturating_sub(1).max(1))
+    pub(super) fn new(life: &Life) -> Self {
+        Self::with(Handle::current().metrics().num_workers().saturating_sub(1).max(1), life)
     }
 
-    fn with(threads: usize) -> Self {
+    fn with(threads: usize, life: &Life) -> Self {
         Self(Arc::new(Line {
             threads,
             busy: AtomicUsize::new(0),
             waiting: Arc::default(),
-            turns: Turns::start(),
+            turns: Turns::start(life),
             since: monotonic(),
             last_known: AtomicU64::new(0),
         }))
@@ -275,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_wait_for_each_other_and_nobody_known_waits_for_them() {
-        let strangers = Strangers::with(1);
+        let strangers = Strangers::with(1, &Life::begin());
         let friend = known(&strangers);
         let held = strangers.thread().unwrap();
         let (first, second) = (strangers.standing(), strangers.standing());
@@ -301,7 +302,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_the_line_or_is_known_meanwhile_holds_up_nobody() {
-        let strangers = Strangers::with(1);
+        let strangers = Strangers::with(1, &Life::begin());
         let _friend = known(&strangers);
         let held = strangers.thread().unwrap();
         let standing = strangers.standing();
@@ -324,7 +325,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_who_are_alone_do_not_wait() {
-        let strangers = Strangers::with(1);
+        let strangers = Strangers::with(1, &Life::begin());
         let _held = strangers.thread().unwrap();
         let standing = strangers.standing();
         standing.asked();
@@ -337,7 +338,7 @@ mod tests {
             threads: 0,
             busy: AtomicUsize::new(0),
             waiting: Arc::default(),
-            turns: Turns::start(),
+            turns: Turns::start(&Life::begin()),
             since: monotonic().checked_sub(ALONE_AFTER + Duration::from_millis(100)).unwrap(),
             last_known: AtomicU64::new(1),
         }));
@@ -346,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn credit_is_used_up_by_requests_that_nobody_known_is_answered() {
-        let strangers = Strangers::with(1);
+        let strangers = Strangers::with(1, &Life::begin());
         let standing = known(&strangers);
         for _ in 1..CREDIT {
             assert!(standing.is_known());
@@ -372,7 +373,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
     async fn of_three_threads_strangers_get_two_even_to_free_what_they_leave() {
-        let strangers = Strangers::new();
+        let strangers = Strangers::new(&Life::begin());
         let _friend = known(&strangers);
         static NOW: AtomicUsize = AtomicUsize::new(0);
         static MOST: AtomicUsize = AtomicUsize::new(0);

@@ -141,7 +141,6 @@ impl Issuer {
         keep_until: Millis,
         actor: &Actor,
     ) -> Revocation {
-        metrics::counter!("hallpass_revocations_total", "kind" => kind.as_str()).increment(1);
         let created_at = self.world.now();
         Revocation { kind, subject, cut, keep_until, created_at, reason: actor.reason.clone() }
     }

@@ -1,6 +1,7 @@
 //! Connections to others: look the name up, check every address, connect to one of exactly those. Upstreams and the
 //! issuers whose keys are fetched are dialled through here, and nobody is dialled in another way.
 
+mod plain;
 mod wire;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::policy::address;
 
+pub use plain::{of_tls_within, plain};
 pub use wire::Wire;
 
 use wire::Stream;
@@ -49,7 +51,7 @@ pub fn tls_config(ca_pem: Option<&str>) -> Result<Arc<ClientConfig>, String> {
         Some(pem) => {
             for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
                 let certificate = certificate.map_err(|error| error.to_string())?;
-                roots.add(certificate).map_err(|error| error.to_string())?;
+                roots.add(certificate).map_err(|error| plain(&error))?;
             }
             if roots.is_empty() {
                 return Err("no certificate in it".into());
@@ -92,7 +94,7 @@ impl fmt::Display for DialError {
             Self::NoAddress => f.write_str("the name has no address"),
             Self::Address(refusal) => write!(f, "{refusal}"),
             Self::Connect(error) => write!(f, "connect: {error}"),
-            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::Tls(error) => write!(f, "TLS: {}", plain(error)),
             Self::Timeout => f.write_str("connecting took too long"),
         }
     }

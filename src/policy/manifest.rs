@@ -99,7 +99,28 @@ pub fn parse_manifest(yaml: &str) -> Result<Manifest, Mistake> {
     if yaml.trim().is_empty() {
         return Err(mistake("empty".into()));
     }
-    serde_saphyr::from_str(yaml).map_err(|error| mistake(error.to_string()))
+    serde_saphyr::from_str(yaml).map_err(|error| {
+        // Without the words for those who program with the reader, and the types of our own source.
+        let text = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+        mistake(in_words_of_the_document(&text))
+    })
+}
+
+/// The reader names types of our source where a mapping or a list belongs; the document's author knows none of them.
+fn in_words_of_the_document(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (theirs, ours) in [("sequence start", "a list"), ("mapping start", "a mapping"), ("a sequence", "a list")] {
+        text = text.replace(theirs, ours);
+    }
+    for kind in ["struct ", "internally tagged enum ", "adjacently tagged enum ", "untagged enum ", "enum "] {
+        while let Some(at) = text.find(&format!("expected {kind}")) {
+            let begin = at + "expected ".len();
+            let name = text.get(begin + kind.len()..).unwrap_or_default();
+            let end = begin + kind.len() + name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+            text.replace_range(begin..end, "a mapping");
+        }
+    }
+    text
 }
 
 /// Checks a document whole, against what is there already.

@@ -4,7 +4,7 @@ use sqlx::Connection as _;
 
 use crate::model::{AuditRow, Change, Head};
 use crate::store::statement::{self, Statement, Value, insert_many, run, session_row};
-use crate::store::{COMMIT_PATIENCE, Pool, Result, Store, StoreError, epoch};
+use crate::store::{COMMIT_PATIENCE, Pool, REMOTE_COMMIT_PATIENCE, Result, Store, StoreError, epoch};
 use crate::world::Millis;
 
 /// What is committed at once, for many callers.
@@ -48,7 +48,7 @@ impl Store {
             tx.commit().await?;
             Ok(epoch)
         };
-        let outcome = match tokio::time::timeout(COMMIT_PATIENCE, outcome).await {
+        let outcome = match tokio::time::timeout(REMOTE_COMMIT_PATIENCE, outcome).await {
             Ok(outcome) => outcome.map_err(|error: sqlx::Error| StoreError::from(error)),
             Err(_) => Err(StoreError::Timeout),
         };

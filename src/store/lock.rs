@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
 
-use crate::store::{Pool, Result, Store, StoreError};
+use crate::store::{PATIENCE, Pool, Result, Store, StoreError};
 
 /// "hallpass" in the key space of PostgreSQL's advisory locks.
 const LOCK_KEY: i64 = 0x6861_6c6c_7061_7373;
@@ -36,13 +36,17 @@ impl Store {
             }
             (Pool::Sqlite { .. }, None) => Err(StoreError::Open("a SQLite database without a file".into())),
             (Pool::Postgres(pool), _) => {
-                let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-                let row =
-                    sqlx::query("SELECT pg_try_advisory_lock($1)").bind(LOCK_KEY).fetch_one(&mut connection).await?;
-                if row.try_get::<bool, _>(0)? {
-                    Ok(ServeLock::Advisory(Box::new(connection)))
-                } else {
-                    Err(StoreError::Locked("advisory lock in PostgreSQL".into()))
+                let taken = async {
+                    let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
+                    let sql = "SELECT pg_try_advisory_lock($1)";
+                    let row = sqlx::query(sql).bind(LOCK_KEY).fetch_one(&mut connection).await?;
+                    Ok((row.try_get::<bool, _>(0)?, connection))
+                };
+                match tokio::time::timeout(PATIENCE, taken).await {
+                    Err(_) => Err(StoreError::Timeout),
+                    Ok(Err(error)) => Err(error),
+                    Ok(Ok((true, connection))) => Ok(ServeLock::Advisory(Box::new(connection))),
+                    Ok(Ok((false, _))) => Err(StoreError::Locked("advisory lock in PostgreSQL".into())),
                 }
             }
         }

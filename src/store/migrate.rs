@@ -18,6 +18,9 @@ impl Store {
             MigrateError::VersionMismatch(version) => StoreError::Migrate(format!(
                 "migration {version} was applied in another form than this version of Hallpass carries"
             )),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                StoreError::Migrate(crate::store::plain::plain(&error))
+            }
             other => StoreError::Migrate(other.to_string()),
         })
     }

@@ -9,6 +9,7 @@ mod epoch;
 mod load;
 mod lock;
 mod migrate;
+mod plain;
 mod sqlite;
 mod statement;
 
@@ -17,9 +18,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection as _, PgPool, SqlitePool};
 
 pub use audit::{AuditPage, RawPage, RecordRef, SignedHead, StoredCheckpoint};
 pub use commit::Batch;
@@ -38,27 +39,33 @@ macro_rules! on_db {
 }
 pub(crate) use on_db;
 
-/// How long a statement waits for a lock or a connection before it is given up.
+/// How long a statement waits for a lock of SQLite before it is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long anybody waits for a connection to PostgreSQL. One that does not come by then mostly does not come at all.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Rows that SQLite's thread reads ahead of us: a whole page of the audit log, so that the two threads wait for each
 /// other once a page and not once in 50 rows.
 const ROWS_AHEAD: usize = 4096;
 
-/// How long a whole commit may take. A connection whose other end is gone without a word would keep it for ever.
+/// How long a whole commit to SQLite may take.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same to PostgreSQL. A connection whose other end is gone without a word would keep it for ever.
+const REMOTE_COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A rule of the schema refused it; asking again will not help.
-    #[error("the database refused a row: {0}")]
+    #[error("the database refused a row: {}", plain::plain(.0))]
     Constraint(sqlx::Error),
     /// Locked, full, gone: it may be back.
-    #[error("the database is not available: {0}")]
+    #[error("the database is not available: {}", plain::plain(.0))]
     Unavailable(sqlx::Error),
     /// No answer came in time; a commit may have gone through, or may yet.
-    #[error("the database does not answer")]
+    #[error("the database does not answer in time; is it overloaded, stopped or locked?")]
     Timeout,
     /// What lies in the database is not what was put there.
     #[error("the database holds what Hallpass did not write: {0}")]
@@ -142,9 +149,12 @@ impl Store {
             let path = path.strip_prefix("//").unwrap_or(path);
             return Self::open_sqlite(Path::new(path), max_connections, access).await;
         }
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| StoreError::Open("database.url is no PostgreSQL URL; write postgres://user@host/name".into()))?
-            .application_name("hallpass");
+        let is_wrong = |_| {
+            let text = "database.url is no PostgreSQL URL; write postgres://USER@HOST/NAME, and for a socket \
+                        postgres://USER@%2Fvar%2Frun%2Fpostgresql/NAME or postgres:///NAME?host=/var/run/postgresql";
+            StoreError::Open(text.into())
+        };
+        let options = PgConnectOptions::from_str(url).map_err(is_wrong)?.application_name("hallpass");
         let local =
             matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1") || options.get_host().starts_with('/');
         if !local && !matches!(options.get_ssl_mode(), PgSslMode::VerifyFull | PgSslMode::VerifyCa) {
@@ -154,14 +164,22 @@ impl Store {
         }
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
-            .acquire_timeout(PATIENCE)
-            .connect_with(options)
-            .await?;
+            .acquire_timeout(CONNECT_PATIENCE)
+            .connect_lazy_with(options.clone());
+        // Not by the pool, which tries until its time is over and then says nothing but that.
+        match tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await {
+            Err(_) => return Err(StoreError::Timeout),
+            Ok(connection) => connection?.close().await?,
+        }
         Ok(Self { pool: Pool::Postgres(pool), sqlite_file: None })
     }
 
     async fn open_sqlite(path: &Path, max_connections: u32, access: Access) -> Result<Self> {
-        if access != Access::Create && !path.exists() {
+        let is_there = path.try_exists().map_err(|error| {
+            let path = path.display();
+            StoreError::Open(format!("it cannot be told whether there is a database at {path}: {error}; give the broker's user access to each folder on the way"))
+        })?;
+        if access != Access::Create && !is_there {
             return Err(StoreError::Open(format!(
                 "there is no database at {}; run 'hallpass init', or mend database.url",
                 path.display()

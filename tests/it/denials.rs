@@ -158,6 +158,7 @@ fn rows() -> Vec<Row> {
         admin("/admin/v1/agents/{name}/resume", Operator, "/admin/v1/agents/helpdesk/resume"),
         admin("/admin/v1/agents/{name}/revoke", Operator, "/admin/v1/agents/helpdesk/revoke"),
         admin("/admin/v1/agents/{name}/rotate-secret", Operator, "/admin/v1/agents/helpdesk/rotate-secret"),
+        admin("/admin/v1/held/{id}/confirm", Operator, "/admin/v1/held/hd_x/confirm"),
         admin("/admin/v1/agents/{name}/certificate", Operator, "/admin/v1/agents/helpdesk/certificate"),
         admin("/admin/v1/client-ca", Viewer, "/admin/v1/client-ca"),
         admin("/admin/v1/sessions", Viewer, "/admin/v1/sessions"),

@@ -9,6 +9,7 @@ use futures_util::poll;
 use hallpass::audit::{Ledger, LedgerError, LedgerSettings, Verification, verify_node};
 use hallpass::issue::first_keys;
 use hallpass::keyring::{Algorithm, Policy};
+use hallpass::life::Life;
 use hallpass::model::{Agent, AgentStatus, Change, Event, EventKind, Head, SealedColumns, Session};
 use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
@@ -61,7 +62,7 @@ async fn ledger_in(world: World, store: &Store, registry: Arc<Registry>) -> Ledg
         checkpoint_after_ms: 1_000_000,
     };
     let head = store.audit_head("node-1").await.unwrap().map_or(Head::EMPTY, |signed| signed.head);
-    Ledger::start(settings, store.clone(), registry, world, head, mac_key())
+    Ledger::start(settings, store.clone(), registry, world, head, mac_key(), &Life::begin())
 }
 
 async fn fresh(engine: Engine) -> Option<(Store, String, tempfile::TempDir)> {

@@ -25,6 +25,7 @@ mod interop;
 mod ledger;
 mod limits;
 mod mtls;
+mod operating;
 #[path = "../promises/mod.rs"]
 mod promises;
 mod public_files;

@@ -9,6 +9,7 @@ use hallpass::audit::{Ledger, LedgerError, LedgerSettings, Verification, append,
 use hallpass::config::{self, Overrides};
 use hallpass::issue::first_keys;
 use hallpass::keyring::{Algorithm, Policy};
+use hallpass::life::Life;
 use hallpass::model::{
     Agent, AgentStatus, AuditRow, Change, Credential, CredentialVersion, DefinitionKind, Event, EventKind, Head,
     Revocation, RevocationKind, Rewrapped, SealedColumns, Session, StoredKey, StoredSecret,
@@ -92,7 +93,15 @@ impl Fresh {
             checkpoint_after_ms: 1_000_000,
         };
         let mac_key = SecretBytes::new(vec![9; 32]);
-        let ledger = Ledger::start(settings, self.store.clone(), registry.clone(), world, Head::EMPTY, mac_key.clone());
+        let ledger = Ledger::start(
+            settings,
+            self.store.clone(),
+            registry.clone(),
+            world,
+            Head::EMPTY,
+            mac_key.clone(),
+            &Life::begin(),
+        );
         (ledger, registry, mac_key)
     }
 }

@@ -51,7 +51,7 @@ impl Quickstart {
         seal_process();
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut teller = Teller::new(context.output);
+        let mut teller = Teller::new(context.output.clone());
         let mut played = false;
         let stage = tokio::select! {
             stage = Stage::set(!self.once) => stage?,
@@ -69,11 +69,13 @@ impl Quickstart {
 
     async fn play(&self, stage: &Stage, teller: &mut Teller, played: &mut bool) -> Outcome {
         Story { stage, teller, agent: Wire::to(stage.running.public) }.tell().await?;
-        if !self.once {
+        // Nobody plays who cannot see how.
+        let ends = self.once || teller.output().broken().is_some();
+        if !ends {
             play::on(stage, teller).await?;
         }
         *played = true;
-        if self.once { Ok(()) } else { std::future::pending().await }
+        if ends { Ok(()) } else { std::future::pending().await }
     }
 }
 

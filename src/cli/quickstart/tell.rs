@@ -27,6 +27,11 @@ impl Teller {
         Self { output, colour, steps: 0, step: None, facts: Map::new(), held: Vec::new() }
     }
 
+    /// Where it tells to.
+    pub(super) fn output(&self) -> &Output {
+        &self.output
+    }
+
     /// The next step begins.
     pub(super) fn step(&mut self, name: &'static str, title: &str) {
         self.end();

@@ -7,13 +7,16 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::audit::LedgerError;
 use crate::error::{Error, Result};
 use crate::http::State;
+use crate::http::admin::held::OnceShown;
 use crate::http::admin::{Admin, Input, Reason, json as reply, unrecorded};
 use crate::http::reply::Problem;
 use crate::model::{Agent, AgentStatus, AuthMethod, Change, Identity, StoredSecret, check_name};
 use crate::policy::{self, Trusted};
 use crate::secret::{ClientSecret, client_secret_digest, random_id};
+use crate::world::Millis;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +29,9 @@ pub(in crate::http) struct Register {
     /// Whether it gets no client secret: it proves itself by what `identity` says.
     #[serde(default)]
     no_secret: bool,
+    /// Whether it is registered only once its secret was confirmed to be shown.
+    #[serde(default)]
+    hold: bool,
 }
 
 pub(in crate::http) async fn register(
@@ -39,12 +45,7 @@ pub(in crate::http) async fn register(
 async fn do_register(state: &State, admin: &Admin, mut input: Register) -> Result<Response> {
     check_name("agent", &input.name).map_err(|problem| Error::invalid("bad_name", problem))?;
     let _turn = state.one_admin_at_a_time.lock().await;
-    if state.registry.find_agent(&input.name).is_some() {
-        return Err(Error::conflict(
-            "agent_exists",
-            format!("there is an agent '{}' already; pick another name", input.name),
-        ));
-    }
+    is_free(state, &input.name)?;
     check_roles(state, &input.roles)?;
     check_identity(state, &input.identity)?;
     input.identity.keep_public();
@@ -64,13 +65,50 @@ async fn do_register(state: &State, admin: &Admin, mut input: Register) -> Resul
         identity: input.identity,
         created_at: now,
     };
-    let event = admin.event_of("agent register", &agent);
     let mut answer = view(&agent);
-    state.ledger.commit(vec![event], vec![Change::PutAgent(Arc::new(agent))]).await.map_err(unrecorded)?;
+    let agent = Arc::new(agent);
+    match (&secret, input.hold) {
+        (Some(_), true) => hold(state, admin, &mut answer, OnceShown::Register(agent))?,
+        _ => put_registered(state, admin, agent).await?,
+    }
     if let Some(secret) = &secret {
         show_once(&mut answer, secret);
     }
     Ok(reply(&answer))
+}
+
+/// An agent that was held comes into force.
+pub(super) async fn set_registered(state: &State, admin: &Admin, agent: Arc<Agent>) -> Result<()> {
+    let _turn = state.one_admin_at_a_time.lock().await;
+    is_free(state, &agent.name)?;
+    check_roles(state, &agent.roles)?;
+    put_registered(state, admin, agent).await
+}
+
+async fn put_registered(state: &State, admin: &Admin, agent: Arc<Agent>) -> Result<()> {
+    let event = admin.event_of("agent register", &agent);
+    state.ledger.commit(vec![event], vec![Change::PutAgent(agent)]).await.map_err(unrecorded)
+}
+
+fn is_free(state: &State, name: &str) -> Result<()> {
+    match state.registry.find_agent(name) {
+        None => Ok(()),
+        Some(_) => {
+            Err(Error::conflict("agent_exists", format!("there is an agent '{name}' already; pick another name")))
+        }
+    }
+}
+
+/// Nothing is changed until the secret is confirmed. Where that could not be recorded, nobody gets one that comes to nothing.
+fn hold(state: &State, admin: &Admin, answer: &mut Value, what: OnceShown) -> Result<()> {
+    if !state.ledger.is_healthy() {
+        return Err(unrecorded(LedgerError::Unavailable("the database is not available".into())));
+    }
+    let id = state.held.keep(state, admin, what)?;
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("hold".into(), id.into());
+    }
+    Ok(())
 }
 
 /// The one place where a client secret leaves in the clear.
@@ -195,6 +233,9 @@ async fn do_resume(state: &State, admin: &Admin, name: &str) -> Result<Response>
 pub(in crate::http) struct RotateSecret {
     #[serde(default)]
     grace_seconds: Option<i64>,
+    /// Whether it is in force only once it was confirmed to be shown.
+    #[serde(default)]
+    hold: bool,
 }
 
 pub(in crate::http) async fn rotate_secret(
@@ -219,15 +260,46 @@ async fn do_rotate(state: &State, admin: &Admin, name: &str, input: RotateSecret
     }
     let (secret, stored) = new_secret(state, &agent.id);
     let others_end = state.world.now() + grace * 1000;
-    let event = admin.event_of("agent rotate-secret", &agent);
-    let change = Change::AddSecret { agent_id: agent.id.clone(), secret: stored, others_end };
-    state.ledger.commit(vec![event], vec![change]).await.map_err(unrecorded)?;
     let mut answer = view(&agent);
+    if input.hold {
+        let what = OnceShown::Rotate { agent_id: agent.id.clone(), secret: stored, others_end };
+        hold(state, admin, &mut answer, what)?;
+    } else {
+        put_rotated(state, admin, &agent, stored, others_end).await?;
+    }
     show_once(&mut answer, &secret);
     if let Some(object) = answer.as_object_mut() {
         object.insert("old_secret_valid_until".into(), others_end.into());
     }
     Ok(reply(&answer))
+}
+
+/// A secret that was held comes into force.
+pub(super) async fn set_rotated(
+    state: &State,
+    admin: &Admin,
+    agent_id: &str,
+    secret: StoredSecret,
+    others_end: Millis,
+) -> Result<()> {
+    let _turn = state.one_admin_at_a_time.lock().await;
+    let agent = find(state, agent_id)?;
+    if agent.status == AgentStatus::Revoked {
+        return Err(Error::conflict("agent_revoked", "this agent was revoked meanwhile and gets no new secret"));
+    }
+    put_rotated(state, admin, &agent, secret, others_end).await
+}
+
+async fn put_rotated(
+    state: &State,
+    admin: &Admin,
+    agent: &Agent,
+    secret: StoredSecret,
+    others_end: Millis,
+) -> Result<()> {
+    let event = admin.event_of("agent rotate-secret", agent);
+    let change = Change::AddSecret { agent_id: agent.id.clone(), secret, others_end };
+    state.ledger.commit(vec![event], vec![change]).await.map_err(unrecorded)
 }
 
 pub(super) fn find(state: &State, name: &str) -> Result<Arc<Agent>> {

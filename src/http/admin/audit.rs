@@ -14,6 +14,9 @@ use crate::store::StoreError;
 /// Records of one page, at most.
 const PAGE: i64 = 1_000;
 
+/// How long the database may take for a page.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// The nodes that keep a log, and the number of the last record of each.
 pub(in crate::http) async fn nodes(AxumState(state): AxumState<State>, admin: Admin) -> Result<Response, Problem> {
     let read = async {
@@ -24,7 +27,7 @@ pub(in crate::http) async fn nodes(AxumState(state): AxumState<State>, admin: Ad
         }
         Ok(nodes)
     };
-    let nodes = read.await.map_err(|error| admin.problem(unreadable(error)))?;
+    let nodes = in_time(read).await.map_err(|error| admin.problem(unreadable(error)))?;
     Ok(reply(&json!({ "nodes": nodes })))
 }
 
@@ -47,10 +50,16 @@ pub(in crate::http) async fn records(
     let bad =
         |_| admin.problem(Error::invalid("bad_query", "write ?after=N, the number of the last record that you have"));
     let Query(After { after }) = query.map_err(bad)?;
-    let page = state.store.audit_page(&node, after.max(0), PAGE).await;
-    let page = page.map_err(|error| admin.problem(unreadable(error)))?;
+    let page = in_time(state.store.audit_page(&node, after.max(0), PAGE))
+        .await
+        .map_err(|error| admin.problem(unreadable(error)))?;
     let rows: Vec<_> = page.iter().map(|row| json!({ "seq": row.seq, "body": row.body })).collect();
     Ok(reply(&json!({ "records": rows })))
+}
+
+/// A connection whose other end is gone without a word would keep an admin waiting for ever.
+async fn in_time<T>(reading: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(PATIENCE, reading).await.unwrap_or(Err(StoreError::Timeout))
 }
 
 fn unreadable(error: StoreError) -> Error {

@@ -7,6 +7,7 @@ pub(super) mod audit;
 pub(super) mod certificates;
 pub(super) mod credentials;
 pub(super) mod door;
+pub(super) mod held;
 pub(super) mod keys;
 pub(super) mod login;
 pub(super) mod rewrap;
@@ -33,6 +34,7 @@ use crate::http::reply::Problem;
 use crate::issue::Actor;
 use crate::model::{Agent, Event, EventKind};
 
+pub use held::Held;
 pub use rewrap::{MasterKeyFiles, finish_rewrap, write_private};
 
 /// Admin bodies above this are refused: a document of upstreams with CA files is far smaller.

@@ -11,6 +11,7 @@ use webpki::{
 };
 
 use crate::model::public;
+use crate::outbound::plain;
 use crate::world::Millis;
 
 /// Certificate authorities, and what they have revoked.
@@ -48,14 +49,15 @@ impl ClientCas {
         }
         let anchor = |der| anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned());
         let anchors = certificates.iter().map(anchor).collect::<Result<Vec<_>, _>>();
-        let anchors = anchors.map_err(|error| format!("the CA file holds what is no CA certificate: {error}"))?;
+        let anchors =
+            anchors.map_err(|error| format!("the CA file holds what is no CA certificate: {}", plain(&error)))?;
         let mut crls = Vec::new();
         if let Some(crl) = crl {
             for der in CertificateRevocationListDer::pem_slice_iter(crl) {
                 let der = der.map_err(|error| format!("the revocation list is no PEM: {error}"))?;
                 let owned = OwnedCertRevocationList::from_der(&der);
                 crls.push(CertRevocationList::Owned(
-                    owned.map_err(|error| format!("a revocation list is bad: {error}"))?,
+                    owned.map_err(|error| format!("a revocation list is bad: {}", plain(&error)))?,
                 ));
             }
             if crls.is_empty() {

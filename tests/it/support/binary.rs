@@ -127,6 +127,11 @@ impl Binary {
         server.wait().unwrap()
     }
 
+    /// Waits for the end that somebody has asked for.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.server.take().unwrap().wait().unwrap()
+    }
+
     /// Any command, with this on standard input.
     pub(crate) fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self

@@ -66,6 +66,16 @@ impl Cluster {
         run(self.pg_ctl("stop").args(["-w", "-m", mode])).expect("the server stops");
     }
 
+    /// Sends a signal to the server and all its processes: `-STOP` lets connections stand open and answers nothing.
+    pub(crate) fn signal(&self, name: &str) {
+        let file = fs::read_to_string(self.dir.join("data/postmaster.pid")).expect("the server runs");
+        let postmaster = file.lines().next().expect("its number").to_owned();
+        let children = run(Command::new("ps").args(["-o", "pid=", "--ppid", &postmaster])).unwrap_or_default();
+        let mut kill = Command::new("kill");
+        kill.arg(name).arg(&postmaster).args(children.split_whitespace());
+        run(&mut kill).expect("the server gets its signal");
+    }
+
     /// Starts it again, on the same port.
     pub(crate) fn start(&self) -> Result<(), String> {
         let log = self.dir.join(format!("log-{}", self.port));

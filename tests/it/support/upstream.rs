@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -38,6 +38,21 @@ impl Drop for Upstream {
 }
 
 impl Upstream {
+    /// One whose answers begin at once and end when `open` says so.
+    pub(crate) async fn waiting(open: tokio::sync::watch::Receiver<bool>) -> Self {
+        Self::start(move |_| {
+            let mut open = open.clone();
+            let body = futures_util::stream::once(async move {
+                _ = open.wait_for(|open| *open).await.is_ok();
+                Ok(http_body::Frame::data(Bytes::from_static(b"at last")))
+            });
+            let mut response = text(StatusCode::OK, "");
+            *response.body_mut() = StreamBody::new(body).boxed_unsync();
+            response
+        })
+        .await
+    }
+
     /// Answers what `answer` makes of each request, whose body was read whole first.
     pub(crate) async fn start(answer: impl Fn(&Seen) -> Response<AnswerBody> + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
