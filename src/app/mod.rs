@@ -317,6 +317,11 @@ impl Running {
         }
         // Streams of HTTP/2 have tasks of their own, which end a moment after their connection.
         self.state.broker.all_ended(TICK * 3).await;
+        let mut event = Event::new(EventKind::Broker);
+        event.action = Some("stop".into());
+        if let Err(error) = self.state.ledger.commit(vec![event], Vec::new()).await {
+            tracing::error!(%error, "the end of the broker could not be recorded");
+        }
         self.state.ledger.close().await;
         if self.keeper.await.is_err() {
             tracing::error!("the keeper task panicked");

@@ -13,7 +13,7 @@ pub use chain::{Link, append};
 pub use checkpoint::{CHECKPOINT_TYP, Checkpoint, verify_checkpoint};
 pub use ledger::{Haste, Ledger, LedgerError, LedgerSettings, Recorded};
 pub use throttle::{RECORDED_A_MINUTE, Throttle, more};
-pub use verify::{Fault, Report, Verification, verify_node};
+pub use verify::{Fault, LogReader, Report, Verification, verify_node};
 
 use crate::model::Head;
 use crate::secret::SecretBytes;

@@ -6,7 +6,7 @@ use hallpass_verify::KeySet;
 use crate::audit::{Checkpoint, Link, chain, head_is_authentic, verify_checkpoint};
 use crate::model::Head;
 use crate::secret::SecretBytes;
-use crate::store::{RawPage, RecordRef, Result, SignedHead, Store};
+use crate::store::{RawPage, RecordRef, Result, SignedHead, Store, StoredCheckpoint};
 
 /// Records read at once.
 const PAGE: i64 = 4096;
@@ -23,6 +23,8 @@ pub struct Fault {
 /// A log that is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
+    /// The first record; 1 but where a part of a log was verified.
+    pub from: i64,
     /// How many records.
     pub records: i64,
     /// The hash of the last one, hex.
@@ -55,7 +57,7 @@ pub async fn verify_node(
 ) -> Result<Result<Report, Fault>> {
     let before = store.audit_head(node).await?;
     let total = store.audit_last_seq(node).await?;
-    let mut anchors = Anchors::collect(store, node, keys, &with).await?;
+    let mut anchors = Anchors::new(&store.checkpoints(node).await?, node, keys, with.kept);
     let mut walk = Walk::new(node);
     let mut page = store.audit_page_raw(node, 0, PAGE).await?;
     while let Some(last) = last_seq(&page)? {
@@ -75,6 +77,7 @@ pub async fn verify_node(
     Ok(ending.and_then(|end_authenticated| {
         anchors.finish(&walk.head)?;
         Ok(Report {
+            from: 1,
             records: walk.head.seq,
             head: HEXLOWER.encode(&walk.head.hash),
             checkpoints: anchors.agreed,
@@ -91,16 +94,82 @@ fn last_seq(page: &RawPage) -> Result<Option<i64>> {
     Ok(last.map(|record| record.seq))
 }
 
-struct Walk<'a> {
-    node: &'a str,
+/// A log that is read record by record from elsewhere than its database: an export, or a broker's admin interface. Where it
+/// ends is proven by checkpoints alone, for the MAC of the end does not leave the database.
+#[derive(Debug)]
+pub struct LogReader {
+    walk: Walk,
+    anchors: Anchors,
+    from: Option<i64>,
+}
+
+impl LogReader {
+    /// `stored` are the checkpoints that come with the log, `kept` one that was kept elsewhere.
+    pub fn new(node: &str, stored: &[StoredCheckpoint], keys: &KeySet, kept: Option<&Checkpoint>) -> Self {
+        Self { walk: Walk::new(node), anchors: Anchors::new(stored, node, keys, kept), from: None }
+    }
+
+    /// Takes the next record, byte for byte as it was hashed. A log may begin in the middle: an export of some days does.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn record(&mut self, body: &str) -> Result<(), Fault> {
+        let Ok(link) = serde_json::from_str::<Link<'_>>(body) else {
+            let problem = "it was edited: it is no audit record".into();
+            return Err(Fault { seq: self.walk.head.seq + 1, problem });
+        };
+        if self.from.is_none() {
+            self.from = Some(link.seq);
+            self.walk.begin_before(&link)?;
+            self.anchors.skip_before(link.seq);
+            self.anchors.check(&self.walk.head)?;
+        }
+        let hash = chain::hash(body);
+        self.walk.step(&RecordRef { seq: link.seq, body, hash: &hash })?;
+        self.anchors.check(&self.walk.head)
+    }
+
+    /// The end.
+    ///
+    /// # Errors
+    /// A checkpoint is for a record behind the end.
+    pub fn finish(mut self) -> Result<Report, Fault> {
+        self.anchors.finish(&self.walk.head)?;
+        let from = self.from.unwrap_or(1);
+        Ok(Report {
+            from,
+            records: self.walk.head.seq + 1 - from,
+            head: HEXLOWER.encode(&self.walk.head.hash),
+            checkpoints: self.anchors.agreed,
+            end_authenticated: false,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Walk {
+    node: String,
     head: Head,
     /// The head's hash in hex, as the next record must name it.
     prev: [u8; 64],
 }
 
-impl<'a> Walk<'a> {
-    fn new(node: &'a str) -> Self {
-        Self { node, head: Head::EMPTY, prev: [b'0'; 64] }
+impl Walk {
+    fn new(node: &str) -> Self {
+        Self { node: node.to_owned(), head: Head::EMPTY, prev: [b'0'; 64] }
+    }
+
+    /// Goes on from the record before this one, whose hash it names.
+    fn begin_before(&mut self, link: &Link<'_>) -> Result<(), Fault> {
+        if link.seq <= 1 {
+            return Ok(());
+        }
+        let malformed = || Fault { seq: link.seq, problem: "it was edited: prev is no hash".into() };
+        self.prev = link.prev.as_bytes().try_into().map_err(|_| malformed())?;
+        let hash = HEXLOWER.decode(&self.prev).map_err(|_| malformed())?;
+        let hash = hash.try_into().map_err(|_| malformed())?;
+        self.head = Head { seq: link.seq - 1, hash };
+        Ok(())
     }
 
     /// Goes through a page. Outer: it cannot be read. Inner: the first fault.
@@ -139,7 +208,7 @@ impl<'a> Walk<'a> {
         let Ok(link) = serde_json::from_str::<Link<'_>>(record.body) else {
             return fault(record.seq, "it was edited: it is no audit record");
         };
-        if link.seq != record.seq || link.node != self.node {
+        if link.seq != record.seq || link.node != self.node.as_str() {
             return fault(
                 record.seq,
                 &format!("it was moved: it was written as record {} of node {}", link.seq, link.node),
@@ -185,6 +254,7 @@ fn check_end(
 }
 
 /// Signed checkpoints, in order, to be met on the walk.
+#[derive(Debug)]
 struct Anchors {
     waiting: std::collections::VecDeque<(Checkpoint, &'static str)>,
     broken: Option<Fault>,
@@ -192,10 +262,10 @@ struct Anchors {
 }
 
 impl Anchors {
-    async fn collect(store: &Store, node: &str, keys: &KeySet, with: &Verification<'_>) -> Result<Self> {
+    fn new(stored: &[StoredCheckpoint], node: &str, keys: &KeySet, kept: Option<&Checkpoint>) -> Self {
         let mut all = Vec::new();
         let mut broken = None;
-        for stored in store.checkpoints(node).await? {
+        for stored in stored {
             match verify_checkpoint(&stored.jws, keys) {
                 Ok(checkpoint) if checkpoint.node == node && checkpoint.seq == stored.seq => {
                     all.push((checkpoint, "a stored checkpoint"));
@@ -206,11 +276,16 @@ impl Anchors {
                 }
             }
         }
-        if let Some(kept) = with.kept.filter(|kept| kept.node == node) {
+        if let Some(kept) = kept.filter(|kept| kept.node == node) {
             all.push((kept.clone(), "the checkpoint that was kept elsewhere"));
         }
         all.sort_by_key(|(checkpoint, _)| checkpoint.seq);
-        Ok(Self { waiting: all.into(), broken, agreed: 0 })
+        Self { waiting: all.into(), broken, agreed: 0 }
+    }
+
+    /// What was signed of records before this one says nothing of what is read. The one right before it is met at once.
+    fn skip_before(&mut self, seq: i64) {
+        self.waiting.retain(|(checkpoint, _)| checkpoint.seq + 1 >= seq);
     }
 
     fn check(&mut self, head: &Head) -> Result<(), Fault> {

@@ -55,6 +55,11 @@ pub(super) enum Agent {
         #[arg(long)]
         reason: Option<String>,
     },
+    /// Remove an agent: stopped for good, and forgotten; its records stay
+    Remove {
+        /// Name or client id
+        name: String,
+    },
     /// Issue a certificate of 24 hours, by this broker's own CA, for the key of a certification request
     IssueCert {
         /// Name or client id
@@ -187,6 +192,10 @@ impl Agent {
                 context.output.show(&answer, |output, _| {
                     output.line(&format!("{name} is revoked for good; its tokens are refused from now on"))
                 });
+            }
+            Self::Remove { name } => {
+                let answer = client.delete(&of(&name, "")).await?;
+                context.output.show(&answer, |output, _| output.line(&format!("{name} is removed")));
             }
             Self::IssueCert { name, csr, out } => {
                 let request = read(&csr).map_err(|error| {

@@ -20,6 +20,10 @@ pub(super) struct Apply {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Remove upstreams, resources, roles, issuers and trust domains that the document's section of their kind does not name;
+    /// agents stay ('hallpass agent remove')
+    #[arg(long)]
+    prune: bool,
 }
 
 const FORM: &str = "\
@@ -75,7 +79,7 @@ impl Apply {
         };
         no_private_key(&document)?;
         let files = files_beside(&document, self.file.parent().unwrap_or(Path::new(".")))?;
-        let body = json!({ "document": document, "files": files, "dry_run": self.dry_run });
+        let body = json!({ "document": document, "files": files, "dry_run": self.dry_run, "prune": self.prune });
         let answer = client.post("/admin/v1/apply", &body).await?;
         context.output.show(&answer, |output, answer| {
             let changes = answer.get("changes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

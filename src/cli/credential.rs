@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::cli::client::{AdminClient, segment};
+use crate::cli::output::confirm;
 use crate::cli::{Context, Failure, Outcome};
 
 /// Credentials: the secrets of upstreams.
@@ -30,10 +31,13 @@ pub(super) enum Credential {
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Delete it with all its versions
+    /// Delete it with all its versions; asks where an upstream uses it
     Remove {
         /// Its name
         name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Wrap everything anew under a new master key, while serving
     Rewrap {
@@ -86,8 +90,18 @@ impl Credential {
                 });
                 Ok(())
             }
-            Self::Remove { name } => {
-                let answer = client.delete(&format!("/admin/v1/credentials/{}", segment(&name))).await?;
+            Self::Remove { name, yes } => {
+                let path = format!("/admin/v1/credentials/{}", segment(&name));
+                let forced = format!("{path}?force=true");
+                // The broker refuses what is in use. Somebody at a terminal is asked.
+                let answer = match client.delete(if yes { &forced } else { &path }).await {
+                    Err(Failure::Failed(why))
+                        if why.contains("--yes") && confirm(&format!("{why}. Remove it all the same?"))? =>
+                    {
+                        client.delete(&forced).await?
+                    }
+                    answer => answer?,
+                };
                 context.output.show(&answer, |output, _| output.line(&format!("{name} is removed")));
                 Ok(())
             }

@@ -6,6 +6,7 @@ mod apply;
 mod audit;
 mod client;
 mod credential;
+mod definition;
 mod https;
 mod init;
 mod key;
@@ -14,7 +15,6 @@ mod login;
 mod output;
 mod quickstart;
 mod records;
-mod role;
 mod saved;
 mod serve;
 mod session;
@@ -118,7 +118,16 @@ enum Command {
     Upstream(upstream::Upstream),
     /// Roles: named sets of scopes
     #[command(subcommand)]
-    Role(role::Role),
+    Role(definition::Definition),
+    /// Resources: APIs behind gateways that verify tokens by themselves
+    #[command(subcommand)]
+    Resource(definition::Definition),
+    /// Issuers of foreign tokens: workload identities, people
+    #[command(subcommand)]
+    Issuer(definition::Definition),
+    /// SPIFFE trust domains
+    #[command(subcommand)]
+    TrustDomain(definition::Definition),
     /// Credentials: the secrets of upstreams
     #[command(subcommand)]
     Credential(credential::Credential),
@@ -392,7 +401,10 @@ async fn run(command: Command, context: &Context) -> Outcome {
         Command::Session(session) => session.run(context).await,
         Command::Token(token) => token.run(context).await,
         Command::Upstream(upstream) => upstream.run(context).await,
-        Command::Role(role) => role.run(context).await,
+        Command::Role(noun) => noun.run(context, &definition::ROLE).await,
+        Command::Resource(noun) => noun.run(context, &definition::RESOURCE).await,
+        Command::Issuer(noun) => noun.run(context, &definition::ISSUER).await,
+        Command::TrustDomain(noun) => noun.run(context, &definition::TRUST_DOMAIN).await,
         Command::Credential(credential) => credential.run(context).await,
         Command::Key(key) => key.run(context).await,
         Command::Audit(audit) => audit.run(context).await,

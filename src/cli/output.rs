@@ -126,6 +126,17 @@ pub(super) fn progress_is_seen() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Asks somebody at a terminal; where there is none, the answer is no.
+pub(super) fn confirm(question: &str) -> io::Result<bool> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(false);
+    }
+    write!(io::stderr().lock(), "{} [y/N] ", harmless(question))?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// A value for people.
 fn plain(value: &Value) -> String {
     match value {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::cli::Failure;
 use crate::cli::client::{AdminClient, segment};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoredCheckpoint};
 
 /// Records of one page.
 const PAGE: i64 = 1_000;
@@ -55,6 +55,21 @@ impl Records {
                     true => Ok(page),
                     false => Err(Failure::Failed(format!("{} sends records out of order", client.place()))),
                 }
+            }
+        }
+    }
+
+    /// The signed checkpoints of a node that come with its log.
+    pub(super) async fn checkpoints(&self, node: &str) -> Result<Vec<StoredCheckpoint>, Failure> {
+        match self {
+            Self::Database(store) => store.checkpoints(node).await.map_err(unreadable),
+            Self::Broker(client) => {
+                let answer = client.get(&format!("/admin/v1/audit/{}/checkpoints", segment(node))).await?;
+                let one = |one: &Value| {
+                    let (seq, at) = (one["seq"].as_i64()?, one["at"].as_i64()?);
+                    Some(StoredCheckpoint { node: node.to_owned(), seq, at, jws: one["jws"].as_str()?.to_owned() })
+                };
+                Ok(answer["checkpoints"].as_array().into_iter().flatten().filter_map(one).collect())
             }
         }
     }

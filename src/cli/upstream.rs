@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::cli::client::segment;
+use crate::cli::definition::{Noun, Show, shown};
 use crate::cli::{Context, Failure, Outcome};
 
 /// Upstreams: APIs behind the broker. They are declared by 'hallpass apply'.
@@ -12,10 +13,7 @@ pub(super) enum Upstream {
     /// All upstreams
     List,
     /// One upstream, as it was declared
-    Show {
-        /// Its name
-        name: String,
-    },
+    Show(Show),
     /// Forget an upstream: calls to it are refused from now on
     Remove {
         /// Its name
@@ -27,6 +25,9 @@ pub(super) enum Upstream {
         name: String,
     },
 }
+
+const NOUN: Noun =
+    Noun { one: "upstream", path: "upstreams", section: "upstreams", columns: &[], filled_in: &["ca_pem"] };
 
 impl Upstream {
     pub(super) async fn run(self, context: &Context) -> Outcome {
@@ -40,9 +41,9 @@ impl Upstream {
                     output.table(&answer["upstreams"], &columns, "no upstreams yet: 'hallpass apply --help'");
                 });
             }
-            Self::Show { name } => {
-                let answer = client.get(&of(&name, "")).await?;
-                context.output.show(&answer, |output, answer| output.fields(answer));
+            Self::Show(show) => {
+                let answer = client.get(&of(&show.name, "")).await?;
+                shown(context, &NOUN, answer, show.form)?;
             }
             Self::Remove { name } => {
                 let answer = client.delete(&of(&name, "")).await?;

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{MethodRouter, any, delete, get, post};
 
+use crate::http::admin::definitions::{self, Issuers, Resources, Roles, TrustDomains};
 use crate::http::{
     State, admin, authorize, certificate, discovery, exchange, extract, introspect, ops, resource, revocations, revoke,
     strangers, token,
@@ -78,7 +79,7 @@ pub fn table() -> Vec<Route> {
         row(Listener::Admin, "/admin/v1/status",                         Admin(Viewer),   get(admin::status::status)),
         row(Listener::Admin, "/admin/v1/apply",                          Admin(Operator), post(admin::apply::apply)),
         row(Listener::Admin, "/admin/v1/agents",                         Admin(Operator), get(admin::agents::list).post(admin::agents::register)),
-        row(Listener::Admin, "/admin/v1/agents/{name}",                  Admin(Viewer),   get(admin::agents::show)),
+        row(Listener::Admin, "/admin/v1/agents/{name}",                  Admin(Operator), get(admin::agents::show).merge(delete(admin::agents::remove))),
         row(Listener::Admin, "/admin/v1/agents/{name}/suspend",          Admin(Approver), post(admin::agents::suspend)),
         row(Listener::Admin, "/admin/v1/agents/{name}/resume",           Admin(Operator), post(admin::agents::resume)),
         row(Listener::Admin, "/admin/v1/agents/{name}/revoke",           Admin(Operator), post(admin::agents::revoke)),
@@ -95,8 +96,14 @@ pub fn table() -> Vec<Route> {
         row(Listener::Admin, "/admin/v1/upstreams",                      Admin(Viewer),   get(admin::upstreams::list)),
         row(Listener::Admin, "/admin/v1/upstreams/{name}",               Admin(Operator), get(admin::upstreams::show).merge(delete(admin::upstreams::remove))),
         row(Listener::Admin, "/admin/v1/upstreams/{name}/test",          Admin(Operator), post(admin::upstreams::test)),
-        row(Listener::Admin, "/admin/v1/roles",                          Admin(Viewer),   get(admin::roles::list)),
-        row(Listener::Admin, "/admin/v1/roles/{name}",                   Admin(Viewer),   get(admin::roles::show)),
+        row(Listener::Admin, "/admin/v1/roles",                          Admin(Viewer),   get(definitions::list::<Roles>)),
+        row(Listener::Admin, "/admin/v1/roles/{name}",                   Admin(Operator), get(definitions::show::<Roles>).merge(delete(definitions::remove::<Roles>))),
+        row(Listener::Admin, "/admin/v1/resources",                      Admin(Viewer),   get(definitions::list::<Resources>)),
+        row(Listener::Admin, "/admin/v1/resources/{name}",               Admin(Operator), get(definitions::show::<Resources>).merge(delete(definitions::remove::<Resources>))),
+        row(Listener::Admin, "/admin/v1/issuers",                        Admin(Viewer),   get(definitions::list::<Issuers>)),
+        row(Listener::Admin, "/admin/v1/issuers/{name}",                 Admin(Operator), get(definitions::show::<Issuers>).merge(delete(definitions::remove::<Issuers>))),
+        row(Listener::Admin, "/admin/v1/trust-domains",                  Admin(Viewer),   get(definitions::list::<TrustDomains>)),
+        row(Listener::Admin, "/admin/v1/trust-domains/{name}",           Admin(Operator), get(definitions::show::<TrustDomains>).merge(delete(definitions::remove::<TrustDomains>))),
         row(Listener::Admin, "/admin/v1/credentials",                    Admin(Viewer),   get(admin::credentials::list)),
         row(Listener::Admin, "/admin/v1/credentials/{name}",             Admin(Operator), post(admin::credentials::put).merge(delete(admin::credentials::remove))),
         row(Listener::Admin, "/admin/v1/credentials/{name}/revoke",      Admin(Operator), post(admin::credentials::revoke)),
@@ -106,7 +113,9 @@ pub fn table() -> Vec<Route> {
         row(Listener::Admin, "/admin/v1/keys/{kid}/retire",              Admin(Owner),    post(admin::keys::retire)),
         row(Listener::Admin, "/admin/v1/audit",                          Admin(Viewer),   get(admin::audit::nodes)),
         row(Listener::Admin, "/admin/v1/audit/{node}/records",           Admin(Viewer),   get(admin::audit::records)),
-        row(Listener::Admin, "/admin/v1/audit/checkpoint",               Admin(Operator), post(admin::status::checkpoint)),
+        row(Listener::Admin, "/admin/v1/audit/{node}/checkpoints",       Admin(Viewer),   get(admin::audit::checkpoints)),
+        row(Listener::Admin, "/admin/v1/audit/keys",                     Admin(Viewer),   get(admin::audit::keys)),
+        row(Listener::Admin, "/admin/v1/audit/checkpoint",               Admin(Viewer),   post(admin::status::checkpoint)),
 
         row(RemoteAdmin, "/admin/v1/login",                              Open,            get(admin::login::settings).post(admin::login::log_in)),
         row(RemoteAdmin, "/admin/v1/logout",                             Admin(Viewer),   post(admin::login::log_out)),

@@ -26,7 +26,7 @@ use tower::ServiceExt as _;
 
 use crate::audit::Haste;
 use crate::http::State;
-use crate::http::admin::door::Peer;
+use crate::http::admin::{door::Peer, peer};
 use crate::http::client_cert::behind;
 use crate::http::connection::Connection;
 use crate::http::fair::Fair;
@@ -401,9 +401,10 @@ async fn unix(listener: UnixListener, router: Router, mut manner: Manner) -> Ope
 
 /// Root and the server's own user, by what the kernel says of the other end (SO_PEERCRED); nobody else is heard.
 fn admin_peer(stream: &UnixStream) -> Option<Peer> {
-    let uid = stream.peer_cred().ok()?.uid();
+    let credentials = stream.peer_cred().ok()?;
+    let uid = credentials.uid();
     if uid == 0 || uid == rustix::process::geteuid().as_raw() {
-        return Some(Peer(AdminIdentity { name: format!("uid:{uid}").into(), role: AdminRole::Owner }));
+        return Some(Peer(AdminIdentity { name: peer::name(uid, credentials.pid()), role: AdminRole::Owner }));
     }
     tracing::warn!(uid, "somebody else than root and the server's own user knocked at the admin socket");
     None

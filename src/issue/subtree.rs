@@ -33,6 +33,8 @@ impl Issuer {
         let mut event = self.event(actor, status.as_str(), &agent.name);
         event.agent = Some(agent.id.clone());
         event.agent_name = Some(agent.name.clone());
+        let state_of = |status: AgentStatus| Box::new(serde_json::json!({ "status": status }));
+        (event.before, event.after) = (Some(state_of(agent.status)), Some(state_of(status)));
         // Whoever took the key of an issued certificate could renew it for ever: stopping the agent ends them all.
         let identity = Identity { certificates_after: Some(now), ..agent.identity.clone() };
         let stopped = Change::PutAgent(Arc::new(Agent { status, identity, ..agent.clone() }));

@@ -119,6 +119,12 @@ pub struct Event {
     /// On what.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<Arc<str>>,
+    /// What was there before an admin changed it: of a change, the fields that differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<serde_json::Value>>,
+    /// What is there now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Box<serde_json::Value>>,
     /// The request id that the caller saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Arc<str>>,
@@ -194,6 +200,8 @@ impl Event {
             admin: None,
             action: None,
             object: None,
+            before: None,
+            after: None,
             request: None,
         }
     }

@@ -67,6 +67,13 @@ pub struct StoredKey {
 pub enum Change {
     /// A new agent, or a new status or roles of one that is there (its secrets are not touched).
     PutAgent(Arc<Agent>),
+    /// An agent is no more, with its secrets. What revokes its tokens stays.
+    RemoveAgent {
+        /// Which.
+        id: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+    },
     /// Another client secret; the one before it ends at `others_end`, and those before that one at once: at most two
     /// are valid.
     AddSecret {

@@ -123,6 +123,12 @@ fn in_words_of_the_document(text: &str) -> String {
     text
 }
 
+/// The document's sections, also empty ones: what `apply --prune` looks at. None of a document that cannot be read.
+pub fn sections(yaml: &str) -> BTreeSet<String> {
+    let all: Result<BTreeMap<String, Option<serde::de::IgnoredAny>>, _> = serde_saphyr::from_str(yaml);
+    all.unwrap_or_default().into_iter().filter(|(_, section)| section.is_some()).map(|(name, _)| name).collect()
+}
+
 /// Checks a document whole, against what is there already.
 ///
 /// # Errors

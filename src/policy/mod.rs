@@ -21,7 +21,7 @@ use crate::model::{Agent, AgentStatus, Target, TargetError};
 pub use compiled::{BaseUrl, CompiledUpstream};
 pub use headers::{HeaderPass, Passing};
 pub use identity::{Trusted, check_identity, is_fetchable};
-pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, validate_manifest};
+pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, sections, validate_manifest};
 pub use routes::{Fit, OperationView};
 
 /// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one.

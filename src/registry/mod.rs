@@ -237,6 +237,10 @@ impl Registry {
                 }
                 self.put_agent(Arc::new(agent));
             }
+            Change::RemoveAgent { id, name } => {
+                self.agents.remove(id);
+                self.agent_names.remove_if(name, |_, there| there == id);
+            }
             Change::AddSecret { agent_id, secret, others_end } => {
                 if let Some(mut entry) = self.agents.get_mut(agent_id) {
                     let mut agent = Agent::clone(entry.value());

@@ -92,6 +92,10 @@ pub(super) fn statements(change: &Change, now: Millis) -> Vec<Statement> {
             all.extend(agent.secrets.iter().map(|secret| add_secret(&agent.id, secret)));
             all
         }
+        Change::RemoveAgent { id, .. } => vec![
+            Statement::new("DELETE FROM client_secrets WHERE agent_id = $1", vec![text(id)]),
+            Statement::new("DELETE FROM agents WHERE id = $1", vec![text(id)]),
+        ],
         Change::AddSecret { agent_id, secret, others_end } => vec![
             Statement::new(
                 "UPDATE client_secrets SET expires_at = $1 \

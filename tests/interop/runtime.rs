@@ -59,8 +59,9 @@ fn install_node() -> Result<(PathBuf, u32), String> {
         run(Command::new("npm").args(arguments).current_dir(&folder), TO_INSTALL).map(drop)
     })?;
     // Modules are looked for beside the file that imports them.
-    let scripts = fs::read_dir(&ours).unwrap().map(|entry| entry.unwrap().path());
-    for script in scripts.chain([Path::new(ROOT).join("examples/agent.mts")]) {
+    let places = ["tests/interop/node", "tests/interop/clients", "examples"];
+    let scripts = places.into_iter().flat_map(|place| fs::read_dir(Path::new(ROOT).join(place)).unwrap());
+    for script in scripts.map(|entry| entry.unwrap().path()) {
         if script.extension().is_some_and(|ending| ending == "mjs" || ending == "mts") {
             fs::copy(&script, folder.join(script.file_name().unwrap())).map_err(|error| error.to_string())?;
         }

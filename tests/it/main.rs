@@ -5,6 +5,7 @@
 mod assertions;
 mod attacks;
 mod audit_log;
+mod audit_readers;
 mod certificates;
 mod cli;
 mod delegation;
@@ -37,3 +38,4 @@ mod storage;
 mod support;
 mod token_endpoint;
 mod verify_crate;
+mod way_back;

@@ -176,6 +176,7 @@ fn key(kid: &str, state: &str, sealed: Option<SealedColumns>) -> StoredKey {
 fn variant(change: &Change) -> &'static str {
     match change {
         Change::PutAgent(_) => "PutAgent",
+        Change::RemoveAgent { .. } => "RemoveAgent",
         Change::AddSecret { .. } => "AddSecret",
         Change::PutDefinition { .. } => "PutDefinition",
         Change::RemoveDefinition { .. } => "RemoveDefinition",
@@ -192,7 +193,7 @@ fn variant(change: &Change) -> &'static str {
     }
 }
 
-const VARIANTS: usize = 14;
+const VARIANTS: usize = 15;
 
 #[allow(clippy::too_many_lines)]
 async fn every_change_round_trips(engine: Engine) {
@@ -219,6 +220,12 @@ async fn every_change_round_trips(engine: Engine) {
     assert_eq!((all.agents.len(), all.agents[0].status), (1, AgentStatus::Revoked));
     assert_eq!((&*all.agents[0].name, all.agents[0].roles.len()), ("helpdesk", 0));
     assert_eq!(all.agents[0].secrets, [secret(1, None)]);
+
+    // Another one with its secrets, and gone without a trace.
+    commit!(Change::PutAgent(Arc::new(agent("ag_9", "gone"))));
+    let all = commit!(Change::RemoveAgent { id: "ag_9".into(), name: "gone".into() });
+    assert_eq!(all.agents.iter().map(|one| &*one.id).collect::<Vec<_>>(), ["ag_1"]);
+    assert_eq!(number(&db.url, "SELECT COUNT(*) FROM client_secrets WHERE agent_id = 'ag_9'").await, 0);
 
     let add = |n, others_end| Change::AddSecret { agent_id: "ag_1".into(), secret: secret(n, None), others_end };
     let all = commit!(add(2, 500));

@@ -11,7 +11,7 @@ use crate::audit::LedgerError;
 use crate::error::{Error, Result};
 use crate::http::State;
 use crate::http::admin::held::OnceShown;
-use crate::http::admin::{Admin, Input, Reason, json as reply, unrecorded};
+use crate::http::admin::{Admin, Input, Reason, changed, json as reply, unrecorded};
 use crate::http::reply::Problem;
 use crate::model::{Agent, AgentStatus, AuthMethod, Change, Identity, StoredSecret, check_name};
 use crate::policy::{self, Trusted};
@@ -86,7 +86,8 @@ pub(super) async fn set_registered(state: &State, admin: &Admin, agent: Arc<Agen
 }
 
 async fn put_registered(state: &State, admin: &Admin, agent: Arc<Agent>) -> Result<()> {
-    let event = admin.event_of("agent register", &agent);
+    let mut event = admin.event_of("agent register", &agent);
+    changed::tell(&mut event, None, Some(&view(&agent)));
     state.ledger.commit(vec![event], vec![Change::PutAgent(agent)]).await.map_err(unrecorded)
 }
 
@@ -222,10 +223,34 @@ async fn do_resume(state: &State, admin: &Admin, name: &str) -> Result<Response>
         return Err(Error::conflict("agent_revoked", "a revoked agent does not come back; register a new one"));
     }
     let resumed = Agent { status: AgentStatus::Active, ..Agent::clone(&agent) };
-    let event = admin.event_of("agent resume", &resumed);
+    let mut event = admin.event_of("agent resume", &resumed);
     let answer = view(&resumed);
+    changed::tell(&mut event, Some(&view(&agent)), Some(&answer));
     state.ledger.commit(vec![event], vec![Change::PutAgent(Arc::new(resumed))]).await.map_err(unrecorded)?;
     Ok(reply(&answer))
+}
+
+/// Forgets an agent. One that may still act is stopped first, for good.
+pub(in crate::http) async fn remove(
+    AxumState(state): AxumState<State>,
+    admin: Admin,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    do_remove(&state, &admin, &name).await.map_err(|error| admin.problem(error))
+}
+
+async fn do_remove(state: &State, admin: &Admin, name: &str) -> Result<Response> {
+    let _turn = state.one_admin_at_a_time.lock().await;
+    let agent = find(state, name)?;
+    if agent.status != AgentStatus::Revoked {
+        let actor = admin.actor(Some("removed".into()));
+        state.issuer.stop_agent(&agent, AgentStatus::Revoked, &actor).await.map_err(unrecorded)?;
+    }
+    let mut event = admin.event_of("agent remove", &agent);
+    changed::tell(&mut event, Some(&view(&agent)), None);
+    let change = Change::RemoveAgent { id: agent.id.clone(), name: agent.name.clone() };
+    state.ledger.commit(vec![event], vec![change]).await.map_err(unrecorded)?;
+    Ok(reply(&json!({ "name": &*agent.name, "client_id": &*agent.id, "removed": true })))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -297,7 +322,12 @@ async fn put_rotated(
     secret: StoredSecret,
     others_end: Millis,
 ) -> Result<()> {
-    let event = admin.event_of("agent rotate-secret", agent);
+    let mut event = admin.event_of("agent rotate-secret", agent);
+    let secrets = |ends: Option<i64>, new: usize| {
+        let there = agent.secrets.iter().filter(|one| one.expires_at.is_none_or(|end| end > state.world.now())).count();
+        json!({ "secrets": there + new, "old_secret_valid_until": ends })
+    };
+    changed::tell(&mut event, Some(&secrets(None, 0)), Some(&secrets(Some(others_end), 1)));
     let change = Change::AddSecret { agent_id: agent.id.clone(), secret, others_end };
     state.ledger.commit(vec![event], vec![change]).await.map_err(unrecorded)
 }

@@ -1,6 +1,6 @@
 //! `apply`: makes the definitions what a document says, shows what that changes, and changes nothing twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::extract::State as AxumState;
@@ -12,11 +12,11 @@ use similar::TextDiff;
 
 use crate::error::{Error, Result};
 use crate::http::State;
-use crate::http::admin::{Admin, Input, json as reply, unrecorded};
+use crate::http::admin::{Admin, Input, changed, definitions, json as reply, unrecorded};
 use crate::http::reply::Problem;
 use crate::model::public::{self, NotPublic};
 use crate::model::{Agent, AgentStatus, Change, DefinitionKind, Event, Identity};
-use crate::policy::{AgentSpec, Manifest, Mistake, parse_manifest, validate_manifest};
+use crate::policy::{AgentSpec, Known, Manifest, Mistake, parse_manifest, sections, validate_manifest};
 use crate::secret::random_id;
 
 #[derive(Debug, Deserialize)]
@@ -29,6 +29,9 @@ pub(in crate::http) struct Apply {
     files: BTreeMap<String, String>,
     #[serde(default)]
     dry_run: bool,
+    /// Remove what is there and stands under none of the document's sections of its kind. Agents stay.
+    #[serde(default)]
+    prune: bool,
 }
 
 /// One thing that would become different.
@@ -38,6 +41,11 @@ struct Difference {
     name: String,
     change: &'static str,
     diff: String,
+    /// For the record.
+    #[serde(skip)]
+    before: Option<Value>,
+    #[serde(skip)]
+    after: Option<Value>,
 }
 
 pub(in crate::http) async fn apply(
@@ -55,7 +63,8 @@ pub(in crate::http) async fn apply(
     };
     let missing = inline_files(&mut manifest, &input.files);
     let _turn = state.one_admin_at_a_time.lock().await;
-    let known = state.registry.definitions().known();
+    let pruned = if input.prune { pruned(&state, &manifest, &sections(&input.document)) } else { Vec::new() };
+    let known = known_without(&state, &pruned);
     let mistakes = match validate_manifest(&manifest, &known) {
         Ok(_) => missing,
         Err(found) => missing.into_iter().chain(found).collect(),
@@ -66,7 +75,7 @@ pub(in crate::http) async fn apply(
     for agent in &mut manifest.agents {
         agent.identity.keep_public();
     }
-    let applied = do_apply(&state, &admin, &manifest, input.dry_run).await;
+    let applied = do_apply(&state, &admin, &manifest, pruned, input.dry_run).await;
     applied.map_err(|error| admin.problem(error))
 }
 
@@ -156,7 +165,81 @@ fn private_key_in(at: &str) -> Mistake {
     }
 }
 
-async fn do_apply(state: &State, admin: &Admin, manifest: &Manifest, dry_run: bool) -> Result<Response> {
+/// A definition that goes because the document does not name it.
+struct Pruned {
+    kind: DefinitionKind,
+    name: String,
+    was: Value,
+}
+
+/// What `--prune` removes: of each kind that the document has a section of, all that the section does not name.
+fn pruned(state: &State, manifest: &Manifest, sections: &BTreeSet<String>) -> Vec<Pruned> {
+    let has = |section: &str| sections.contains(section);
+    fn of<'a, T: Serialize>(
+        kind: DefinitionKind,
+        section: Option<Vec<&str>>,
+        there: impl Iterator<Item = (&'a str, T)>,
+    ) -> Vec<Pruned> {
+        let Some(named) = section else { return Vec::new() };
+        let gone = there.filter(|(name, _)| !named.contains(name));
+        let value = |was: T| serde_json::to_value(was).unwrap_or_default();
+        gone.map(|(name, was)| Pruned { kind, name: name.to_owned(), was: value(was) }).collect()
+    }
+    let definitions = state.registry.definitions();
+    let Manifest { upstreams, resources, roles, issuers, trust_domains, agents: _ } = manifest;
+    let mut all = of(
+        DefinitionKind::Upstream,
+        has("upstreams").then(|| upstreams.iter().map(|one| one.name.as_str()).collect()),
+        definitions.upstreams().map(|one| (&**one.name(), one.definition())),
+    );
+    all.extend(of(
+        DefinitionKind::Resource,
+        has("resources").then(|| resources.iter().map(|one| one.name.as_str()).collect()),
+        definitions.resources().map(|one| (one.name.as_str(), one)),
+    ));
+    all.extend(of(
+        DefinitionKind::Role,
+        has("roles").then(|| roles.iter().map(|one| one.name.as_str()).collect()),
+        definitions.roles().map(|one| (one.name.as_str(), one)),
+    ));
+    all.extend(of(
+        DefinitionKind::Issuer,
+        has("issuers").then(|| issuers.iter().map(|one| one.name.as_str()).collect()),
+        definitions.issuers().map(|one| (one.name.as_str(), one)),
+    ));
+    all.extend(of(
+        DefinitionKind::TrustDomain,
+        has("trust_domains").then(|| trust_domains.iter().map(|one| one.name.as_str()).collect()),
+        definitions.trust_domains().map(|one| (one.name.as_str(), one)),
+    ));
+    all
+}
+
+/// What the document may refer to: nothing that goes.
+fn known_without(state: &State, pruned: &[Pruned]) -> Known {
+    let mut known = state.registry.definitions().known();
+    for Pruned { kind, name, .. } in pruned {
+        match kind {
+            DefinitionKind::Upstream | DefinitionKind::Resource => {
+                known.apis.remove(name);
+                known.scopes.remove(name);
+                known.audiences.remove(name);
+            }
+            DefinitionKind::Role => _ = known.roles.remove(name),
+            DefinitionKind::Issuer => _ = known.issuers.remove(name),
+            DefinitionKind::TrustDomain => _ = known.trust_domains.remove(name),
+        }
+    }
+    known
+}
+
+async fn do_apply(
+    state: &State,
+    admin: &Admin,
+    manifest: &Manifest,
+    pruned: Vec<Pruned>,
+    dry_run: bool,
+) -> Result<Response> {
     let mut differences = Vec::new();
     let mut changes = Vec::new();
     let mut events: Vec<Event> = Vec::new();
@@ -184,9 +267,25 @@ async fn do_apply(state: &State, admin: &Admin, manifest: &Manifest, dry_run: bo
     for spec in &manifest.agents {
         agent(state, spec, &mut differences, &mut changes)?;
     }
+    let roles: Vec<&str> =
+        pruned.iter().filter(|one| one.kind == DefinitionKind::Role).map(|one| one.name.as_str()).collect();
+    let mut holders = definitions::without_roles(state, &roles);
+    // Agents that the document declares hold none of them: that was checked.
+    holders.retain(
+        |change| !matches!(change, Change::PutAgent(one) if manifest.agents.iter().any(|spec| *spec.name == *one.name)),
+    );
+    changes.extend(holders);
+    for Pruned { kind, name, was } in pruned {
+        let diff = diff(Some(&was), None)?;
+        let (before, after) = (Some(was), None);
+        differences.push(Difference { kind: kind.as_str(), name: name.clone(), change: "remove", diff, before, after });
+        changes.push(Change::RemoveDefinition { kind, name });
+    }
     for difference in &differences {
         let action = format!("apply: {} {}", difference.change, difference.kind);
-        events.push(admin.event(&action, &difference.name));
+        let mut event = admin.event(&action, &difference.name);
+        changed::tell(&mut event, difference.before.as_ref(), difference.after.as_ref());
+        events.push(event);
     }
     let applied = !dry_run && !differences.is_empty();
     if applied {
@@ -208,7 +307,14 @@ fn define<T: Serialize + PartialEq>(
     }
     let body = serde_json::to_string(new).map_err(Error::internal)?;
     let change = if old.is_some() { "change" } else { "create" };
-    differences.push(Difference { kind: kind.as_str(), name: name.to_owned(), change, diff: diff(old, new)? });
+    differences.push(Difference {
+        kind: kind.as_str(),
+        name: name.to_owned(),
+        change,
+        diff: diff(old, Some(new))?,
+        before: old.map(serde_json::to_value).transpose().map_err(Error::internal)?,
+        after: Some(serde_json::to_value(new).map_err(Error::internal)?),
+    });
     changes.push(Change::PutDefinition { kind, name: name.to_owned(), body });
     Ok(())
 }
@@ -246,19 +352,26 @@ fn agent(state: &State, spec: &AgentSpec, differences: &mut Vec<Difference>, cha
         },
     };
     let change = if there.is_some() { "change" } else { "create" };
-    differences.push(Difference { kind: "agent", name: spec.name.clone(), change, diff: diff(old.as_ref(), spec)? });
+    differences.push(Difference {
+        kind: "agent",
+        name: spec.name.clone(),
+        change,
+        diff: diff(old.as_ref(), Some(spec))?,
+        before: old.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?,
+        after: Some(serde_json::to_value(spec).map_err(Error::internal)?),
+    });
     changes.push(Change::PutAgent(Arc::new(agent)));
     Ok(())
 }
 
 /// A unified diff of the two as JSON, for people.
-fn diff<T: Serialize>(old: Option<&T>, new: &T) -> Result<String> {
+fn diff<T: Serialize>(old: Option<&T>, new: Option<&T>) -> Result<String> {
     let text = |value: &T| -> Result<String> {
         let value: Value = serde_json::to_value(value).map_err(Error::internal)?;
         serde_json::to_string_pretty(&value).map_err(Error::internal)
     };
     let old = old.map(text).transpose()?.unwrap_or_default();
-    let new = text(new)?;
+    let new = new.map(text).transpose()?.unwrap_or_default();
     let lines = TextDiff::from_lines(&old, &new);
     Ok(lines.unified_diff().context_radius(2).missing_newline_hint(false).to_string())
 }

@@ -57,6 +57,25 @@ pub(in crate::http) async fn records(
     Ok(reply(&json!({ "records": rows })))
 }
 
+/// The signed checkpoints of a node's log, in order.
+pub(in crate::http) async fn checkpoints(
+    AxumState(state): AxumState<State>,
+    admin: Admin,
+    Path(node): Path<String>,
+) -> Result<Response, Problem> {
+    let all = in_time(state.store.checkpoints(&node)).await.map_err(|error| admin.problem(unreadable(error)))?;
+    let all: Vec<_> = all.iter().map(|one| json!({ "seq": one.seq, "at": one.at, "jws": one.jws })).collect();
+    Ok(reply(&json!({ "checkpoints": all })))
+}
+
+/// Every public key that this broker has had, as a JWKS: old checkpoints were signed with old keys.
+pub(in crate::http) async fn keys(AxumState(state): AxumState<State>, admin: Admin) -> Result<Response, Problem> {
+    let rows = in_time(state.store.signing_keys()).await.map_err(|error| admin.problem(unreadable(error)))?;
+    let keys: Vec<serde_json::Value> =
+        rows.iter().filter_map(|row| serde_json::from_str(&row.public_jwk).ok()).collect();
+    Ok(reply(&json!({ "keys": keys })))
+}
+
 /// A connection whose other end is gone without a word would keep an admin waiting for ever.
 async fn in_time<T>(reading: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     tokio::time::timeout(PATIENCE, reading).await.unwrap_or(Err(StoreError::Timeout))

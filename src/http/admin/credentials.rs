@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State as AxumState};
+use axum::extract::{Path, Query, State as AxumState};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::broker::MIN_REDACTABLE;
 use crate::error::{Error, Result};
 use crate::http::State;
-use crate::http::admin::{Admin, Input, Reason, json as reply, unrecorded};
+use crate::http::admin::{Admin, Input, Reason, changed, json as reply, unrecorded};
 use crate::http::reply::Problem;
 use crate::model::{Change, Credential, CredentialVersion, Event, EventKind, SealedColumns, check_name};
 use crate::policy::CompiledUpstream;
@@ -96,7 +96,11 @@ async fn do_put(state: &State, admin: &Admin, name: &str, input: Put) -> Result<
         }))),
     }
     let action = if input.rotate { "credential rotate" } else { "credential put" };
-    let event = admin.event(action, &format!("{name}@{number}"));
+    let mut event = admin.event(action, &format!("{name}@{number}"));
+    let after: Vec<u32> = there.iter().flat_map(|credential| versions(credential)).chain([number]).collect();
+    let state_of = |versions: &[u32], is_short: bool| json!({ "versions": versions, "redacted": !is_short });
+    let before = there.as_ref().map(|credential| state_of(&versions(credential), credential.allow_short));
+    changed::tell(&mut event, before.as_ref(), Some(&state_of(&after, input.allow_short)));
     state.ledger.commit(vec![event], changes).await.map_err(unrecorded)?;
     Ok(reply(&json!({ "name": name, "version": number, "old_versions_valid_for_seconds": grace })))
 }
@@ -167,6 +171,8 @@ pub(in crate::http) async fn revoke(
         (event.admin, event.action, event.object, event.request) = (base.admin, base.action, base.object, base.request);
         event.reason = reason.map(Arc::from);
         let now = state.world.now();
+        let state_of = |at: Option<i64>| json!({ "revoked_at": at, "versions": versions(&credential) });
+        changed::tell(&mut event, Some(&state_of(credential.revoked_at)), Some(&state_of(Some(now))));
         let revoked = Credential { revoked_at: Some(now), ..Credential::clone(&credential) };
         state.ledger.commit(vec![event], vec![Change::PutCredential(Arc::new(revoked))]).await.map_err(unrecorded)
     };
@@ -178,15 +184,46 @@ pub(in crate::http) async fn remove(
     AxumState(state): AxumState<State>,
     admin: Admin,
     Path(name): Path<String>,
+    Query(Force { force }): Query<Force>,
 ) -> Result<Response, Problem> {
     let removed = async {
         let _turn = state.one_admin_at_a_time.lock().await;
         let credential = state.registry.credential(&name).ok_or_else(|| unknown(&name))?;
+        if credential.revoked_at.is_none() {
+            let definitions = state.registry.definitions();
+            let users = definitions
+                .upstreams()
+                .filter(|one| one.definition().inject.credential().is_some_and(|(used, _)| used == name));
+            let users: Vec<&str> = users.map(|one| &**one.name()).collect();
+            if !users.is_empty() && !force {
+                let text = format!(
+                    "credential '{name}' is in use by upstream {}, and its value cannot be brought back; point that upstream at \
+                     another one first, or remove it all the same (--yes)",
+                    users.join(", ")
+                );
+                return Err(Error::conflict("credential_in_use", text));
+            }
+        }
+        let mut event = admin.event("credential remove", &name);
+        changed::tell(&mut event, Some(&json!({ "versions": versions(&credential) })), None);
         let change = Change::RemoveCredential { id: credential.id.clone(), name: credential.name.clone() };
-        state.ledger.commit(vec![admin.event("credential remove", &name)], vec![change]).await.map_err(unrecorded)
+        state.ledger.commit(vec![event], vec![change]).await.map_err(unrecorded)
     };
     removed.await.map_err(|error| admin.problem(error))?;
     Ok(reply(&json!({ "name": name, "removed": true })))
+}
+
+/// Whether it goes although it is in use.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct Force {
+    #[serde(default)]
+    force: bool,
+}
+
+/// A record names versions, never values.
+fn versions(credential: &Credential) -> Vec<u32> {
+    credential.versions.iter().map(|one| one.version).collect()
 }
 
 fn unknown(name: &str) -> Error {

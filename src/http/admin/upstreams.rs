@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::http::State;
-use crate::http::admin::{Admin, json as reply, unrecorded};
+use crate::http::admin::{Admin, changed, json as reply, unrecorded};
 use crate::http::reply::Problem;
 use crate::model::{Change, DefinitionKind};
 use crate::policy::CompiledUpstream;
@@ -47,9 +47,11 @@ pub(in crate::http) async fn remove(
 ) -> Result<Response, Problem> {
     let removed = async {
         let _turn = state.one_admin_at_a_time.lock().await;
-        find(&state, &name)?;
+        let upstream = find(&state, &name)?;
+        let mut event = admin.event("upstream remove", &name);
+        changed::tell(&mut event, Some(upstream.definition()), None);
         let change = Change::RemoveDefinition { kind: DefinitionKind::Upstream, name: name.clone() };
-        state.ledger.commit(vec![admin.event("upstream remove", &name)], vec![change]).await.map_err(unrecorded)
+        state.ledger.commit(vec![event], vec![change]).await.map_err(unrecorded)
     };
     removed.await.map_err(|error| admin.problem(error))?;
     Ok(reply(&json!({ "name": name, "removed": true })))
