@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{HEADER, RawUpstream, SECRET, crm, document, drain, outcome, problem};
-use crate::support::{TestBroker, Upstream};
+use crate::support::{Binary, TestBroker, Upstream};
 
 /// A call to `base_url` fails with this; the audit log says so, too.
 async fn fails(base_url: &str, more: &str, status: u16, code: &str) {
@@ -322,4 +322,28 @@ async fn only_a_trusted_certificate_for_this_name_gets_the_secret() {
         assert_eq!(problem(get().await, 503).await, "upstream_ca");
         broker.wait_for_record(|one| one["kind"] == "call.outcome" && one["reason"] == "upstream_ca").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_upstream_is_in_the_log_by_its_name() {
+    let upstream = RawUpstream::start(|mut stream, _| Box::pin(async move { drain(&mut stream).await })).await;
+    let mut binary = Binary::init(None);
+    let file = binary.dir.path().join("crm.yaml");
+    std::fs::write(&file, document(&upstream.url(), HEADER, "timeouts: { response_seconds: 1 }")).unwrap();
+    binary.serve(None);
+    binary.ok(&["apply", "-f", file.to_str().unwrap()], "");
+    binary.ok(&["credential", "put", "crm-key"], SECRET);
+    let agent = binary.json(&["agent", "register", "helpdesk", "--role", "support"], "");
+    let base = if binary.public.contains("://") { binary.public.clone() } else { format!("http://{}", binary.public) };
+    let http = crate::support::broker::client();
+    let request = http.post(format!("{base}/oauth2/token")).form(&[("grant_type", "client_credentials")]);
+    let request = request.basic_auth(agent["client_id"].as_str().unwrap(), agent["client_secret"].as_str());
+    let token: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+    let token = token["access_token"].as_str().unwrap();
+    let answer = http.get(format!("{base}/exchange/crm/a")).bearer_auth(token).send().await.unwrap();
+    assert_eq!(answer.status(), 504);
+    let log = binary.serve_log();
+    let line = log.lines().find(|line| line.contains("upstream_timeout")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("WARN") && line.contains("'crm'") && line.contains("1 s"), "{line}");
+    assert!(!log.contains(SECRET));
 }
