@@ -64,7 +64,7 @@ impl Records {
         match self {
             Self::Database(store) => store.checkpoints(node).await.map_err(unreadable),
             Self::Broker(client) => {
-                let answer = client.get(&format!("/admin/v1/audit/{}/checkpoints", segment(node))).await?;
+                let answer = &client.get(&format!("/admin/v1/audit/{}/checkpoints", segment(node))).await?;
                 let one = |one: &Value| {
                     let (seq, at) = (one["seq"].as_i64()?, one["at"].as_i64()?);
                     Some(StoredCheckpoint { node: node.to_owned(), seq, at, jws: one["jws"].as_str()?.to_owned() })
