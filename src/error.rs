@@ -15,6 +15,8 @@ pub enum Kind {
     NotFound,
     /// There is such a thing, but not for this method.
     MethodNotAllowed,
+    /// It was meant for another server.
+    Misdirected,
     /// It contradicts what is there.
     Conflict,
     /// A feature that this server does not have.
@@ -59,7 +61,8 @@ macro_rules! kinds {
 impl Error {
     kinds! {
         invalid => Invalid, unauthenticated => Unauthenticated, forbidden => Forbidden, not_found => NotFound, method_not_allowed => MethodNotAllowed,
-        conflict => Conflict, not_implemented => NotImplemented, too_large => TooLarge, unavailable => Unavailable, bad_gateway => BadGateway,
+        misdirected => Misdirected, conflict => Conflict, not_implemented => NotImplemented, too_large => TooLarge,
+        unavailable => Unavailable, bad_gateway => BadGateway,
         gateway_timeout => GatewayTimeout,
     }
 

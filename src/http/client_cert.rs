@@ -28,6 +28,7 @@ pub(super) fn behind(connection: &Connection, headers: &mut HeaderMap, trusted: 
         // The proxy's own certificate is the proxy's: it never counts as an agent's.
         Connection {
             address: forwarded_for(headers, trusted).or(connection.address),
+            local: connection.local,
             malformed: certificates.is_err(),
             certificates: certificates.unwrap_or_default(),
         }
@@ -101,7 +102,7 @@ mod tests {
 
     fn from(peer: &str) -> Connection {
         let own = Arc::from(vec![CertificateDer::from(vec![9])]);
-        Connection { address: Some(peer.parse().unwrap()), certificates: Some(own), malformed: false }
+        Connection { address: Some(peer.parse().unwrap()), certificates: Some(own), ..Connection::default() }
     }
 
     fn trusted() -> Vec<IpNet> {

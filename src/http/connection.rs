@@ -1,7 +1,7 @@
 //! What is known of the other end of a connection, before it has said a word of HTTP; or, for one
 //! request, what a trusted proxy says of its client instead.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hallpass_verify::CertificateThumbprint;
@@ -12,6 +12,8 @@ use rustls::pki_types::CertificateDer;
 pub(super) struct Connection {
     /// Where it comes from; none on a unix socket.
     pub(super) address: Option<IpAddr>,
+    /// Which of our addresses it came to; none on a unix socket.
+    pub(super) local: Option<SocketAddr>,
     /// The certificate chain that the client showed in the TLS handshake, its own certificate first.
     pub(super) certificates: Option<Arc<[CertificateDer<'static>]>>,
     /// Whether a trusted proxy said something of its client that cannot be read.

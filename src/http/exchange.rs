@@ -14,6 +14,7 @@ use crate::broker::{BodyError, Call};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::extract::{RequestId, agent_token, token_stays_here};
+use crate::http::problem::FromUpstream;
 use crate::http::reply::Problem;
 use crate::http::strangers::Known;
 use crate::http::{dpop, resource};
@@ -97,7 +98,11 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
         haste: parts.extensions.get().copied().unwrap_or(Haste::Now),
     };
     match state.broker.call(call).await {
-        Ok(answer) => Ok(answer.map(Body::new).into_response()),
+        Ok(answer) => {
+            let mut answer = answer.map(Body::new).into_response();
+            answer.extensions_mut().insert(FromUpstream);
+            Ok(answer)
+        }
         Err(error) => Err(Problem::of_call(error, scheme, id)),
     }
 }

@@ -4,26 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{MatchedPath, Request, State as AxumState};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts as RequestParts;
-use http::uri::Authority;
-use http::{Method, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::http::State;
 use crate::http::connection::Connection;
-use crate::http::reply::Problem;
 use crate::issue::{Caller, Presented, TokenError};
 use crate::model::{Injection, Target};
-use crate::secret::ordered_id;
 
 /// Where an answer says which request it answers.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,7 +25,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
 /// Form bodies above this are refused unread.
-const MAX_FORM: usize = 64 * 1024;
+pub(super) const MAX_FORM: usize = 64 * 1024;
 
 /// Parameters of a form, at most. Each is compared with all before it: ten thousand would take a fifth of a second, of
 /// whoever asks and before it is known who that is.
@@ -41,102 +34,6 @@ const MAX_PARAMETERS: usize = 64;
 /// The id of a request: made here, never taken from the caller, who could otherwise write into our log.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(pub(super) Arc<str>);
-
-/// What every request passes first.
-pub(super) async fn front_door(AxumState(state): AxumState<State>, mut request: Request, next: Next) -> Response {
-    let id: Arc<str> = ordered_id("rq_", state.world.now(), state.world.entropy.as_ref()).into();
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let may_stay_unread = request.version() < Version::HTTP_2 && may_be_large(request.headers());
-    let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
-    let mut response = match unambiguous(&request) {
-        Ok(()) => next.run(request).await,
-        Err(error) => Problem::new(error, &id).into_response(),
-    };
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    let status = response.status();
-    if may_stay_unread && status.is_client_error() {
-        // RFC 9112 §9.6: what is refused unread ends the connection, and a client that is not told sends its next request on it.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    metrics::counter!("hallpass_http_responses_total", "class" => class(status)).increment(1);
-    // The route and not the path: a path may carry what an agent looked for, a query its token.
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    tracing::debug!(request_id = &*id, %method, route, status = status.as_u16(), "answered");
-    response
-}
-
-/// Whether a body comes that does not fit into what is read at once, as far as its sender says.
-fn may_be_large(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length > MAX_FORM as u64)
-}
-
-fn class(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        ..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    }
-}
-
-/// What two parsers could read in two ways is refused (P8).
-fn unambiguous(request: &Request) -> Result<(), Error> {
-    if request.method() == Method::CONNECT || request.method() == Method::TRACE {
-        return Err(Error::invalid("method_not_supported", "CONNECT and TRACE are not for this server"));
-    }
-    if request.version() < Version::HTTP_2 && request.uri().authority().is_some() {
-        // RFC 9112 §3.2.2: the authority in the target would overrule Host. No client of an origin server sends this.
-        return Err(Error::invalid(
-            "target_absolute_form",
-            "write the path only, not a whole URL, in the request line",
-        ));
-    }
-    if request.version() == Version::HTTP_11 && !request.headers().contains_key(header::HOST) {
-        // RFC 9112 §3.2: a server must refuse it, and likewise a Host that is none.
-        return Err(Error::invalid("host_missing", "Host is missing; send the broker's name in it"));
-    }
-    let is_host = |value: &HeaderValue| {
-        Authority::try_from(value.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
-    };
-    // HTTP/2 says the host in `:authority`, where the same holds.
-    let has_userinfo = request.uri().authority().is_some_and(|authority| authority.as_str().contains('@'));
-    if has_userinfo || !request.headers().get_all(header::HOST).iter().all(is_host) {
-        return Err(Error::invalid("host_invalid", "Host is no host name; send the broker's name in it"));
-    }
-    if request.extensions().get::<Connection>().is_some_and(|connection| connection.malformed) {
-        return Err(Error::invalid("client_cert_malformed", "the proxy's Client-Cert is not as RFC 9440 writes it"));
-    }
-    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
-    if codings
-        .next()
-        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
-    {
-        // RFC 9112 §6.1: chunked is applied once, and last. What else stands there, somebody reads as another framing.
-        return Err(Error::invalid("transfer_encoding", "send Transfer-Encoding once, as chunked, or not at all"));
-    }
-    for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
-        if request.headers().get_all(&name).iter().nth(1).is_some() {
-            return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));
-        }
-    }
-    Ok(())
-}
-
-/// 404 in the form of all errors.
-pub(super) async fn no_such_route(axum::Extension(id): axum::Extension<RequestId>) -> Problem {
-    Problem::new(
-        Error::not_found("no_such_route", "there is nothing at this path; see the README for the endpoints"),
-        &id.0,
-    )
-}
-
-/// 405 in the form of all errors.
-pub(super) async fn no_such_method(axum::Extension(id): axum::Extension<RequestId>) -> Problem {
-    Problem::new(Error::method_not_allowed("method_not_allowed", "this path does not take this method"), &id.0)
-}
 
 /// A form that was read by RFC 6749's rules.
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! The doors: axum lives here and nowhere else.
 
+mod accept;
 mod admin;
+mod authority;
 mod authorize;
 mod certificate;
 mod client_cert;
@@ -10,12 +12,14 @@ mod dpop;
 mod exchange;
 mod extract;
 mod fair;
+mod front;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod introspect;
 mod ops;
 mod places;
+mod problem;
 pub mod reply;
 mod resource;
 mod revocations;

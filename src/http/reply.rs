@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use hallpass_verify::{DPOP_ALGORITHMS, DpopRefusal, ProofRefusal, Refusal};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::broker::CallError;
 use crate::error::{Error, Kind};
+use crate::http::problem::problem;
 use crate::issue::TokenError;
 
 /// RFC 9457 problem details, with a stable `code` and the request id.
@@ -160,6 +161,7 @@ fn status(kind: Kind) -> StatusCode {
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         Kind::Conflict => StatusCode::CONFLICT,
         Kind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -172,21 +174,8 @@ fn status(kind: Kind) -> StatusCode {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "code": self.code,
-            "detail": self.message,
-            "request_id": &*self.request_id,
-        });
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = problem(self.status, self.code, &self.message, &self.request_id, Map::new());
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
         let challenges = self.challenges.join(", ");
         challenge(headers, (!challenges.is_empty()).then_some(&*challenges));
         response

@@ -8,7 +8,8 @@ use http::header::CACHE_CONTROL;
 use serde_json::json;
 
 use crate::http::State;
-use crate::http::extract::{RequestId, no_such_route};
+use crate::http::extract::RequestId;
+use crate::http::front::no_such_route;
 use crate::model::check_name;
 
 /// Of the exchange endpoint as a whole.

@@ -249,6 +249,7 @@ async fn connection(
     watcher: Watcher,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let local = Some(stream.local_addr()?);
     let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no request came in time");
     match tls {
         Some(tls) => {
@@ -258,14 +259,14 @@ async fn connection(
             let is_http2 = manner.http2 && session.alpn_protocol() == Some(b"h2");
             let certificates =
                 session.peer_certificates().map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
-            let connection = Connection { address: Some(peer.ip()), certificates, malformed: false };
+            let connection = Connection { address: Some(peer.ip()), local, certificates, malformed: false };
             speak(stream, is_http2, connection, router, manner, standing, watcher).await
         }
         None => {
             let is_http2 =
                 tokio::time::timeout(manner.header_timeout, begins_http2(&stream)).await.map_err(|_| timed_out())??;
             let is_http2 = is_http2 && manner.http2;
-            let connection = Connection { address: Some(peer.ip()), ..Connection::default() };
+            let connection = Connection { address: Some(peer.ip()), local, ..Connection::default() };
             speak(stream, is_http2, connection, router, manner, standing, watcher).await
         }
     }

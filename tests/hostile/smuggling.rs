@@ -344,6 +344,12 @@ const LINES: &[(&str, &str, End)] = &[
     ("http/1.1", "GET {P} http/1.1\r\n", Refused),
     ("HTTP/1.10", "GET {P} HTTP/1.10\r\n", Refused),
     ("a whole URL", "GET http://b{P} HTTP/1.1\r\n", Refused),
+    // `Host: b` beside it: two servers.
+    ("a whole URL of ours", "GET http://{A}{P} HTTP/1.1\r\n", Refused),
+    ("a whole URL of ours, a user in it", "GET http://b@{A}{P} HTTP/1.1\r\n", Refused),
+    ("a whole URL of ours, Host twice", "GET http://{A}{P} HTTP/1.1\r\nHost: {A}\r\n", Refused),
+    ("a whole URL of ours, HTTP/1.0 with TE", "POST http://{A}{P} HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", Refused),
+    ("a host and a port", "GET {A} HTTP/1.1\r\n", Refused),
     ("encoded line ends", "GET {P}%0d%0aX:y HTTP/1.1\r\n", Refused),
     ("a method that is none", "GE(T {P} HTTP/1.1\r\n", Refused),
     ("HTTP/1.0 with TE", "POST {P} HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", Refused),
@@ -362,11 +368,19 @@ async fn the_upstream_gets_one_request_or_none() {
     });
     let lines = LINES.iter().map(|(name, line, end)| {
         let body = if line.contains("chunked") { "0\r\n\r\n" } else { "" };
-        let request = format!("{}{authorization}\r\n{body}{SMUGGLED}", line.replace("{P}", "/exchange/crm/any/row"));
+        let line = line.replace("{P}", "/exchange/crm/any/row").replace("{A}", &broker.running.public.to_string());
+        let request = format!("{line}{authorization}\r\n{body}{SMUGGLED}");
         (*name, request, *end)
     });
     let mut wrong = Vec::new();
-    for (name, request, end) in framings.chain(lines) {
+    // A whole URL that names us, and a Host that says the same: one request, framed as any other.
+    let own = broker.running.public;
+    let whole = FRAMINGS.iter().map(|(name, head, body, end)| {
+        let host = authorization.replace("Host: b", &format!("Host: {own}"));
+        let request = format!("POST http://{own}/exchange/crm/any/row HTTP/1.1\r\n{host}{head}\r\n\r\n{body}");
+        (*name, request.replace("{S}", SMUGGLED), *end)
+    });
+    for (name, request, end) in framings.chain(lines).chain(whole) {
         let answer = send(broker.running.public, &request).await;
         let status: u16 = answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0);
         let seen = upstream.take(name);

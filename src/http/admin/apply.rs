@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::extract::State as AxumState;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
 use crate::error::{Error, Result};
 use crate::http::State;
 use crate::http::admin::{Admin, Input, changed, definitions, json as reply, unrecorded};
+use crate::http::problem::problem;
 use crate::http::reply::Problem;
 use crate::model::public::{self, NotPublic};
 use crate::model::{Agent, AgentStatus, Change, DefinitionKind, Event, Identity};
@@ -81,17 +82,9 @@ pub(in crate::http) async fn apply(
 
 fn mistaken(admin: &Admin, mistakes: Vec<Mistake>) -> Response {
     let count = mistakes.len();
-    let body = json!({
-        "type": "about:blank",
-        "title": "Bad Request",
-        "status": 400,
-        "code": "document_invalid",
-        "detail": format!("the document has {count} mistake{}; nothing was changed", if count == 1 { "" } else { "s" }),
-        "mistakes": mistakes,
-        "request_id": &*admin.request,
-    });
-    (StatusCode::BAD_REQUEST, [(http::header::CONTENT_TYPE, "application/problem+json")], axum::Json(body))
-        .into_response()
+    let message = format!("the document has {count} mistake{}; nothing was changed", if count == 1 { "" } else { "s" });
+    let more = Map::from_iter([("mistakes".to_owned(), json!(mistakes))]);
+    problem(StatusCode::BAD_REQUEST, "document_invalid", &message, &admin.request, more)
 }
 
 fn inline_files(manifest: &mut Manifest, files: &BTreeMap<String, String>) -> Vec<Mistake> {

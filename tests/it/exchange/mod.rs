@@ -6,6 +6,7 @@ mod injection;
 mod midway;
 mod policy;
 mod redaction;
+mod refusals;
 mod ssrf;
 mod streaming;
 mod targets;

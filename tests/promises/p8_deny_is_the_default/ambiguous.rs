@@ -1,10 +1,12 @@
 //! Requests that two readers would read in two ways: other forms of target, headers that are there twice, a token in
 //! two places, headers that would not travel.
 
+use hallpass::app::Surroundings;
 use proptest::prelude::*;
 
 use super::{SECRET, Scene, with_scene};
 use crate::exchange::{raw, status_of};
+use crate::support::{Engine, TestBroker};
 
 const ANY: &str = "      - { id: any, methods: [GET, POST], path: \"/{*rest}\", scope: any }\n      - { id: root, \
                    methods: [GET, POST], path: /, scope: any }\n";
@@ -15,10 +17,14 @@ async fn only_a_target_in_origin_form_below_a_known_upstream_is_sent() {
     let scene = Scene::new(ANY, SCOPE).await;
     let host = scene.broker.running.public.to_string();
     for (target, code) in [
-        (format!("http://{host}/exchange/crm/a"), "target_absolute_form"),
-        ("http://evil/exchange/crm/a".to_owned(), "target_absolute_form"),
-        (format!("HTTPS://{host}/exchange/crm/a"), "target_absolute_form"),
-        ("http://user@evil/exchange/crm/a".to_owned(), "target_absolute_form"),
+        // `Host: b` is beside each.
+        (format!("http://{host}/exchange/crm/a"), "host_differs"),
+        (format!("HTTPS://{host}/exchange/crm/a"), "host_differs"),
+        ("http://b/exchange/crm/a".to_owned(), "target_not_ours"),
+        ("http://evil/exchange/crm/a".to_owned(), "target_not_ours"),
+        ("ftp://b/exchange/crm/a".to_owned(), "target_not_ours"),
+        ("http://user@evil/exchange/crm/a".to_owned(), "host_invalid"),
+        (format!("http://user@{host}/exchange/crm/a"), "host_invalid"),
         ("//evil/exchange/crm/a".to_owned(), "no_such_route"),
         ("//exchange/crm/a".to_owned(), "no_such_route"),
         ("/exchange//crm/a".to_owned(), "upstream_unknown"),
@@ -32,7 +38,7 @@ async fn only_a_target_in_origin_form_below_a_known_upstream_is_sent() {
         ("/Exchange/crm/a".to_owned(), "no_such_route"),
         ("/%65xchange/crm/a".to_owned(), "no_such_route"),
         ("*".to_owned(), "no_such_route"),
-        ("evil:443".to_owned(), "target_absolute_form"),
+        ("evil:443".to_owned(), "target_authority_form"),
         ("exchange/crm/a".to_owned(), ""),
         ("?/exchange/crm/a".to_owned(), ""),
         (String::new(), ""),
@@ -49,6 +55,78 @@ async fn only_a_target_in_origin_form_below_a_known_upstream_is_sent() {
         assert!((400..500).contains(&outcome.status), "{outcome:?}");
     }
     assert_eq!(scene.ask("GET", b"/exchange/crm/a").await.status, 204);
+}
+
+/// RFC 9112 §3.2.2: a server takes a whole URL, if it is the server that the URL names.
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9112_s3_2_2_a_whole_url_is_taken_with_the_same_checks_where_it_names_us() {
+    let scene = Scene::new(ANY, SCOPE).await;
+    let (own, port) = (scene.broker.running.public.to_string(), scene.broker.running.public.port());
+    let token = format!("Authorization: Bearer {}\r\n", scene.token);
+    let local = format!("localhost:{port}");
+    for (url, host, status, code) in [
+        (format!("http://{own}/exchange/crm/a?b=1"), &own, 204, ""),
+        (format!("HTTP://{own}/exchange/crm/a?b=1"), &own, 204, ""),
+        (format!("http://LocalHost:{port}/exchange/crm/a?b=1"), &local, 204, ""),
+        // A proxy may have ended the TLS.
+        (format!("https://{own}/exchange/crm/a?b=1"), &own, 204, ""),
+        // Both name us; which one would count, whoever stands before us cannot know.
+        (format!("http://{own}/exchange/crm/a"), &local, 400, "host_differs"),
+        (format!("http://{own}/exchange/crm/a"), &"evil".to_owned(), 400, "host_differs"),
+        (format!("http://{own}/exchange/crm/a"), &format!("127.0.0.1:{}", port ^ 1), 400, "host_differs"),
+        // Not ours, whatever `Host` says.
+        ("http://evil/exchange/crm/a".to_owned(), &own, 421, "target_not_ours"),
+        ("http://127.0.0.1/exchange/crm/a".to_owned(), &own, 421, "target_not_ours"),
+        (format!("http://127.0.0.1:{}/exchange/crm/a", port ^ 1), &own, 421, "target_not_ours"),
+        (format!("http://127.0.0.2:{port}/exchange/crm/a"), &own, 421, "target_not_ours"),
+        (format!("http://{own}.evil/exchange/crm/a"), &own, 400, ""),
+        (format!("ftp://{own}/exchange/crm/a"), &own, 421, "target_not_ours"),
+        // The same checks.
+        (format!("http://{own}/exchange/crm/../a"), &own, 400, "target_dot_segment"),
+        (format!("http://{own}/exchange/crm//a"), &own, 400, "target_empty_segment"),
+        (format!("http://{own}//exchange/crm/a"), &own, 404, "no_such_route"),
+        (format!("http://{own}"), &own, 404, "no_such_route"),
+    ] {
+        let outcome = scene.send("GET", url.as_bytes(), &format!("Host: {host}\r\n{token}")).await;
+        outcome.keeps_the_promise().unwrap();
+        assert_eq!((outcome.status, outcome.code.as_str()), (status, code), "{url} {host}: {outcome:?}");
+        if status == 204 {
+            assert_eq!(outcome.intents[0].1, "/a?b=1", "{url}");
+        }
+    }
+    // Host must be there all the same (RFC 9112 §3.2), in HTTP/1.0 it need not.
+    let url = format!("http://{own}/exchange/crm/a");
+    assert_eq!(scene.send("GET", url.as_bytes(), &token).await.code, "host_missing");
+    let request = |url: &str| format!("GET {url} HTTP/1.0\r\n{token}\r\n").into_bytes();
+    assert_eq!(scene.send_raw(request(&url)).await.status, 204);
+    assert_eq!(scene.send_raw(request("http://evil/exchange/crm/a")).await.status, 421);
+    // The same at the listener for health, which has an address of its own and no issuer's name.
+    let ops = scene.broker.running.ops;
+    for (named, status) in [(ops.to_string(), 200), (own.clone(), 421)] {
+        let request = format!("GET http://{named}/healthz HTTP/1.1\r\nHost: {named}\r\nConnection: close\r\n\r\n");
+        assert_eq!(status_of(&raw(ops, request).await), status, "{named}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_url_may_name_the_issuer_whatever_the_listener_is_bound_to() {
+    let settings = [("HALLPASS_ISSUER", "https://hp.example.com/a")];
+    let broker = TestBroker::start_with(Engine::Sqlite, Surroundings::default(), &settings).await.unwrap();
+    let status = async |url: &str, host: &str| {
+        let request = format!("GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        status_of(&raw(broker.running.public, request).await)
+    };
+    for (url, host, wanted) in [
+        ("https://hp.example.com/.well-known/jwks.json", "hp.example.com", 200),
+        ("https://HP.example.com:443/.well-known/jwks.json", "hp.example.com", 200),
+        ("http://hp.example.com/.well-known/jwks.json", "hp.example.com", 200),
+        ("http://hp.example.com:80/.well-known/jwks.json", "hp.example.com", 421),
+        ("https://hp.example.com:8443/.well-known/jwks.json", "hp.example.com", 421),
+        ("https://hp.example.com.evil.org/.well-known/jwks.json", "hp.example.com", 421),
+        ("https://hp.example.com/.well-known/jwks.json", "evil.org", 400),
+    ] {
+        assert_eq!(status(url, host).await, wanted, "{url} {host}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
