@@ -28,7 +28,7 @@ use crate::audit::{Haste, Ledger, Recorded, Throttle, more};
 use crate::error::Error;
 use crate::model::{AgentStatus, Event, EventKind, Target, TargetError};
 use crate::outbound::Resolve;
-use crate::policy::{self, CompiledUpstream, Denial, Permit};
+use crate::policy::{self, CompiledUpstream, Denial, Hint, Permit};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::turn::Turns;
@@ -92,6 +92,8 @@ pub enum CallError {
     MissingScope(Arc<str>),
     /// The upstream takes only tokens that are bound to a key.
     NotBound,
+    /// No operation has this method and path (P8); what the caller may have meant.
+    NoOperation(Hint),
     /// Everything else.
     Other(Error),
 }
@@ -103,6 +105,7 @@ impl CallError {
             Self::Token(refusal) => refusal.code(),
             Self::MissingScope(_) => "insufficient_scope",
             Self::NotBound => "token_binding_required",
+            Self::NoOperation(_) => "operation_not_allowed",
             Self::Other(error) => error.code,
         }
     }
@@ -236,6 +239,19 @@ impl Broker {
         self.registry
             .revoked()
             .with_set(|set| self.verifier.verify_dpop(token, (keys.verifying(), set), audience, dpop, request, now))
+    }
+
+    /// Whether a text says of itself, unproven, that it is a token of ours.
+    pub fn is_claimed(&self, text: &str) -> bool {
+        self.verifier.is_claimed(text)
+    }
+
+    /// What is wrong with a token, whoever holds it: as [`Self::authenticate`], but it lets nobody in.
+    pub fn refusal_of(&self, token: &str, upstream: Option<&str>) -> Option<Refusal> {
+        let (keys, now) = (self.registry.keys(), self.world.now() / 1000);
+        let audience = |aud: &str| self.is_for(aud, upstream);
+        let revoked = self.registry.revoked();
+        revoked.with_set(|set| self.verifier.inspect(token, keys.verifying(), set, audience, now)).err()
     }
 
     /// Whether this audience is the exchange endpoint, as a whole or for this upstream (or, without one, for any).
@@ -464,7 +480,7 @@ impl Broker {
         };
         let definitions = self.registry.definitions();
         let gives = |scope: &str| definitions.gives(&agent, scope);
-        let (denial, target) = match policy::decide(claims, &agent, gives, upstream, method.as_str(), target) {
+        let (denial, target) = match policy::decide(claims, &agent, &gives, upstream, method.as_str(), target) {
             Ok(permit) => return Ok(permit),
             Err(denied) => denied,
         };
@@ -480,11 +496,10 @@ impl Broker {
             Denial::MissingScope(scope) => CallError::MissingScope(scope),
             Denial::NotBound => CallError::NotBound,
             Denial::EncodedSlash => Error::invalid(denial_code, TargetError::EncodedSlash.to_string()).into(),
-            Denial::NoOperation => Error::forbidden(
-                "operation_not_allowed",
-                "no operation of this upstream has this method and path; ask the admin to add it if it should",
-            )
-            .into(),
+            Denial::NoOperation => {
+                let may = |scope: &str| claims.scope.contains(scope) && gives(scope);
+                CallError::NoOperation(policy::View::new(upstream, may).hint(method.as_str(), target.path()))
+            }
         })
     }
 

@@ -47,6 +47,7 @@ The document:
       limits: { max_request_bytes: 1048576, max_response_bytes: 1048576 }         # optional
       ca_file: crm-ca.pem             # optional: trust this CA instead of the public ones
       allow_range: false              # optional: let agents ask for byte ranges
+      authorization_schemes: [token]  # optional: take the agent's token under these too, as in 'Authorization: token …'
       headers: standard               # optional: which of the agent's headers pass: standard, all, or [X-Team, Sudo] beside the standard ones
       set_headers: { X-Team: blue }   # optional: headers of every call, in place of the agent's; no secrets
       audit: { query_values: keep }   # optional: what records show of values in queries: keep, hash or drop

@@ -13,11 +13,12 @@ use crate::audit::Haste;
 use crate::broker::{BodyError, Call};
 use crate::error::Error;
 use crate::http::State;
-use crate::http::extract::{RequestId, agent_token, token_stays_here};
+use crate::http::agent_token::{self, AgentToken, Found};
+use crate::http::extract::{RequestId, proof_token};
 use crate::http::problem::FromUpstream;
 use crate::http::reply::Problem;
 use crate::http::strangers::Known;
-use crate::http::{dpop, resource};
+use crate::http::{dpop, lost, resource};
 use crate::model::Target;
 
 pub(super) async fn exchange(
@@ -28,9 +29,15 @@ pub(super) async fn exchange(
     let is_spoken = dpop::is_spoken(request.headers());
     let uri = request.uri().clone();
     let mut is_known = false;
+    let by_proof = proof_token(request.headers()).is_some();
     let answer = brokered(&state, &id, request, &mut is_known).await;
     let metadata = || resource::metadata_url(&state.issuer_url, uri.path());
-    let mut answer = answer.map_err(|problem| problem.with_resource_metadata(&metadata())).into_response();
+    let answer = answer.map_err(|problem| {
+        let problem = problem.with_resource_metadata(&metadata());
+        // Libraries for DPoP look for the one challenge that is theirs.
+        if by_proof { problem } else { problem.with_password_place() }
+    });
+    let mut answer = answer.into_response();
     if is_known {
         answer.extensions_mut().insert(Known);
     }
@@ -39,7 +46,7 @@ pub(super) async fn exchange(
 
 /// `is_known`: whether the caller showed a good token, whatever comes of the call.
 async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut bool) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let problem = |error: Error| Problem::new(error, id);
 
     // The path as it came: nothing on the way here has decoded or cleaned it.
@@ -47,15 +54,20 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
     let (name, path) =
         below.split_once('/').map_or((below, ""), |(name, _)| (name, below.get(name.len()..).unwrap_or("")));
     let upstream = state.registry.definitions().upstream(name).cloned();
-    let injection = upstream.as_ref().map(|upstream| &upstream.definition().inject);
 
     // Who, before what: a stranger learns nothing of upstreams and paths.
     let mut target = Target::parse(path, parts.uri.query());
-    let token = agent_token(&parts.headers, target.as_mut().ok(), injection).map_err(problem)?;
-    let token = token.ok_or_else(|| Problem::no_token(id))?;
+    let definition = upstream.as_ref().map(|upstream| upstream.definition());
+    let ours = |text: &str| state.broker.is_claimed(text);
+    let found = agent_token::take(&mut parts.headers, target.as_mut().ok(), definition, ours).map_err(problem)?;
     let known = upstream.as_ref().map(|_| name);
+    let token = match found {
+        Found::Token(token) => token,
+        Found::Nothing => return Err(Problem::no_token(dpop::is_spoken(&parts.headers), id)),
+        Found::Differ(tokens) => return Err(differ(state, &tokens, known, name, id).await),
+    };
     let expected = dpop::Expected::of(state, &parts);
-    let claims = if token.by_proof {
+    let claims = if token.by_proof() {
         state.broker.authenticate_by_proof(&token.text, known, &state.dpop, &expected.request())
     } else {
         let possession = Possession { certificate: expected.request().certificate, proof: None };
@@ -68,23 +80,18 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
         }
         Err(refusal) => {
             state.broker.token_refused(&token.text, refusal, name, id).await;
-            return Err(match refusal {
-                DpopRefusal::Token(refusal) if !token.by_proof => Problem::of_token(refusal, id),
+            let problem = match refusal {
+                DpopRefusal::Token(refusal) if !token.by_proof() => Problem::of_token(refusal, id),
                 refusal => Problem::of_proof(refusal, expected.url(), id),
-            });
+            };
+            return Err(problem.about(token.where_it_stood()));
         }
     };
 
     let target = target.map_err(|error| problem(Error::invalid(error.code(), error.to_string())))?;
-    let unknown = || {
-        problem(Error::not_found(
-            "upstream_unknown",
-            "there is no upstream of this name; see the paths that the admin gave you",
-        ))
-    };
-    let upstream = upstream.ok_or_else(unknown)?;
-    token_stays_here(&token.text, &parts.headers, &target, Some(&upstream.definition().inject)).map_err(problem)?;
-    let scheme = if token.by_proof { "DPoP" } else { "Bearer" };
+    let upstream = upstream.ok_or_else(|| problem(lost::no_such_upstream(state, &claims, below)))?;
+    agent_token::stays_here(&token.text, &parts.headers, &target).map_err(problem)?;
+    let scheme = if token.by_proof() { "DPoP" } else { "Bearer" };
     drop(token);
 
     let call = Call {
@@ -105,4 +112,17 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
         }
         Err(error) => Err(Problem::of_call(error, scheme, id)),
     }
+}
+
+/// Tokens of ours that differ. A bad one among them is what is told: whoever renews it sends two that are alike again.
+async fn differ(state: &State, tokens: &[AgentToken], known: Option<&str>, name: &str, id: &Arc<str>) -> Problem {
+    for token in tokens {
+        if let Some(refusal) = state.broker.refusal_of(&token.text, known) {
+            state.broker.token_refused(&token.text, DpopRefusal::Token(refusal), name, id).await;
+            return Problem::of_token(refusal, id).about(Some(token.place.to_string()));
+        }
+    }
+    let places: Vec<String> = tokens.iter().map(|token| token.place.to_string()).collect();
+    let text = format!("there are tokens that differ, in {}; send one of them", places.join(" and "));
+    Problem::new(Error::invalid("token_twice", text), id)
 }

@@ -13,10 +13,8 @@ use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
-use crate::error::Error;
 use crate::http::connection::Connection;
 use crate::issue::{Caller, Presented, TokenError};
-use crate::model::{Injection, Target};
 
 /// Where an answer says which request it answers.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -165,7 +163,7 @@ pub(super) fn presented(headers: &HeaderMap, form: &Form, has_certificate: bool)
 }
 
 /// `Basic base64(user:password)` (RFC 7617).
-fn basic(value: &HeaderValue) -> Option<(Zeroizing<String>, Zeroizing<String>)> {
+pub(super) fn basic(value: &HeaderValue) -> Option<(Zeroizing<String>, Zeroizing<String>)> {
     let encoded = scheme(value, "Basic")?;
     let decoded = Zeroizing::new(STANDARD.decode(encoded).ok()?);
     let text = std::str::from_utf8(&decoded).ok()?;
@@ -174,7 +172,7 @@ fn basic(value: &HeaderValue) -> Option<(Zeroizing<String>, Zeroizing<String>)> 
 }
 
 /// What follows an authentication scheme; schemes are case-insensitive (RFC 9110 §11.1).
-fn scheme<'a>(value: &'a HeaderValue, wanted: &str) -> Option<&'a str> {
+pub(super) fn scheme<'a>(value: &'a HeaderValue, wanted: &str) -> Option<&'a str> {
     let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case(wanted).then(|| rest.trim_matches(' '))
 }
@@ -187,81 +185,4 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// `Authorization: DPoP …` (RFC 9449 §7.1).
 pub(super) fn proof_token(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION).and_then(|value| scheme(value, "DPoP"))
-}
-
-/// The agent's token, as it came.
-pub(super) struct AgentToken {
-    pub(super) text: Zeroizing<String>,
-    /// Whether it came as `Authorization: DPoP`. In any other place a proof beside it does not count (RFC 9449 §7.1).
-    pub(super) by_proof: bool,
-}
-
-/// The agent's token: in `Authorization: Bearer` or `DPoP`, or where the upstream's own key would have gone, so that an SDK
-/// works by changing only its base URL and its key. Taken out of the target if it was there.
-///
-/// # Errors
-/// Two tokens: which one would count, nobody knows.
-pub(super) fn agent_token(
-    headers: &HeaderMap,
-    target: Option<&mut Target>,
-    injection: Option<&Injection>,
-) -> Result<Option<AgentToken>, Error> {
-    let mut found: Vec<Zeroizing<String>> = Vec::with_capacity(1);
-    let by_proof = proof_token(headers);
-    if let Some(token) = by_proof.or_else(|| bearer(headers)) {
-        found.push(Zeroizing::new(token.to_owned()));
-    }
-    match injection {
-        Some(Injection::Header { name, prefix, .. }) => {
-            let mut values = headers.get_all(name.as_str()).iter();
-            let (first, second) = (values.next(), values.next());
-            if second.is_some() {
-                return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));
-            }
-            let value = first.and_then(|value| value.to_str().ok());
-            let is_found = name.eq_ignore_ascii_case("authorization") && !found.is_empty();
-            if let Some(value) = value.filter(|_| !is_found) {
-                found.push(Zeroizing::new(value.strip_prefix(prefix.as_str()).unwrap_or(value).to_owned()));
-            }
-        }
-        Some(Injection::Basic { .. }) => {
-            found.extend(headers.get(header::AUTHORIZATION).and_then(basic).map(|(_, password)| password));
-        }
-        Some(Injection::Query { name, .. }) => {
-            if let Some(target) = target {
-                let taken = target.take_query(name).map_err(|error| Error::invalid(error.code(), error.to_string()))?;
-                found.extend(taken.map(Zeroizing::new));
-            }
-        }
-        Some(Injection::Bearer { .. } | Injection::None {}) | None => {}
-    }
-    if found.len() > 1 {
-        return Err(Error::invalid("token_twice", "the token is there twice; send it once"));
-    }
-    Ok(found.pop().map(|text| AgentToken { text, by_proof: by_proof.is_some() }))
-}
-
-/// Refuses a request that carries the agent's token in yet another place, from where it would travel on.
-pub(super) fn token_stays_here(
-    token: &str,
-    headers: &HeaderMap,
-    target: &Target,
-    own: Option<&Injection>,
-) -> Result<(), Error> {
-    let token_in =
-        |text: &[u8]| text.len() >= token.len() && text.windows(token.len()).any(|part| part == token.as_bytes());
-    let own_header = match own {
-        Some(Injection::Header { name, .. }) => Some(name.to_ascii_lowercase()),
-        _ => None,
-    };
-    let misplaced = headers.iter().any(|(name, value)| {
-        *name != header::AUTHORIZATION && own_header.as_deref() != Some(name.as_str()) && token_in(value.as_bytes())
-    });
-    if misplaced || token_in(target.path_and_query().as_bytes()) {
-        return Err(Error::invalid(
-            "token_misplaced",
-            "the token is in a header or parameter that would travel on to the upstream",
-        ));
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod admin;
+mod agent_token;
 mod authority;
 mod authorize;
 mod certificate;
@@ -17,6 +18,7 @@ mod front;
 #[doc(hidden)]
 pub mod fuzzing;
 mod introspect;
+mod lost;
 mod ops;
 mod places;
 mod problem;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use hallpass_verify::{DPOP_ALGORITHMS, DpopRefusal, ProofRefusal, Refusal};
-use http::header::{CACHE_CONTROL, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, json};
 
@@ -21,8 +21,11 @@ pub struct Problem {
     code: &'static str,
     message: String,
     request_id: Arc<str>,
-    /// One per scheme that could help (RFC 9110 §11.6.1).
+    /// One per scheme that could help (RFC 9110 §11.6.1), each a header of its own: wget, Java and Python's urllib read the
+    /// first word of each header, and no further.
     challenges: Vec<String>,
+    /// The methods that the path takes (RFC 9110 §10.2.1).
+    allow: Vec<String>,
 }
 
 impl Problem {
@@ -42,12 +45,31 @@ impl Problem {
             message: error.message,
             request_id: request_id.clone(),
             challenges: Vec::new(),
+            allow: Vec::new(),
         }
     }
 
     /// Tells an OAuth library where to go from here (RFC 9728 §5.1), if this is a challenge.
     pub fn with_resource_metadata(mut self, url: &str) -> Self {
         self.challenges.iter_mut().for_each(|one| one.push_str(&format!(r#", resource_metadata="{url}""#)));
+        self
+    }
+
+    /// Asks for a password, before anything else, if this is a 401: git, wget, `curl --anyauth`, Java's Authenticator and
+    /// Python's urllib send theirs only then, and the last raises where another scheme comes first. The same for every path:
+    /// a stranger does not learn from it which upstreams there are.
+    pub fn with_password_place(mut self) -> Self {
+        if self.status == StatusCode::UNAUTHORIZED {
+            self.challenges.insert(0, PASSWORD.to_owned());
+        }
+        self
+    }
+
+    /// Says which of several values this is about.
+    pub fn about(mut self, place: Option<String>) -> Self {
+        if let Some(place) = place {
+            self.message.push_str(&format!(" (the token in {place})"));
+        }
         self
     }
 
@@ -64,7 +86,13 @@ impl Problem {
                     .into(),
                 request_id: request_id.clone(),
                 challenges: vec![challenge_of("DPoP", "invalid_token", "the token is not bound to a key")],
+                allow: Vec::new(),
             },
+            CallError::NoOperation(hint) => {
+                let mut problem = Self::new(Error::forbidden("operation_not_allowed", hint.sentence), request_id);
+                problem.allow = hint.allow;
+                problem
+            }
             CallError::MissingScope(scope) => Self {
                 status: StatusCode::FORBIDDEN,
                 code: "insufficient_scope",
@@ -74,6 +102,7 @@ impl Problem {
                 request_id: request_id.clone(),
                 // RFC 6750 §3.1, and RFC 9449 §7.1 for the other scheme
                 challenges: vec![format!(r#"{scheme} realm="hallpass", error="insufficient_scope", scope="{scope}""#)],
+                allow: Vec::new(),
             },
         }
     }
@@ -94,6 +123,7 @@ impl Problem {
             message: format!("{refusal}; {advice}"),
             request_id: request_id.clone(),
             challenges,
+            allow: Vec::new(),
         }
     }
 
@@ -101,11 +131,11 @@ impl Problem {
     /// `htu` should be.
     pub fn of_proof(refusal: DpopRefusal, url: &str, request_id: &Arc<str>) -> Self {
         let request_id = request_id.clone();
-        let (code, challenges) = (refusal.code(), vec![dpop_challenge(refusal)]);
+        let (code, challenges, allow) = (refusal.code(), vec![dpop_challenge(refusal)], Vec::new());
         let message = match refusal {
             DpopRefusal::Proof(ProofRefusal::TooMany) => {
                 let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "too_many_proofs");
-                return Self { status, code, message: refusal.to_string(), request_id, challenges: Vec::new() };
+                return Self { status, code, message: refusal.to_string(), request_id, challenges: Vec::new(), allow };
             }
             DpopRefusal::Proof(ProofRefusal::WrongUrl) => format!("{refusal}; it must be {url}"),
             DpopRefusal::Proof(_) => refusal.to_string(),
@@ -114,24 +144,31 @@ impl Problem {
             }
             DpopRefusal::Token(_) => format!("{refusal}; get a new one at the token endpoint"),
         };
-        Self { status: StatusCode::UNAUTHORIZED, code, message, request_id, challenges }
+        Self { status: StatusCode::UNAUTHORIZED, code, message, request_id, challenges, allow }
     }
 
-    /// No token at all: challenges without an error code (RFC 6750 §3.1, RFC 9449 §7.1), one for each scheme that works.
-    pub fn no_token(request_id: &Arc<str>) -> Self {
+    /// No token at all: challenges without an error code (RFC 6750 §3.1, RFC 9449 §7.1). That of DPoP is for those who speak
+    /// it; everybody else finds it in the metadata. Its first letter in the last header makes wget 1.21 compute a Digest.
+    pub fn no_token(speaks_dpop: bool, request_id: &Arc<str>) -> Self {
+        let mut challenges = vec![r#"Bearer realm="hallpass""#.to_owned()];
+        if speaks_dpop {
+            challenges.push(format!(r#"DPoP realm="hallpass", algs="{}""#, DPOP_ALGORITHMS.join(" ")));
+        }
         Self {
             status: StatusCode::UNAUTHORIZED,
             code: "token_missing",
-            message: "send your Hallpass token as 'Authorization: Bearer …', or where the upstream's own key would go"
+            message: "send your Hallpass token as 'Authorization: Bearer …', as the password of Basic, or where the upstream's own \
+                      key would go"
                 .into(),
             request_id: request_id.clone(),
-            challenges: vec![
-                r#"Bearer realm="hallpass""#.into(),
-                format!(r#"DPoP realm="hallpass", algs="{}""#, DPOP_ALGORITHMS.join(" ")),
-            ],
+            challenges,
+            allow: Vec::new(),
         }
     }
 }
+
+/// RFC 7617 §2.
+const PASSWORD: &str = r#"Basic realm="hallpass", charset="UTF-8""#;
 
 fn bearer_challenge(refusal: Refusal) -> String {
     challenge_of("Bearer", "invalid_token", &refusal.to_string())
@@ -176,8 +213,10 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = problem(self.status, self.code, &self.message, &self.request_id, Map::new());
         let headers = response.headers_mut();
-        let challenges = self.challenges.join(", ");
-        challenge(headers, (!challenges.is_empty()).then_some(&*challenges));
+        self.challenges.iter().for_each(|one| challenge(headers, Some(one)));
+        if let Some(allow) = HeaderValue::from_str(&self.allow.join(", ")).ok().filter(|_| !self.allow.is_empty()) {
+            headers.insert(ALLOW, allow);
+        }
         response
     }
 }
@@ -289,9 +328,7 @@ impl IntoResponse for OAuthError {
                 Some(format!(r#"Bearer realm="hallpass", error="insufficient_scope", scope="{scope}""#))
             }
             // §5.2: the scheme that the client used, or could have used.
-            None => {
-                (status == StatusCode::UNAUTHORIZED).then(|| r#"Basic realm="hallpass", charset="UTF-8""#.to_owned())
-            }
+            None => (status == StatusCode::UNAUTHORIZED).then(|| PASSWORD.to_owned()),
         };
         challenge(response.headers_mut(), text.as_deref());
         response
@@ -311,6 +348,6 @@ pub(super) fn no_store(headers: &mut HeaderMap) {
 
 fn challenge(headers: &mut HeaderMap, text: Option<&str>) {
     if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
-        headers.insert(WWW_AUTHENTICATE, value);
+        headers.append(WWW_AUTHENTICATE, value);
     }
 }

@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, any, delete, get, post};
 
 use crate::http::admin::definitions::{self, Issuers, Resources, Roles, TrustDomains};
 use crate::http::{
-    State, admin, authorize, certificate, discovery, exchange, front, introspect, ops, resource, revocations, revoke,
-    strangers, token,
+    State, admin, authorize, certificate, discovery, exchange, front, introspect, lost, ops, resource, revocations,
+    revoke, strangers, token,
 };
 use crate::model::AdminRole;
 
@@ -144,6 +144,10 @@ pub fn router(listener: Listener, state: State) -> Router {
         };
         router.route(row.path, handler)
     });
-    let router = router.fallback(front::no_such_route).method_not_allowed_fallback(front::no_such_method);
+    let router = match listener {
+        Listener::Public => router.fallback(lost::no_such_route),
+        _ => router.fallback(front::no_such_route),
+    };
+    let router = router.method_not_allowed_fallback(front::no_such_method);
     router.layer(from_fn_with_state((state.clone(), listener), front::front_door)).with_state(state)
 }

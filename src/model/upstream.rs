@@ -39,6 +39,10 @@ pub struct Upstream {
     /// each too short to be recognised.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_range: bool,
+    /// Schemes of `Authorization` under which this API's clients send their key, beside `Bearer`, `DPoP` and `Basic`: GitHub's
+    /// send `token`. The agent's token is taken under them, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorization_schemes: Vec<String>,
     /// Take only tokens that are bound to a key (mTLS or DPoP): a stolen one is no use here.
     #[serde(default, skip_serializing_if = "is_default")]
     pub require_bound: bool,

@@ -68,6 +68,7 @@ impl CompiledUpstream {
         };
         check_injection(&definition.inject, &mut note);
         let headers = HeaderPass::compile(&definition, &mut note);
+        check_schemes(&definition.authorization_schemes, &mut note);
         for (field, seconds) in [
             ("timeouts.connect_seconds", definition.timeouts.connect_seconds),
             ("timeouts.response_seconds", definition.timeouts.response_seconds),
@@ -262,5 +263,24 @@ fn check_injection(injection: &Injection, note: &mut impl FnMut(String, String, 
             }
         }
         Injection::Bearer { .. } | Injection::None {} => {}
+    }
+}
+
+fn check_schemes(schemes: &[String], note: &mut impl FnMut(String, String, &str)) {
+    for (n, scheme) in schemes.iter().enumerate() {
+        let at = format!("authorization_schemes[{n}]");
+        let is = |one: &str| scheme.eq_ignore_ascii_case(one);
+        let is_twice = schemes.iter().take(n).any(|other| is(other));
+        // RFC 9110 §11.1: a scheme is a token, as a header's name is.
+        if http::HeaderName::from_bytes(scheme.as_bytes()).is_err() {
+            let problem = format!("'{}' is no scheme", scheme.escape_debug());
+            note(at, problem, "write the one word that stands before the key, for example token");
+        } else if is("bearer") || is("dpop") || is("basic") {
+            note(at, format!("'{scheme}' is always taken"), "leave it out");
+        } else if is("digest") || is("negotiate") || is("ntlm") || is("aws4-hmac-sha256") {
+            note(at, format!("what follows '{scheme}' is no key but computed from one"), "leave it out");
+        } else if is_twice {
+            note(at, format!("'{scheme}' is there twice (schemes have no case)"), "write it once");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod compiled;
 mod headers;
 mod identity;
 mod manifest;
+mod nearest;
 mod routes;
 mod spelling;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use compiled::{BaseUrl, CompiledUpstream};
 pub use headers::{HeaderPass, Passing};
 pub use identity::{Trusted, check_identity, is_fetchable};
 pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, sections, validate_manifest};
+pub use nearest::{Hint, View, nearest_name};
 pub use routes::{Fit, OperationView};
 
 /// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one.

@@ -20,5 +20,5 @@ for credentials in "-u $CLIENT_ID:$CLIENT_SECRET" "-d client_id=$CLIENT_ID -d cl
 done
 
 ask -o answer.json -D head.txt "$call"
-url=$(sed -n 's/^www-authenticate: Bearer .*resource_metadata="\([^"]*\)", DPoP .*/\1/Ip' head.txt)
+url=$(sed -n 's/^www-authenticate: Bearer .*resource_metadata="\([^"]*\)".*/\1/Ip' head.txt)
 is "$(ask "$url" | field resource)" "$BROKER/exchange/crm"

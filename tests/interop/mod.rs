@@ -5,6 +5,7 @@
 
 mod login;
 mod runtime;
+mod stock;
 
 use std::path::Path;
 use std::process::Command;
@@ -155,6 +156,16 @@ async fn openid_client_proves_itself_by_a_certificate_and_its_tokens_are_bound_t
 #[tokio::test(flavor = "multi_thread")]
 async fn authlib_and_the_mcp_sdk_prove_themselves_by_a_key() {
     python("private_key_jwt_clients.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdks_of_stripe_openai_anthropic_and_github_show_a_refusal() {
+    node("refusals.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdks_of_openai_and_anthropic_in_python_and_urllib_show_a_refusal() {
+    python("refusals.py").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

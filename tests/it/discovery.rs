@@ -88,7 +88,8 @@ async fn rfc9728_s5_1_each_challenge_leads_to_the_metadata() {
             let request = broker.http.get(broker.url(path));
             let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
             let answer = request.send().await.unwrap();
-            let challenge = answer.headers()["www-authenticate"].to_str().unwrap().to_owned();
+            let challenges: Vec<_> = answer.headers().get_all("www-authenticate").iter().collect();
+            let challenge = challenges[1].to_str().unwrap().to_owned();
             let url = broker.url(&format!("{ROOT}{resource}"));
             assert!(challenge.contains(&format!(r#"resource_metadata="{url}""#)), "{path}: {challenge}");
             assert_eq!(answer.status(), 401, "{path}");

@@ -33,7 +33,7 @@ const thief = await discover(bare)
 const stolen = client.fetchProtectedResource(thief, tokens.access_token, contacts, 'GET')
 await assert.rejects(stolen, (error) => {
   assert.equal(error.response.status, 401)
-  assert.equal(error.cause[0].parameters.error, 'invalid_token')
+  assert.equal(error.cause[1].parameters.error, 'invalid_token')
   return true
 })
 await assert.rejects(client.clientCredentialsGrant(thief), { status: 401 })

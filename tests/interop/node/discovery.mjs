@@ -7,7 +7,10 @@ const options = { [oauth.allowInsecureRequests]: true }
 const refused = await fetch(contacts)
 assert.equal(refused.status, 401)
 const header = refused.headers.get('www-authenticate')
-assert.match(header, /Bearer realm="hallpass".*, DPoP realm="hallpass", algs="/)
+assert.match(header, /^Basic realm="hallpass", charset="UTF-8", Bearer realm="hallpass", resource_metadata="/)
+assert.ok(!header.includes('DPoP'), 'for those who speak it')
+const asked = await fetch(contacts, { headers: { dpop: 'x' } })
+assert.match(asked.headers.get('www-authenticate'), /, DPoP realm="hallpass", algs="/)
 const [, address] = /resource_metadata="([^"]+)"/.exec(header)
 
 for (const path of ['/exchange', '/exchange/crm']) {

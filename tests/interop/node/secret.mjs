@@ -41,7 +41,9 @@ for (const method of [client.ClientSecretBasic(secret), client.ClientSecretPost(
   const dead = client.fetchProtectedResource(config, tokens.access_token, contacts, 'GET')
   await assert.rejects(dead, (error) => {
     assert.equal(error.response.status, 401)
-    assert.equal(error.cause[0].parameters.error, 'invalid_token')
+    const [basic, bearer] = error.cause
+    assert.equal(basic.scheme, 'basic')
+    assert.equal(bearer.parameters.error, 'invalid_token')
     return true
   })
 }

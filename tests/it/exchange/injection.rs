@@ -90,9 +90,12 @@ async fn basic_takes_the_token_as_password() {
     }
     let expected = format!("Basic {}", STANDARD.encode(format!("user:{SECRET}")));
     assert!(upstream.seen().iter().all(|seen| seen.headers["authorization"] == expected));
-    // As user name it is no token.
-    problem(broker.http.get(&url).basic_auth(&token, Some("")).send().await.unwrap(), 401).await;
-    assert_eq!(upstream.seen().len(), 3);
+    // As user name, too: so do clients of APIs that know no passwords.
+    for password in [None, Some(""), Some("x-oauth-basic"), Some(token.as_str())] {
+        assert_eq!(broker.http.get(&url).basic_auth(&token, password).send().await.unwrap().status(), 200);
+    }
+    problem(broker.http.get(&url).basic_auth("agent", Some("")).send().await.unwrap(), 401).await;
+    assert_eq!(upstream.seen().len(), 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +130,15 @@ async fn query_takes_the_token_as_parameter() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parameter_of_the_agents_own_beside_the_injected_one_is_refused() {
     let (broker, upstream, token) = with("{ kind: query, name: key, credential: crm-key }").await;
-    for query in ["?key=mine", "?KEY=mine", "?a=1&%6bey=mine", "?key", "?a;key=mine", "?a=1;key=mine&b"] {
+    // One that can be told from the rest is a placeholder, and left out.
+    for (query, rest) in [("?key=mine", ""), ("?KEY=mine", ""), ("?a=1&%6bey=mine", "a=1&"), ("?key", "")] {
+        let answer = broker.call(Method::GET, &format!("/crm/a{query}"), &token).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{query}");
+        let seen = upstream.seen().pop().unwrap().uri.to_string();
+        assert!(seen.starts_with(&format!("/a?{rest}key=sk-live")) && !seen.contains("mine"), "{query}: {seen}");
+    }
+    let before = upstream.seen().len();
+    for query in ["?a;key=mine", "?a=1;key=mine&b", "?key=mine&key=mine"] {
         let answer = broker.call(Method::GET, &format!("/crm/a{query}"), &token).send().await.unwrap();
         let status = answer.status();
         let text = answer.text().await.unwrap();
@@ -136,25 +147,115 @@ async fn a_parameter_of_the_agents_own_beside_the_injected_one_is_refused() {
     let twice = format!("/exchange/crm/a?key={token}&key=mine");
     let answer = broker.http.get(broker.url(&twice)).send().await.unwrap();
     assert_eq!(problem(answer, 400).await, "target_repeated_parameter");
+    assert_eq!(upstream.seen().len(), before);
+}
+
+/// SDKs send a key in two headers, an empty header, a placeholder: each by design.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_of_ours_counts_and_what_stands_beside_it_is_left_out() {
+    let injections =
+        [HEADER, "{ kind: bearer, credential: crm-key }", "{ kind: basic, username: u, credential: crm-key }"];
+    for inject in injections {
+        let (broker, upstream, token) = with(inject).await;
+        let url = broker.url("/exchange/crm/a");
+        let get = || broker.http.get(&url);
+        let basic = |user: &str, password: &str| format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+        let requests = [
+            get().bearer_auth(&token).header("x-api-key", &token),
+            get().bearer_auth(&token).header("api-key", &token).header("x-goog-api-key", &token),
+            get().bearer_auth(&token).header("x-api-key", ""),
+            get().bearer_auth(&token).header("x-api-key", "placeholder"),
+            get().bearer_auth(&token).header("private-token", &token),
+            get().header("authorization", "").header("x-api-key", &token),
+            get().header("authorization", "Bearer").header("x-api-key", &token),
+            get().header("authorization", "Bearer placeholder").header("x-api-key", &token),
+            get().header("authorization", "Basic eDp5").header("x-api-key", &token),
+            get().header("authorization", basic("agent", &token)).header("x-api-key", "placeholder"),
+            get().header("authorization", basic(&token, &token)),
+        ];
+        for (n, request) in requests.into_iter().enumerate() {
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{inject} {n}");
+            let seen = upstream.seen().pop().unwrap();
+            assert!(!format!("{seen:?}").contains("placeholder"), "{inject} {n}: {seen:?}");
+            assert_eq!(seen.headers.get_all("x-api-key").iter().count(), usize::from(inject == HEADER), "{inject} {n}");
+            clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+        }
+        // Placeholders alone are no token.
+        for request in [get().header("x-api-key", "placeholder"), get().header("authorization", "Basic eDp5")] {
+            problem(request.send().await.unwrap(), 401).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_ours_that_differ_are_refused_and_a_bad_one_is_not_passed_over() {
+    let clock = TestClock::new();
+    let surroundings = Surroundings { world: Some(clock.world()), ..Surroundings::default() };
+    let broker = TestBroker::start_with(Engine::Sqlite, surroundings, &[]).await.unwrap();
+    let upstream = Upstream::echo().await;
+    broker.apply(&document(&upstream.url(), HEADER, "")).await;
+    broker.put_credential("crm-key", SECRET).await;
+    let agent = broker.register("helpdesk", &["support"]).await;
+    let expired = broker.token(&agent).await;
+    clock.add_seconds(3600);
+    let (one, other) = (broker.token(&agent).await, broker.token(&agent).await);
+    let url = broker.url("/exchange/crm/a");
+    let both = async |bearer: &str, key: &str, status: u16| {
+        let answer = broker.http.get(&url).bearer_auth(bearer).header("x-api-key", key).send().await.unwrap();
+        let text = answer.text().await.unwrap();
+        let body: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(body["status"], status, "{text}");
+        (body["code"].as_str().unwrap().to_owned(), body["detail"].as_str().unwrap().to_owned())
+    };
+    let (code, text) = both(&one, &other, 400).await;
+    assert!(code == "token_twice" && text.contains("Authorization") && text.contains("x-api-key"), "{text}");
+    // No falling through, whichever of the two it is; and the one that is bad is named.
+    for (bearer, key, place) in [(&expired, &one, "Authorization"), (&one, &expired, "x-api-key")] {
+        let (code, text) = both(bearer, key, 401).await;
+        assert!(code == "token_expired" && text.contains(place), "{text}");
+    }
+    // Of ours by what it says of itself, with a signature that is none.
+    let forged = format!("{}AAAA", &one[..one.len() - 4]);
+    for (bearer, key, place) in [(&forged, &one, "Authorization"), (&one, &forged, "x-api-key")] {
+        let (code, text) = both(bearer, key, 401).await;
+        assert!(code == "token_bad_signature" && text.contains(place), "{text}");
+    }
+    let (code, text) = both("placeholder", &expired, 401).await;
+    assert!(code == "token_expired" && text.contains("x-api-key"), "{text}");
+    let answer = broker.http.get(&url).header("x-api-key", &one).header("x-api-key", "b").send().await.unwrap();
+    assert_eq!(problem(answer, 400).await, "duplicate_header");
+    let answer = broker.call(Method::GET, "/crm/a", &one).header("authorization", "Basic eDp5").send().await.unwrap();
+    assert_eq!(problem(answer, 400).await, "duplicate_header");
     assert!(upstream.seen().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_tokens_are_refused() {
-    let (broker, upstream, token) = with(HEADER).await;
-    let answer = broker.call(Method::GET, "/crm/a", &token).header("x-api-key", &token).send().await.unwrap();
-    assert_eq!(problem(answer, 400).await, "token_twice");
+async fn a_scheme_that_the_upstream_names_carries_the_token_and_no_other_does() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let inject = "{ kind: bearer, credential: crm-key }";
+    let token = crm(&broker, &upstream.url(), inject, "authorization_schemes: [token]").await;
     let url = broker.url("/exchange/crm/a");
-    let answer = broker.http.get(&url).header("x-api-key", &token).header("x-api-key", "b").send().await.unwrap();
-    assert_eq!(problem(answer, 400).await, "duplicate_header");
-    let answer = broker.call(Method::GET, "/crm/a", &token).header("authorization", "Basic eDp5").send().await.unwrap();
-    assert_eq!(problem(answer, 400).await, "duplicate_header");
-    assert!(upstream.seen().is_empty());
-
-    let (broker, upstream, token) = with("{ kind: query, name: key, credential: crm-key }").await;
-    let answer = broker.call(Method::GET, &format!("/crm/a?key={token}"), &token).send().await.unwrap();
-    assert_eq!(problem(answer, 400).await, "token_twice");
-    assert!(upstream.seen().is_empty());
+    for (scheme, status) in [("token", 200), ("Token", 200), ("Bearer", 200), ("GenieKey", 401), ("tokens", 401)] {
+        let answer = broker.http.get(&url).header("authorization", format!("{scheme} {token}")).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{scheme}");
+        clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+    }
+    assert!(upstream.seen().iter().all(|seen| seen.headers["authorization"] == format!("Bearer {SECRET}")));
+    for (schemes, word) in [
+        ("[\"to ken\"]", "no scheme"),
+        ("[\"\"]", "no scheme"),
+        ("[Bearer]", "always taken"),
+        ("[BASIC]", "always taken"),
+        ("[Digest]", "no key"),
+        ("[token, Token]", "twice"),
+    ] {
+        let document = document(&upstream.url(), inject, &format!("authorization_schemes: {schemes}"));
+        let (status, answer) = broker.admin("POST", "/admin/v1/apply", json!({ "document": document })).await;
+        let mistakes = answer["mistakes"].to_string();
+        assert!(status == 400 && mistakes.contains(word), "{schemes}: {answer}");
+        assert!(mistakes.contains("authorization_schemes["), "{mistakes}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +268,6 @@ async fn a_token_planted_elsewhere_does_not_travel_on() {
             plain().header("x-note", format!("prefix {token} suffix")),
             plain().header("cookie", format!("session={token}")),
             plain().header("referer", format!("https://a/?t={token}")),
-            plain().header("private-token", &token),
             broker.call(Method::GET, &format!("/crm/a?access_token={token}"), &token),
             broker.call(Method::GET, &format!("/crm/a/{token}"), &token),
         ]

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{HEADER, SECRET, crm, document, problem};
+use super::{HEADER, SECRET, crm, document, problem, raw, status_of};
 use crate::support::{TestBroker, Upstream};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,6 +31,71 @@ async fn what_no_operation_names_is_denied() {
     assert_eq!(refused, 11);
     assert!(upstream.seen().is_empty());
     assert!(broker.records().await.iter().all(|one| one["kind"] != "call.intent"));
+}
+
+/// To callers with a good token, and of what their scopes reach.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_path_is_said_and_what_to_write() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let (_, token) = broker.with_crm(&upstream.url(), SECRET).await;
+    for (method, path, status, said) in [
+        ("DELETE", "/exchange/crm/v1/contacts", 403, "this path takes GET, and not DELETE"),
+        (
+            "GET",
+            "/exchange/crm/v1/contacts/",
+            403,
+            "ends with a slash, and the operation's does not; write /exchange/crm/v1/contacts",
+        ),
+        (
+            "GET",
+            "/exchange/crm/exchange/crm/v1/contacts",
+            403,
+            "'/exchange/crm' is too much in the path; write /exchange/crm/v1/contacts",
+        ),
+        ("GET", "/exchange/crm/contacts/7", 403, "'/v1' is missing in the path; write /exchange/crm/v1/contacts/7"),
+        ("GET", "/exchange/crm/v1/contcats", 403, "the nearest is GET /exchange/crm/v1/contacts"),
+        (
+            "GET",
+            "/exchange/crm/V1/contacts",
+            403,
+            "the case of letters counts in a path; write /exchange/crm/v1/contacts",
+        ),
+        ("GET", "/v1/contacts", 404, "'/exchange/UPSTREAM' is missing in front; write /exchange/crm/v1/contacts"),
+        ("GET", "/crm/v1/contacts", 404, "'/exchange' is missing in front; write /exchange/crm/v1/contacts"),
+        ("GET", "/exchange/v1/contacts", 404, "write /exchange/crm/v1/contacts"),
+        ("GET", "/exchange/CRM/v1/contacts", 404, "the nearest is 'crm'"),
+        ("GET", "/exchange", 404, "say which upstream, as in /exchange/UPSTREAM/PATH; yours: crm"),
+        ("GET", "/Exchange/crm/v1/contacts", 404, "write /exchange in lower case"),
+        ("GET", "//exchange/crm/v1/contacts", 404, "two slashes in a row"),
+        ("GET", "/nothing/at/all", 404, "brokered calls go to /exchange/UPSTREAM/PATH"),
+    ] {
+        let (known, stranger) = (Some(token.as_str()), Some("eyJhbGciOiJub25lIn0.e30."));
+        for (token, is_told) in [(known, true), (stranger, false), (None, false)] {
+            let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+            let head = format!("{method} {path} HTTP/1.1\r\nHost: b\r\n{authorization}Connection: close\r\n\r\n");
+            let answer = raw(broker.running.public, head).await;
+            let wanted = if is_told || !path.starts_with("/exchange/") { status } else { 401 };
+            assert_eq!(status_of(&answer), wanted, "{path}: {answer}");
+            assert_eq!(answer.contains(said), is_told, "{path}: {said}\n{answer}");
+            assert!(is_told || (!answer.contains("contacts") && !answer.contains("allow:")), "{path}: {answer}");
+        }
+    }
+    // RFC 9110 §10.2.1
+    let answer = broker.call(Method::DELETE, "/crm/any/x", &token).send().await.unwrap();
+    assert_eq!(answer.headers()["allow"], "GET, HEAD, POST, PUT");
+    // POST /v1/contacts is there, and of a scope that this caller has not.
+    let answer = broker.call(Method::PUT, "/crm/v1/contacts", &token).send().await.unwrap();
+    assert_eq!(answer.headers()["allow"], "GET");
+    assert!(!answer.text().await.unwrap().contains("POST"));
+    // A revoked agent is a stranger.
+    broker.admin_ok("POST", "/admin/v1/agents/helpdesk/suspend", Value::Null).await;
+    let answer = broker.http.get(broker.url("/v1/contacts")).bearer_auth(&token).send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("see the README"), "{text}");
+    // At our own routes a wrong method says which there are (RFC 9110 §15.5.6).
+    let answer = broker.http.get(broker.url("/oauth2/token")).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().unwrap()), (405, "POST"));
+    assert!(upstream.seen().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +194,8 @@ async fn a_token_for_one_upstream_is_no_token_for_another() {
         let answer = broker.call(Method::GET, path, token).send().await.unwrap();
         assert_eq!(answer.status(), status, "{path}");
         if status == 401 {
-            assert!(answer.headers()["www-authenticate"].to_str().unwrap().contains("error=\"invalid_token\""));
+            let mut challenges = answer.headers().get_all("www-authenticate").iter();
+            assert!(challenges.any(|one| one.to_str().unwrap().contains("error=\"invalid_token\"")));
         }
     }
     assert_eq!(upstream.seen().len(), 3);

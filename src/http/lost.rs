@@ -1,0 +1,124 @@
+//! Paths that lead nowhere, at the public listener: what to write instead, for callers with a good token. A stranger learns
+//! nothing that is not in the documentation.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State as AxumState};
+use axum::response::{IntoResponse, Response};
+use hallpass_verify::{Claims, Possession};
+use http::request::Parts as RequestParts;
+
+use crate::error::Error;
+use crate::http::State;
+use crate::http::agent_token::{self, Found};
+use crate::http::dpop;
+use crate::http::extract::RequestId;
+use crate::http::front;
+use crate::http::reply::Problem;
+use crate::http::strangers::Known;
+use crate::model::AgentStatus;
+use crate::policy::{View, nearest_name};
+use crate::registry::Definitions;
+
+/// 404 in the form of all errors, with advice for those who may have it.
+pub(super) async fn no_such_route(
+    AxumState(state): AxumState<State>,
+    Extension(RequestId(id)): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let Some(claims) = who(&state, &mut parts) else {
+        return front::no_such_route(Extension(RequestId(id))).await.into_response();
+    };
+    let advice = advice(&state, &claims, parts.uri.path())
+        .unwrap_or_else(|| "there is nothing at this path; brokered calls go to /exchange/UPSTREAM/PATH".to_owned());
+    let mut response = Problem::new(Error::not_found("no_such_route", advice), &id).into_response();
+    response.extensions_mut().insert(Known);
+    response
+}
+
+/// Whose good token this is, if it is one. Nothing is recorded: nothing was asked for that anybody could refuse.
+fn who(state: &State, parts: &mut RequestParts) -> Option<Claims> {
+    let ours = |text: &str| state.broker.is_claimed(text);
+    let Ok(Found::Token(token)) = agent_token::take(&mut parts.headers, None, None, ours) else { return None };
+    let expected = dpop::Expected::of(state, parts);
+    if token.by_proof() {
+        return state.broker.authenticate_by_proof(&token.text, None, &state.dpop, &expected.request()).ok();
+    }
+    let possession = Possession { certificate: expected.request().certificate, proof: None };
+    state.broker.authenticate(&token.text, None, &possession).ok()
+}
+
+/// What the caller may call, upstream by upstream.
+struct Reached {
+    definitions: Arc<Definitions>,
+    agent: Arc<crate::model::Agent>,
+    claims: Claims,
+}
+
+impl Reached {
+    fn of(state: &State, claims: &Claims) -> Option<Self> {
+        let agent = state.registry.agent(&claims.client_id).filter(|agent| agent.status == AgentStatus::Active)?;
+        Some(Self { definitions: state.registry.definitions(), agent, claims: claims.clone() })
+    }
+
+    fn may(&self, scope: &str) -> bool {
+        self.claims.scope.contains(scope) && self.definitions.gives(&self.agent, scope)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        let upstreams = self.definitions.upstreams();
+        let reached = upstreams.filter(|one| View::new(one, |scope: &str| self.may(scope)).is_reached());
+        reached.map(|one| &**one.name()).collect()
+    }
+
+    /// Where this path would lead, if it stood behind an upstream's name.
+    fn address_of(&self, path: &str) -> Option<String> {
+        self.definitions.upstreams().find_map(|one| {
+            let view = View::new(one, |scope: &str| self.may(scope));
+            (!view.methods(path).is_empty()).then(|| view.address(path))
+        })
+    }
+}
+
+fn advice(state: &State, claims: &Claims, path: &str) -> Option<String> {
+    let reached = Reached::of(state, claims)?;
+    if path.contains("//") {
+        return Some("the path has two slashes in a row; write one".to_owned());
+    }
+    let mut segments = path.split('/').skip(1);
+    let (first, second) = (segments.next().unwrap_or_default(), segments.next());
+    let names = reached.names();
+    if first.eq_ignore_ascii_case("exchange") {
+        if first != "exchange" {
+            return Some("write /exchange in lower case".to_owned());
+        }
+        if second.is_none_or(str::is_empty) {
+            let names = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
+            return Some(format!("say which upstream, as in /exchange/UPSTREAM/PATH; yours: {names}"));
+        }
+    }
+    if names.contains(&first) {
+        return Some(format!("'/exchange' is missing in front; write /exchange{path}"));
+    }
+    let address = reached.address_of(path)?;
+    Some(format!("'/exchange/UPSTREAM' is missing in front; write {address}"))
+}
+
+/// What to say of a name that no upstream has; `below` is what stood behind `/exchange/`.
+pub(super) fn no_such_upstream(state: &State, claims: &Claims, below: &str) -> Error {
+    let reached = Reached::of(state, claims);
+    let asked = below.split('/').next().unwrap_or_default();
+    let advice = reached.and_then(|reached| {
+        if let Some(address) = reached.address_of(&format!("/{below}")) {
+            return Some(format!(
+                "there is no upstream of this name, and the path looks like one without it; write {address}"
+            ));
+        }
+        let near = nearest_name(asked, reached.names().into_iter())?;
+        Some(format!("there is no upstream of this name; the nearest is '{near}'"))
+    });
+    let general = || "there is no upstream of this name; see the paths that the admin gave you".to_owned();
+    Error::not_found("upstream_unknown", advice.unwrap_or_else(general))
+}
