@@ -27,7 +27,8 @@ console.log(answer.status, await answer.text())
 // What the agent's roles do not give is refused, and so is the token without its key. The error brings the challenge.
 const refused = (error: unknown) => {
   if (!(error instanceof client.WWWAuthenticateChallengeError)) throw error
-  console.log(error.response.status, error.cause[0].parameters.error)
+  const challenge = error.cause.find(({ parameters }) => parameters.error)
+  console.log(error.response.status, challenge?.parameters.error)
 }
 await call('POST', new URLSearchParams({ name: 'Ada' }), { DPoP }).catch(refused)
 await call('GET').catch(refused)

@@ -480,7 +480,7 @@ impl Broker {
         };
         let definitions = self.registry.definitions();
         let gives = |scope: &str| definitions.gives(&agent, scope);
-        let (denial, target) = match policy::decide(claims, &agent, &gives, upstream, method.as_str(), target) {
+        let (denial, target) = match policy::decide(claims, &agent, gives, upstream, method.as_str(), target) {
             Ok(permit) => return Ok(permit),
             Err(denied) => denied,
         };

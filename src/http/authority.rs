@@ -31,6 +31,16 @@ pub(super) fn is_same(scheme: &str, one: &Authority, other: &Authority) -> bool 
     one.host().eq_ignore_ascii_case(other.host()) && port(one) == port(other)
 }
 
+/// Whether it is a host and, perhaps, a port, and nothing else. The parser leaves a port that is no number to whoever asks for
+/// it, and then says that there is none.
+pub(super) fn is_host(authority: &Authority) -> bool {
+    match authority.as_str().strip_prefix(authority.host()) {
+        Some("" | ":") => true,
+        Some(port) => port.starts_with(':') && authority.port_u16().is_some(),
+        None => false,
+    }
+}
+
 fn is_own_address(scheme: &str, authority: &Authority, connection: &Connection) -> bool {
     let Some(local) = connection.local else { return false };
     let ip = local.ip().to_canonical();
@@ -77,6 +87,16 @@ mod tests {
         assert!(same("http", "[::1]:8600", "[::1]:8600"));
         assert!(!same("http", "b", "b:443") && !same("https", "b", "b:80") && !same("http", "b", "b."));
         assert!(!same("http", "b", "c") && !same("http", "b:8600", "b:8601"));
+    }
+
+    #[test]
+    fn rfc3986_s3_2_a_host_has_at_most_a_port_beside_it() {
+        for good in ["b", "b:80", "b:", "[::1]", "[::1]:80", "127.0.0.1:8600"] {
+            assert!(is_host(&authority(good)), "{good}");
+        }
+        for bad in ["a@b", "a:c@b:80", "b:80x", "b:99999", "b:x", "b:80.evil"] {
+            assert!(Authority::try_from(bad).is_err() || !is_host(&authority(bad)), "{bad}");
+        }
     }
 
     #[test]

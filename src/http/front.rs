@@ -12,7 +12,7 @@ use http::{Method, StatusCode, Version};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::accept;
-use crate::http::authority::{is_ours, is_same};
+use crate::http::authority::{is_host, is_ours, is_same};
 use crate::http::connection::Connection;
 use crate::http::extract::{MAX_FORM, REQUEST_ID, RequestId};
 use crate::http::problem::{name_for, say_source};
@@ -83,12 +83,11 @@ fn unambiguous(request: &Request) -> Result<(), Error> {
         // RFC 9112 §3.2: a server must refuse it, and likewise a Host that is none.
         return Err(Error::invalid("host_missing", "Host is missing; send the broker's name in it"));
     }
-    let is_host = |value: &HeaderValue| {
-        Authority::try_from(value.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
-    };
+    let is_good =
+        |value: &HeaderValue| Authority::try_from(value.as_bytes()).is_ok_and(|authority| is_host(&authority));
     // HTTP/2 says the host in `:authority`, where the same holds.
-    let has_userinfo = request.uri().authority().is_some_and(|authority| authority.as_str().contains('@'));
-    if has_userinfo || !request.headers().get_all(header::HOST).iter().all(is_host) {
+    let is_named_well = request.uri().authority().is_none_or(is_host);
+    if !is_named_well || !request.headers().get_all(header::HOST).iter().all(is_good) {
         return Err(Error::invalid("host_invalid", "Host is no host name; send the broker's name in it"));
     }
     if request.extensions().get::<Connection>().is_some_and(|connection| connection.malformed) {

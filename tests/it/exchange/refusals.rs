@@ -92,7 +92,7 @@ async fn an_answer_says_whether_it_is_the_brokers_or_the_upstreams_and_no_upstre
     let token = super::crm(&broker, &upstream.url(), super::HEADER, "").await;
     let request = broker.call(Method::GET, "/crm/a", &token).header(ACCEPT, "application/json");
     let answer = request.send().await.unwrap();
-    let sources: Vec<_> = answer.headers().get_all(SOURCE).iter().collect();
+    let sources: Vec<_> = answer.headers().get_all(SOURCE).iter().map(|one| one.to_str().unwrap()).collect();
     assert_eq!((answer.status().as_u16(), sources), (401, vec!["upstream"]));
     assert_eq!(header(&answer, "content-type"), "application/problem+json", "an upstream's own problem keeps its name");
 
@@ -107,7 +107,7 @@ async fn an_answer_says_whether_it_is_the_brokers_or_the_upstreams_and_no_upstre
         (post("/oauth2/introspect"), 400),
         (broker.http.put(broker.url("/revocations")), 405),
         (broker.http.get(broker.url("/.well-known/jwks.json")), 200),
-        (broker.http.get(broker.url("/exchange/crm/a")).header("transfer-encoding", "x"), 400),
+        (broker.http.get(broker.url("/exchange/crm/a")).header("host", "a@b"), 400),
     ] {
         let answer = request.send().await.unwrap();
         assert_eq!((answer.status().as_u16(), header(&answer, SOURCE)), (status, "broker"), "{answer:?}");

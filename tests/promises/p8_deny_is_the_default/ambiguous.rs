@@ -79,7 +79,8 @@ async fn rfc9112_s3_2_2_a_whole_url_is_taken_with_the_same_checks_where_it_names
         ("http://127.0.0.1/exchange/crm/a".to_owned(), &own, 421, "target_not_ours"),
         (format!("http://127.0.0.1:{}/exchange/crm/a", port ^ 1), &own, 421, "target_not_ours"),
         (format!("http://127.0.0.2:{port}/exchange/crm/a"), &own, 421, "target_not_ours"),
-        (format!("http://{own}.evil/exchange/crm/a"), &own, 400, ""),
+        (format!("http://{own}.evil/exchange/crm/a"), &own, 400, "host_invalid"),
+        (format!("http://{own}x/exchange/crm/a"), &own, 400, "host_invalid"),
         (format!("ftp://{own}/exchange/crm/a"), &own, 421, "target_not_ours"),
         // The same checks.
         (format!("http://{own}/exchange/crm/../a"), &own, 400, "target_dot_segment"),
@@ -122,6 +123,7 @@ async fn a_whole_url_may_name_the_issuer_whatever_the_listener_is_bound_to() {
         ("http://hp.example.com/.well-known/jwks.json", "hp.example.com", 200),
         ("http://hp.example.com:80/.well-known/jwks.json", "hp.example.com", 421),
         ("https://hp.example.com:8443/.well-known/jwks.json", "hp.example.com", 421),
+        ("https://hp.example.com:443x/.well-known/jwks.json", "hp.example.com", 400),
         ("https://hp.example.com.evil.org/.well-known/jwks.json", "hp.example.com", 421),
         ("https://hp.example.com/.well-known/jwks.json", "evil.org", 400),
     ] {
@@ -148,6 +150,8 @@ async fn what_is_there_twice_is_refused() {
         (token.clone(), "host_missing"),
         (format!("Host: user@b\r\n{token}"), "host_invalid"),
         (format!("Host: b, evil\r\n{token}"), "host_invalid"),
+        (format!("Host: b:80x\r\n{token}"), "host_invalid"),
+        (format!("Host: b:99999\r\n{token}"), "host_invalid"),
         (format!("Host: b/../evil\r\n{token}"), "host_invalid"),
         (format!("Host: \r\n{token}"), "host_invalid"),
         (host.to_owned(), "token_missing"),
