@@ -498,7 +498,7 @@ impl Broker {
             Denial::EncodedSlash => Error::invalid(denial_code, TargetError::EncodedSlash.to_string()).into(),
             Denial::NoOperation => {
                 let may = |scope: &str| claims.scope.contains(scope) && gives(scope);
-                CallError::NoOperation(policy::View::new(upstream, may).hint(method.as_str(), target.path()))
+                CallError::NoOperation(policy::View::new(upstream, may).hint(method.as_str(), &target.match_path()))
             }
         })
     }

@@ -56,7 +56,12 @@ impl<'a, F: Fn(&str) -> bool> View<'a, F> {
 
     /// The methods that this path takes.
     pub fn methods(&self, path: &str) -> Vec<String> {
-        let named: BTreeSet<&str> = self.operations().flat_map(|one| one.methods.iter().map(String::as_str)).collect();
+        let mut named: BTreeSet<&str> =
+            self.operations().flat_map(|one| one.methods.iter().map(String::as_str)).collect();
+        if named.contains("GET") {
+            // RFC 9110 §9.3.2: it comes with GET.
+            named.insert("HEAD");
+        }
         let takes = |method: &&str| self.upstream.operation(method, path).is_some_and(|one| (self.may)(&one.scope));
         named.into_iter().filter(takes).map(str::to_owned).collect()
     }

@@ -39,7 +39,7 @@ async fn what_is_wrong_with_a_path_is_said_and_what_to_write() {
     let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
     let (_, token) = broker.with_crm(&upstream.url(), SECRET).await;
     for (method, path, status, said) in [
-        ("DELETE", "/exchange/crm/v1/contacts", 403, "this path takes GET, and not DELETE"),
+        ("DELETE", "/exchange/crm/v1/contacts", 403, "this path takes GET, HEAD, and not DELETE"),
         (
             "GET",
             "/exchange/crm/v1/contacts/",
@@ -85,7 +85,7 @@ async fn what_is_wrong_with_a_path_is_said_and_what_to_write() {
     assert_eq!(answer.headers()["allow"], "GET, HEAD, POST, PUT");
     // POST /v1/contacts is there, and of a scope that this caller has not.
     let answer = broker.call(Method::PUT, "/crm/v1/contacts", &token).send().await.unwrap();
-    assert_eq!(answer.headers()["allow"], "GET");
+    assert_eq!(answer.headers()["allow"], "GET, HEAD");
     assert!(!answer.text().await.unwrap().contains("POST"));
     // A revoked agent is a stranger.
     broker.admin_ok("POST", "/admin/v1/agents/helpdesk/suspend", Value::Null).await;
