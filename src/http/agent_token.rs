@@ -14,7 +14,8 @@ use crate::error::Error;
 use crate::http::extract::{basic, scheme};
 use crate::model::{Injection, Target, Upstream};
 
-/// Headers in which APIs commonly take a key. None of them travels on, so a token of ours in one is as safe as elsewhere.
+/// Headers in which APIs commonly take a key, where SDKs put it a second time. They are no place for the token where the
+/// upstream's definition does not name them; beside it they hold the same one, or are refused.
 const KEY_HEADERS: [HeaderName; 7] = [
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
@@ -81,7 +82,7 @@ pub(super) enum Found {
 
 /// Takes everything that could be the agent's token out of the headers and the target, and gives what counts: in
 /// `Authorization` (`Bearer`, `DPoP`, either half of `Basic`, a scheme that the upstream names), where the upstream's own key
-/// would have gone, or in one of the usual headers for keys. `is_ours` says whether a text says of itself that it is a token
+/// would have gone. `is_ours` says whether a text says of itself that it is a token
 /// of ours; it is asked only where there is more than one.
 ///
 /// # Errors
@@ -125,16 +126,24 @@ pub(super) fn take(
             add(&text, Place::Query(name.clone()));
         }
     }
+    let mut beside = Vec::new();
     for name in KEY_HEADERS {
         let is_token = |value: &HeaderValue| value.to_str().is_ok_and(&is_ours);
         if headers.get_all(&name).iter().any(is_token) {
             if headers.get_all(&name).iter().nth(1).is_some() {
                 return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));
             }
-            if let Some(value) = headers.remove(&name) {
-                add(value.to_str().unwrap_or_default(), Place::Header(name));
-            }
+            let value = headers.remove(&name);
+            let text = value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+            beside.push(AgentToken {
+                text: Zeroizing::new(text.to_owned()),
+                place: Place::Header(name),
+                is_alone: false,
+            });
         }
+    }
+    if !beside.is_empty() && found.iter().any(|one| is_ours(&one.text)) {
+        found.append(&mut beside);
     }
     Ok(choose(found, is_ours))
 }
@@ -250,7 +259,7 @@ mod tests {
             (&[("authorization", &password)], "our in Authorization"),
             (&[("x-crm-key", "our")], "our in x-crm-key"),
             (&[("x-crm-key", "kEY our")], "our in x-crm-key"),
-            (&[("x-api-key", "our")], "our in x-api-key"),
+            (&[("x-api-key", "our")], "nothing"),
             (&[("authorization", "Bearer our"), ("x-crm-key", "our")], "our in Authorization"),
             (&[("x-crm-key", "our"), ("authorization", "DPoP our")], "our in Authorization by proof"),
             (&[("authorization", "Bearer our"), ("x-crm-key", "")], "our in Authorization"),
@@ -259,7 +268,7 @@ mod tests {
             (&[("authorization", "Bearer x"), ("x-crm-key", "our")], "our in x-crm-key"),
             (&[("authorization", "Bearer our"), ("x-crm-key", "placeholder")], "our in Authorization"),
             (&[("authorization", "Bearer our"), ("x-api-key", "our")], "our in Authorization"),
-            (&[("authorization", "Bearer x"), ("private-token", "our")], "our in private-token"),
+            (&[("authorization", "Bearer x"), ("private-token", "our")], "x in Authorization"),
             // None is ours: the first is what is refused.
             (&[("authorization", "Bearer x"), ("x-crm-key", "y")], "x in Authorization"),
             (&[("x-crm-key", " ")], "nothing"),
