@@ -21,6 +21,11 @@ pub(super) fn is_ours(
     authority: &Authority,
     connection: &Connection,
 ) -> bool {
+    // RFC 9110 §7.4: nothing else than HTTP is spoken here.
+    usual_port(scheme).is_some() && is_named(state, listener, scheme, authority, connection)
+}
+
+fn is_named(state: &State, listener: Listener, scheme: &str, authority: &Authority, connection: &Connection) -> bool {
     is_own_address(scheme, authority, connection)
         || (listener == Listener::Public && is_issuer(&state.issuer_url, authority))
 }

@@ -102,7 +102,7 @@ impl Scene {
 fn document(base_url: &str, inject: &str, operations: &str, scopes: &str) -> String {
     format!(
         "upstreams:\n  - name: crm\n    base_url: {base_url}\n    allow_private: true\n    inject: {inject}\n    \
-         operations:\n{operations}roles: [ {{ name: support, scopes: [{scopes}] }} ]\n"
+         headers: [X-Note, X-Hop-Not]\n    operations:\n{operations}roles: [ {{ name: support, scopes: [{scopes}] }} ]\n"
     )
 }
 
