@@ -45,7 +45,7 @@ use admins::admins;
 use master_key::{broker_secret, client_ca};
 use metrics::recorder;
 use reload::Reload;
-use settings::{broker_settings, issue_settings, key_policy, ledger_settings};
+use settings::{broker_settings, issue_settings, key_policy, ledger_settings, way_out};
 use tls::{client_cas, tls_config};
 
 /// How often schedules are looked at: key rotation, forgetting what cannot matter any more, the database lock.
@@ -203,7 +203,8 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     };
     let leeway = i64::try_from(config.tokens.leeway.as_secs()).unwrap_or(0);
     let verifier = Arc::new(TokenVerifier::new(&*issuer, leeway, config.exchange.token_cache));
-    let trust = || Trust::new(leeway, world.clone(), registry.clone(), surroundings.resolver.clone());
+    let resolver = way_out(&config.outbound, surroundings.resolver.clone())?;
+    let trust = || Trust::new(leeway, world.clone(), registry.clone(), resolver.clone());
     let admins = admins(config.admin.as_ref(), admin_cas, trust(), &world)?;
     let trust = Arc::new(trust());
     let turns = Turns::start(&life);
@@ -241,7 +242,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
                 vault,
                 verifier,
                 issuer: issuer.clone(),
-                resolver: surroundings.resolver,
+                resolver: resolver.clone(),
                 query_values,
                 turns: turns.clone(),
             },

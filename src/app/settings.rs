@@ -1,12 +1,15 @@
 //! From the configuration to what each part takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::audit::LedgerSettings;
 use crate::broker::BrokerSettings;
-use crate::config::{Config, DatabaseTarget, SigningAlgorithm};
+use crate::config::{Config, DatabaseTarget, Outbound, SigningAlgorithm};
+use crate::error::{Error, Result};
 use crate::issue::{ClientAuth, IssueSettings, MAX_TOKEN_MILLIS};
 use crate::keyring::{Algorithm, Policy};
+use crate::outbound::{Proxied, Resolve};
 use crate::world::Millis;
 
 pub(super) fn key_policy(config: &Config) -> Policy {
@@ -64,4 +67,16 @@ pub(super) fn ledger_settings(config: &Config, issuer: &str) -> LedgerSettings {
         checkpoint_every: i64::try_from(config.audit.checkpoint_every_records).unwrap_or(i64::MAX),
         checkpoint_after_ms: Millis::try_from(config.audit.checkpoint_every.as_millis()).unwrap_or(Millis::MAX),
     }
+}
+
+/// How connections to upstreams and issuers are made: directly, or through a proxy.
+pub(super) fn way_out(outbound: &Outbound, names: Arc<dyn Resolve>) -> Result<Arc<dyn Resolve>> {
+    Ok(match outbound {
+        Outbound::Direct => names,
+        Outbound::Environment => Arc::new(Proxied::by_environment(names)),
+        Outbound::Proxy { url, except } => {
+            let url = std::str::from_utf8(url.expose()).map_err(Error::internal)?;
+            Arc::new(Proxied::new(names, url, except))
+        }
+    })
 }

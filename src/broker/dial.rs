@@ -137,6 +137,10 @@ fn told(dial: &DialError) -> Error {
         ),
         DialError::Connect(_) => Error::bad_gateway("upstream_connect", "the upstream could not be reached"),
         DialError::Tls(_) => Error::bad_gateway("upstream_tls", "the upstream's TLS could not be verified"),
+        DialError::Proxy(_) => Error::bad_gateway(
+            "outbound_proxy",
+            "the proxy on the way to the upstream did not let the call through; the operator finds why in the log",
+        ),
         DialError::Timeout => {
             Error::gateway_timeout("upstream_connect_timeout", "connecting to the upstream took too long")
         }

@@ -235,6 +235,12 @@ pub(super) const KEYS: &[Key] = &[
     integer("exchange.max_calls_per_agent", 500, 1, 1_000_000, "Brokered calls of one agent in flight at once"),
     integer("exchange.token_cache", 100_000, 1, 10_000_000, "Verified tokens that are remembered, in entries"),
 
+    optional("outbound.proxy", "http://proxy.example.com:3128",
+        "The proxy on the way to upstreams and issuers: http://HOST:PORT, or environment for HTTPS_PROXY, HTTP_PROXY, NO_PROXY"),
+    optional("outbound.proxy_file", "keys/proxy.url", "A file that holds the proxy's URL, where it has a password, instead of proxy"),
+    optional("outbound.no_proxy", "10.0.0.0/8, .corp.example.com",
+        "Hosts, domains and networks that are reached without the proxy, with commas in between"),
+
     choice("log.format", "human", &["human", "json"], "How the log is written"),
     choice("log.level", "info", &["error", "warn", "info", "debug", "trace"], "How much of it"),
 ];

@@ -98,6 +98,8 @@ pub struct Config {
     pub audit: Audit,
     /// `[exchange]`
     pub exchange: Exchange,
+    /// `[outbound]`
+    pub outbound: Outbound,
     /// `[log]`
     pub log: Log,
 }
@@ -223,6 +225,22 @@ pub struct Database {
     pub target: DatabaseTarget,
     /// Connections at once.
     pub max_connections: u32,
+}
+
+/// The proxy on the way to upstreams and issuers.
+#[derive(Debug, Clone)]
+pub enum Outbound {
+    /// None.
+    Direct,
+    /// That of the environment.
+    Environment,
+    /// This one.
+    Proxy {
+        /// `http://HOST:PORT` (UTF-8), which may hold a password.
+        url: SecretBytes,
+        /// What is reached without it, with commas in between.
+        except: String,
+    },
 }
 
 /// Which engine, and where.

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::mistake::shown;
 use super::read::Reader;
 use super::validate::file;
-use super::{ClientCertificates, Command, DatabaseTarget, MasterKey, Tls, Vault};
+use super::{ClientCertificates, Command, DatabaseTarget, MasterKey, Outbound, Tls, Vault};
 use crate::secret::SecretBytes;
 
 const MAX_URL_BYTES: u64 = 64 * 1024;
@@ -107,6 +107,57 @@ fn target(reader: &mut Reader, key: &'static str, text: &str) -> Option<Database
     };
     reader.mistake(key, problem, fix);
     None
+}
+
+/// `[outbound]`: none, the environment's, or one of the two.
+pub(super) fn outbound(reader: &mut Reader) -> Option<Outbound> {
+    let (proxy, file_key, except) = ("outbound.proxy", "outbound.proxy_file", "outbound.no_proxy");
+    let is_file = reader.is_given(file_key);
+    if !is_file && !reader.is_given(proxy) {
+        if reader.is_given(except) {
+            reader.mistake(except, "is set without a proxy", "set outbound.proxy, or remove it");
+        }
+        return Some(Outbound::Direct);
+    }
+    if is_file && reader.is_given(proxy) {
+        reader.mistake(file_key, "is set beside outbound.proxy", "remove one of the two");
+        return None;
+    }
+    let text = if is_file {
+        let path = file(reader, file_key)?;
+        readable(reader, file_key, &path)?;
+        let mut text = Zeroizing::new(String::new());
+        if let Err(error) = File::open(&path).and_then(|file| file.take(MAX_URL_BYTES).read_to_string(&mut text)) {
+            reader.mistake(file_key, format!("the file cannot be read ({error})"), "write the URL into it, as UTF-8");
+            return None;
+        }
+        text
+    } else {
+        Zeroizing::new(reader.text(proxy)?.to_string())
+    };
+    let text = text.trim();
+    if text == "environment" {
+        return Some(Outbound::Environment);
+    }
+    let key = if is_file { file_key } else { proxy };
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "http" && url.has_host());
+    let Some(url) = url else {
+        let problem = "the value (not shown) is no http:// URL of a proxy";
+        reader.mistake(key, problem, "write http://HOST:PORT, or environment");
+        return None;
+    };
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    if !is_bare {
+        reader.mistake(key, "the URL (not shown) has more than a host and a port", "write http://HOST:PORT");
+        return None;
+    }
+    if !is_file && url.password().is_some() {
+        let fix = "put the URL into a file of the broker's own, and name that in outbound.proxy_file";
+        reader.mistake(key, "the URL (not shown) holds a password", fix);
+        return None;
+    }
+    let except = reader.text(except).map(|text| text.to_string()).unwrap_or_default();
+    Some(Outbound::Proxy { url: SecretBytes::new(text.as_bytes().to_vec()), except })
 }
 
 /// `[vault]`: exactly one source of the master key.

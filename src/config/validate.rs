@@ -11,7 +11,7 @@ use super::admin::admin;
 use super::issuer::issuer;
 use super::mistake::shown;
 use super::read::Reader;
-use super::sources::{certificates, database, key_pair, vault};
+use super::sources::{certificates, database, key_pair, outbound, vault};
 use super::{
     Audit, CLIENT_AUTH_METHODS, ClientAuth, Config, Database, Delegation, Dpop, Exchange, Keys, Listen, Log, LogFormat,
     LogLevel, Overrides, Revocations, Tokens,
@@ -30,6 +30,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
     let issuer = issuer(reader, listen.as_ref(), overrides);
     let target = database(reader);
     let vault = vault(reader);
+    let outbound = outbound(reader);
     let tokens = tokens(reader);
     let dpop = dpop(reader);
     let client_auth = client_auth(reader);
@@ -54,6 +55,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
         revocations,
         audit,
         exchange: exchange(reader),
+        outbound: outbound?,
         log: log(reader)?,
     })
 }

@@ -2,6 +2,7 @@
 //! issuers whose keys are fetched are dialled through here, and nobody is dialled in another way.
 
 mod plain;
+mod proxy;
 mod wire;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use crate::policy::address;
 
 pub use plain::{of_tls_within, plain};
+pub use proxy::{Hop, Proxied};
 pub use wire::Wire;
 
 use wire::Stream;
@@ -29,6 +31,11 @@ use wire::Stream;
 pub trait Resolve: Send + Sync {
     /// The addresses of `host`.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
+
+    /// The proxy on the way to this place, if there is one.
+    fn hop(&self, _tls: bool, _host: &str, _port: u16) -> Option<Hop> {
+        None
+    }
 }
 
 /// The operating system's look-up.
@@ -83,6 +90,8 @@ pub enum DialError {
     Connect(io::Error),
     /// TLS failed: most often, the certificate is none of the trusted CAs' or for another name.
     Tls(io::Error),
+    /// The proxy on the way out did not let it through.
+    Proxy(String),
     /// It took too long.
     Timeout,
 }
@@ -95,6 +104,7 @@ impl fmt::Display for DialError {
             Self::Address(refusal) => write!(f, "{refusal}"),
             Self::Connect(error) => write!(f, "connect: {error}"),
             Self::Tls(error) => write!(f, "TLS: {}", plain(error)),
+            Self::Proxy(why) => write!(f, "outbound proxy: {why}"),
             Self::Timeout => f.write_str("connecting took too long"),
         }
     }
@@ -132,7 +142,13 @@ impl Dialer {
     }
 
     async fn connect(&self) -> Result<Wire, DialError> {
-        let stream = self.tcp(&self.addresses().await?).await?;
+        let stream = match self.resolver.hop(self.tls.is_some(), &self.host, self.port) {
+            None => self.tcp(&self.addresses().await?).await?,
+            Some(hop) => {
+                self.check_named().await?;
+                hop.connect(&self.host, self.port).await?
+            }
+        };
         // Small requests must not wait for Nagle's algorithm.
         stream.set_nodelay(true).map_err(DialError::Connect)?;
         let Some(tls) = &self.tls else { return Ok(Wire(Stream::Plain(TokioIo::new(stream)))) };
@@ -140,6 +156,20 @@ impl Dialer {
             ServerName::try_from(self.host.to_string()).map_err(|error| DialError::Tls(io::Error::other(error)))?;
         let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(DialError::Tls)?;
         Ok(Wire(Stream::Tls(Box::new(TokioIo::new(stream)))))
+    }
+
+    /// What goes through a proxy is dialled by it. So what is named is checked: an address, all addresses of a name that can
+    /// be looked up here, and of one that cannot, whether it is a name of the inside.
+    async fn check_named(&self) -> Result<(), DialError> {
+        match self.addresses().await {
+            Ok(_) => Ok(()),
+            Err(DialError::Dns(_) | DialError::NoAddress)
+                if self.allow_private || !proxy::is_local_name(&self.host) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// One look-up; every address in it must be allowed, and only these are dialled. A name that changes its answer

@@ -27,6 +27,7 @@ mod ledger;
 mod limits;
 mod mtls;
 mod operating;
+mod outbound_proxy;
 #[path = "../promises/mod.rs"]
 mod promises;
 mod public_files;
