@@ -310,7 +310,7 @@ impl Running {
         self.reload.lock().unwrap_or_else(PoisonError::into_inner).again();
     }
 
-    /// Takes no more connections, lets calls under way finish, writes what waits, and stops.
+    /// Takes no more connections, lets calls in flight finish, writes what waits, and stops.
     pub async fn stop(self) {
         self.state.life.enter(Phase::Draining);
         if self.server.await.is_err() {

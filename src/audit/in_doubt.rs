@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::model::{Change, Head};
 
-/// More are not kept: each new one has met the end of the chain unmoved, so those long before it are not under way.
+/// More are not kept: each new one has met the end of the chain unmoved, so those long before it are not in flight.
 const MAX_ATTEMPTS: usize = 1000;
 
 /// A commit without an answer.

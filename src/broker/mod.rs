@@ -56,7 +56,7 @@ pub struct BrokerSettings {
     pub max_request_bytes: u64,
     /// Bytes of an answer's body.
     pub max_response_bytes: u64,
-    /// Calls under way at once.
+    /// Calls in flight at once.
     pub max_calls: usize,
     /// Of one agent.
     pub max_calls_per_agent: usize,
@@ -292,7 +292,7 @@ impl Broker {
                 event.upstream = Some(upstream.name().clone());
                 event.method = Some(method.as_str().into());
                 on_record::fill(&mut event, &self.query_values, &upstream, &target);
-                // Nobody waits for it: whoever has too many calls under way may well have them waiting for the same disk.
+                // Nobody waits for it: whoever has too many calls in flight may well have them waiting for the same disk.
                 if let Some(event) = self.seldom(event, &claims, error.code) {
                     self.ledger.outcome(event);
                 }
@@ -390,7 +390,7 @@ impl Broker {
         }
     }
 
-    /// A place among the calls under way; one agent gets only its share, so that it cannot stop the others by calls that
+    /// A place among the calls in flight; one agent gets only its share, so that it cannot stop the others by calls that
     /// it never reads the answers of.
     fn place(&self, claims: &Claims) -> Result<outcome::Place, Error> {
         let busy = |text: &str| Error::unavailable("too_many_calls", text);
@@ -400,9 +400,9 @@ impl Broker {
             own.or_insert_with(|| Arc::new(Semaphore::new(self.settings.max_calls_per_agent))).clone()
         });
         let own = own.try_acquire_owned();
-        let own = own.map_err(|_| busy("this agent has too many calls under way; let some of them end first"))?;
+        let own = own.map_err(|_| busy("this agent has too many calls in flight; let some of them end first"))?;
         let shared = self.places.clone().try_acquire_owned();
-        let shared = shared.map_err(|_| busy("too many calls are under way; try again in a moment"))?;
+        let shared = shared.map_err(|_| busy("too many calls are in flight; try again in a moment"))?;
         Ok(outcome::Place { _own: own, _shared: shared })
     }
 

@@ -70,7 +70,7 @@ pub(super) struct Outcome {
     _place: Place,
 }
 
-/// A call's place among those under way, given back with its outcome.
+/// A call's place among those in flight, given back with its outcome.
 pub(super) struct Place {
     pub(super) _own: OwnedSemaphorePermit,
     pub(super) _shared: OwnedSemaphorePermit,

@@ -38,7 +38,7 @@ pub(super) enum Agent {
     Suspend {
         /// Name or client id
         name: String,
-        /// For the audit log
+        /// The reason, for the audit log
         #[arg(long)]
         reason: Option<String>,
     },
@@ -51,7 +51,7 @@ pub(super) enum Agent {
     Revoke {
         /// Name or client id
         name: String,
-        /// For the audit log
+        /// The reason, for the audit log
         #[arg(long)]
         reason: Option<String>,
     },
@@ -73,7 +73,7 @@ pub(super) enum Agent {
     },
     /// The certificate of this broker's own CA
     Ca,
-    /// Give it a new secret, printed once; the old one stays valid for a while
+    /// Give an agent a new secret, printed once; the old one stays valid for a while
     RotateSecret {
         /// Name or client id
         name: String,

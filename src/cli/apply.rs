@@ -67,7 +67,13 @@ The document:
         methods:
           - { method: federated, issuer: k8s, claims: { sub: \"system:serviceaccount:shop:bot\" } }   # optional: audience
           - { method: spiffe, id: \"spiffe://prod.example.com/bot\" }
-          - { method: private_key_jwt, jwks_uri: \"https://bot.example.com/jwks\" }   # or jwks: { keys: [...] }";
+          - { method: private_key_jwt, jwks_uri: \"https://bot.example.com/jwks\" }   # or jwks: { keys: [...] }
+          - { method: tls_client_auth, san_uri: \"https://bot.example.com/\" }   # or subject_dn, san_dns, san_ip, san_email
+          - { method: self_signed_tls_client_auth, jwks: { keys: [...] } }   # each with x5c
+        require_bound: false            # optional, also of an upstream: take only tokens that are bound to a key
+        may_act_for: [helpdesk]         # optional: exchange tokens of these agents
+        may_act_for_people_of: [k8s]    # optional: exchange tokens of these issuers' people
+Every field, with its meaning and default: docs/yaml.md";
 
 impl Apply {
     pub(super) async fn run(self, context: &Context) -> Outcome {

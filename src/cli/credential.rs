@@ -23,15 +23,15 @@ pub(super) enum Credential {
     List,
     /// Store a new version; the one before stays usable for a while (pin it as NAME@VERSION in the upstream)
     Rotate(Put),
-    /// Refuse every call that takes it, from now on; it is kept for the record
+    /// Refuse every call that needs it from now on; the credential itself is kept for the record
     Revoke {
         /// Its name
         name: String,
-        /// For the audit log
+        /// The reason, for the audit log
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Delete it with all its versions; asks where an upstream uses it
+    /// Delete a credential with all its versions; asks where an upstream uses it
     Remove {
         /// Its name
         name: String,
@@ -39,7 +39,7 @@ pub(super) enum Credential {
         #[arg(long)]
         yes: bool,
     },
-    /// Wrap everything anew under a new master key, while serving
+    /// Put everything under a new master key, while the broker serves
     Rewrap {
         /// The new master key, where it comes from a variable or a command; '-' reads standard input
         #[arg(long, value_name = "FILE")]

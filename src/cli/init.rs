@@ -10,10 +10,10 @@ use crate::cli::{Context, Outcome};
 /// Make a broker: master key, first signing keys, database, configuration. Overwrites nothing.
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// Where to
+    /// The folder to write into
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// PostgreSQL instead of SQLite: postgres://user@host/name
+    /// Use PostgreSQL instead of SQLite: postgres://user@host/name
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
 }

@@ -10,17 +10,17 @@ use crate::cli::{Context, Outcome};
 /// Signing keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {
-    /// The keys: next (published, not used), active, retiring (until its last token is dead)
+    /// The keys: next (published, not used), active, retiring (until its last token has expired)
     List,
-    /// Sign with the next key from now on; tokens that the old one signed stay good until they die
+    /// Sign with the next key from now on; tokens that the old one signed stay valid until they expire
     Rotate,
-    /// Emergency: a key goes at once, and every token that it signed is refused
+    /// Emergency: remove a key at once; every token that it signed is refused
     Retire {
-        /// Which, from 'hallpass key list'
+        /// The key's id, from 'hallpass key list'
         // A kid is base64url, so one in 64 begins with a hyphen.
         #[arg(allow_hyphen_values = true)]
         kid: String,
-        /// For the audit log
+        /// The reason, for the audit log
         #[arg(long)]
         reason: Option<String>,
     },

@@ -5,6 +5,7 @@ mod agent;
 mod apply;
 mod audit;
 mod client;
+mod completions;
 mod credential;
 mod definition;
 mod https;
@@ -35,9 +36,11 @@ use client::AdminClient;
 use output::Output;
 use saved::Saved;
 
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 broker unreachable.";
+
 /// A credential broker and short-lived token issuer for AI agents.
 #[derive(Debug, Parser)]
-#[command(name = "hallpass", version, about, max_term_width = 110)]
+#[command(name = "hallpass", version, about, max_term_width = 110, after_help = EXIT_CODES)]
 struct Cli {
     /// The configuration file [default: ./hallpass.toml]
     #[arg(long, global = true, env = "HALLPASS_CONFIG", value_name = "FILE")]
@@ -137,6 +140,8 @@ enum Command {
     /// The audit log
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
 }
 
 /// Why a command did not do what it was asked.
@@ -326,6 +331,11 @@ fn logged_in(saved: Saved, ca_pem: Option<String>) -> Result<AdminClient, Failur
     AdminClient::remote(&saved.server, http, Some(saved.token))
 }
 
+/// Every command and option: what completions and the reference are made from.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// The command line, and what the environment says where the line does not. A variable that is set to nothing is not set:
 /// so shells and service files take one back.
 fn parse() -> Result<Cli, clap::Error> {
@@ -408,6 +418,7 @@ async fn run(command: Command, context: &Context) -> Outcome {
         Command::Credential(credential) => credential.run(context).await,
         Command::Key(key) => key.run(context).await,
         Command::Audit(audit) => audit.run(context).await,
+        Command::Completions(completions) => completions.run(context),
     }
 }
 

@@ -13,10 +13,10 @@ use crate::cli::{Context, Outcome};
 pub(super) enum Session {
     /// The sessions that have not ended
     List {
-        /// Of this agent only
+        /// Only those of this agent
         #[arg(long, value_name = "AGENT")]
         agent: Option<String>,
-        /// Each below the session that it hangs under
+        /// Show a tree: each session below its parent
         #[arg(long)]
         tree: bool,
     },
@@ -30,13 +30,13 @@ pub(super) enum Session {
         /// Its id (`sid`)
         #[arg(required_unless_present = "subject", conflicts_with = "subject")]
         id: Option<String>,
-        /// Whoever acts on behalf of this subject (`sub`); none of its tokens from before now opens a session any more
+        /// Whoever acts on behalf of this subject (`sub`); its earlier tokens open no session any more
         #[arg(long, value_name = "SUB")]
         subject: Option<String>,
         /// The issuer that vouches for the subject, by the name that `apply` gave it
         #[arg(long, value_name = "NAME", requires = "subject")]
         issuer: Option<String>,
-        /// For the audit log
+        /// The reason, for the audit log
         #[arg(long)]
         reason: Option<String>,
     },

@@ -11,7 +11,7 @@ use crate::cli::{Context, Failure, Outcome};
 /// Tokens.
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
-    /// What a token says, and whether it is good; the token comes from standard input
+    /// What a token says, and whether it is valid; the token comes from standard input
     Inspect,
     /// Refuse one token from now on: by its id, or the token itself from standard input
     Revoke {
@@ -21,7 +21,7 @@ pub(super) enum Token {
         /// The same as JTI
         #[arg(long, value_name = "JTI")]
         jti: Option<String>,
-        /// For the audit log
+        /// The reason, for the audit log
         #[arg(long)]
         reason: Option<String>,
     },

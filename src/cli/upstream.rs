@@ -14,7 +14,7 @@ pub(super) enum Upstream {
     List,
     /// One upstream, as it was declared
     Show(Show),
-    /// Forget an upstream: calls to it are refused from now on
+    /// Remove an upstream: calls to it are refused from now on
     Remove {
         /// Its name
         name: String,

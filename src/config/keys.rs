@@ -39,6 +39,16 @@ impl Key {
         self.path.split_once('.').unwrap_or(("", self.path))
     }
 
+    /// Which values it may have, where these are few or have limits.
+    pub(super) fn limits(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Integer { min, max, .. } => Some(format!("{min} to {max}")),
+            Kind::Boolean { .. } => Some("true or false".to_owned()),
+            Kind::Choice { of, .. } => Some(of.join(", ")),
+            Kind::Text { .. } | Kind::Command { .. } => None,
+        }
+    }
+
     /// What to write instead of something of the wrong form.
     pub(super) fn fix(&self) -> String {
         match &self.kind {

@@ -22,6 +22,7 @@ mod keys;
 mod links;
 mod mistake;
 mod read;
+mod reference;
 mod sources;
 mod template;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod validate;
 
 pub(crate) use issuer::is_loopback;
 pub use mistake::{Mistake, Place};
+pub use reference::{Setting, settings};
 pub use template::template;
 
 /// What the command line says over the file and the environment.

@@ -30,12 +30,7 @@ pub fn template(database_url: Option<&str>) -> String {
 }
 
 fn range(key: &Key) -> String {
-    match &key.kind {
-        Kind::Integer { min, max, .. } => format!(" ({min} to {max})"),
-        Kind::Boolean { .. } => " (true or false)".to_owned(),
-        Kind::Choice { of, .. } => format!(" ({})", of.join(", ")),
-        Kind::Text { .. } | Kind::Command { .. } => String::new(),
-    }
+    key.limits().map(|limits| format!(" ({limits})")).unwrap_or_default()
 }
 
 fn setting(key: &Key, name: &str) -> String {

@@ -58,7 +58,7 @@ pub(super) async fn metrics(AxumState(state): AxumState<State>) -> Response {
     metrics::gauge!("hallpass_revocation_entries").set(list.entries.len() as f64);
     metrics::gauge!("hallpass_revocation_version").set(list.epoch as f64);
     metrics::gauge!("hallpass_sessions").set(state.registry.session_count(state.world.now()) as f64);
-    metrics::gauge!("hallpass_calls_under_way").set(state.broker.under_way() as f64);
+    metrics::gauge!("hallpass_calls_in_flight").set(state.broker.under_way() as f64);
     metrics::gauge!("hallpass_audit_healthy").set(if state.ledger.is_healthy() { 1.0 } else { 0.0 });
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], state.metrics.render()).into_response()
 }

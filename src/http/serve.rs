@@ -1,4 +1,4 @@
-//! Listening: TCP, TLS, unix socket; limits on connections; an end that lets calls under way finish.
+//! Listening: TCP, TLS, unix socket; limits on connections; an end that lets calls in flight finish.
 
 use std::convert::Infallible;
 use std::io;
@@ -98,7 +98,7 @@ struct Manner {
     stop: watch::Receiver<Phase>,
 }
 
-/// Serves until the broker drains; then takes no more connections and waits for what is under way, at most `listen.drain`.
+/// Serves until the broker drains; then takes no more connections and waits for what is in flight, at most `listen.drain`.
 /// Health is told until the end of that: whoever sends us agents must see that we are stopping, and why.
 pub async fn serve(listeners: Listeners, state: State) {
     let listen = &state.config.listen;

@@ -37,7 +37,7 @@ pub use mint::IssuedToken;
 pub use withdraw::{Actor, MAX_OWN_REVOCATIONS, MAX_TOKEN_MILLIS};
 
 /// Sessions of one agent that are kept, at most: each is held in memory until it ends, and a token request without
-/// `session_id` makes one. Requests under way at the same moment may go a little beyond.
+/// `session_id` makes one. Requests in flight at the same moment may go a little beyond.
 pub const MAX_SESSIONS_OF_AN_AGENT: usize = 10_000;
 
 /// The id of the broker secret under which client secrets are kept.

@@ -1,4 +1,4 @@
-//! Revocations: asked on every call, listed for gateways, heard by calls under way.
+//! Revocations: asked on every call, listed for gateways, heard by calls in flight.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -53,7 +53,7 @@ impl Store {
             Err(_) => Err(StoreError::Timeout),
         };
         if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Timeout)) {
-            // After a timeout an answer may still be under way. Never used again.
+            // After a timeout an answer may still be in flight. Never used again.
             connection.close_on_drop();
         }
         outcome

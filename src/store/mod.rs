@@ -222,7 +222,7 @@ impl Store {
         on_db!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(drop)).map_err(StoreError::from)
     }
 
-    /// Waits for what is under way and closes all connections.
+    /// Waits for what is in flight and closes all connections.
     pub async fn close(&self) {
         if let Pool::Sqlite { writer, .. } = &self.pool {
             writer.close().await;

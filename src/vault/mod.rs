@@ -47,7 +47,7 @@ impl Vault {
         Self { current: new, previous }
     }
 
-    /// Seals as `old` does, and also opens what is under `new`: while a rewrap is under way.
+    /// Seals as `old` does, and also opens what is under `new`: during a rewrap.
     pub fn also_opening(old: &Self, new: Arc<MasterKey>) -> Self {
         let previous = old.previous.iter().cloned().chain([new]).collect();
         Self { current: old.current.clone(), previous }

@@ -248,8 +248,8 @@ impl Scene {
 
     /// No call holds a place any more.
     async fn all_quiet(&self, what: &str) {
-        until(&format!("{what}: calls under way end"), 15, async || {
-            self.metric("hallpass_calls_under_way ").await == Some(0.0)
+        until(&format!("{what}: calls in flight end"), 15, async || {
+            self.metric("hallpass_calls_in_flight ").await == Some(0.0)
         })
         .await;
     }

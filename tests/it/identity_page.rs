@@ -1,14 +1,13 @@
-//! `docs/identity.md` says what is so: what it shows works as pasted, after the README's walk-through, on both engines.
+//! `docs/identity.md` says what is so: what it shows works as pasted, after the tutorial, on both engines.
 
-use crate::readme::{blocks, check_tools, readme, section, walk};
+use crate::docs::tutorial_until;
+use crate::readme::{blocks, check_tools, section, walk};
 use crate::support::Engine;
 use crate::support::postgres::postgres_url;
 
-/// The README's walk-through before `headline`, with what its `init` is on this engine.
+/// The tutorial before `headline`, with what its `init` is on this engine.
 fn before(headline: &str, engine: Engine) -> Option<String> {
-    let readme = readme();
-    let (part, _) = section(&readme, "Walk-through").split_once(headline).unwrap();
-    let script = blocks(part, "sh");
+    let script = tutorial_until(headline);
     let init = "hallpass init --dir .\n";
     assert!(script.contains(init));
     Some(match engine {
@@ -37,7 +36,7 @@ fn without_tls(engine: Engine) {
     if !check_tools(&["bash", "curl", "python3", "openssl"]) {
         return;
     }
-    let Some(begin) = before("**The end.**", engine) else { return };
+    let Some(begin) = before("The end", engine) else { return };
     let assertion = page("Without a shared secret: signed assertions and workload identity", "bash");
     let dpop = page("Tokens that are bound to a key: DPoP", "sh");
     let exchange = page("Acting on behalf of somebody", "sh");
@@ -79,7 +78,7 @@ fn with_tls(engine: Engine) {
     if !check_tools(&["bash", "curl", "python3", "openssl"]) {
         return;
     }
-    let Some(begin) = before("**The agent.**", engine) else { return };
+    let Some(begin) = before("The agent", engine) else { return };
     let tls = r#"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
   -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout keys/tls.key -out keys/tls.crt 2> tls.log
 chmod 600 keys/tls.key

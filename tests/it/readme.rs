@@ -1,14 +1,15 @@
-//! The README says what is so: its walk-through works as pasted, and its tables miss nothing.
+//! The README and the tutorial say what is so: the tutorial works as pasted, and the tables of the pages miss nothing.
 
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::docs::Page;
 use crate::support::postgres::postgres_url;
 
-pub(crate) fn readme() -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+pub(crate) fn document(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
 /// One section, from its headline to the next of the same rank.
@@ -33,7 +34,7 @@ pub(crate) fn blocks(text: &str, language: &str) -> String {
 }
 
 /// Every `fn` that is a test somewhere in this repository.
-fn tests_there_are(folder: &Path, found: &mut std::collections::BTreeSet<String>) {
+pub(crate) fn tests_there_are(folder: &Path, found: &mut std::collections::BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();
         if path.is_dir() {
@@ -160,27 +161,26 @@ fn check(said: &str) {
 }
 
 #[test]
-fn the_walk_through_works_on_sqlite() {
+fn the_tutorial_works_on_sqlite() {
     if !has_what_it_takes() {
         return;
     }
-    let readme = readme();
-    let said = walk(&blocks(section(&readme, "Walk-through"), "sh"));
+    let said = walk(&Page::of("docs/tutorial.md").script("sh"));
     check(&said);
     assert!(said.contains("sqlite"), "{said}");
 }
 
 #[test]
-fn the_walk_through_works_on_postgresql() {
+fn the_tutorial_works_on_postgresql() {
     let Some(url) = postgres_url() else { return };
     if !has_what_it_takes() {
         return;
     }
-    let readme = readme();
-    let walk_through = section(&readme, "Walk-through");
-    let other = blocks(walk_through, "bash");
+    let tutorial = Page::of("docs/tutorial.md");
+    let other = tutorial.script("bash");
     assert!(other.contains("postgres://hallpass@127.0.0.1/hallpass"), "{other}");
-    let script = blocks(walk_through, "sh")
+    let script = tutorial
+        .script("sh")
         .replace("hallpass init --dir .\n", &other.replace("postgres://hallpass@127.0.0.1/hallpass", &url));
     assert!(script.contains(&url));
     let said = walk(&script);
@@ -191,23 +191,22 @@ fn the_walk_through_works_on_postgresql() {
 #[test]
 fn every_route_is_in_the_table_of_endpoints() {
     use hallpass::http::routes::{Listener, table};
-    let readme = readme();
-    let endpoints = section(&readme, "Endpoints");
+    let endpoints = document("docs/endpoints.md");
     for route in table().iter().filter(|route| route.listener != Listener::Admin) {
         let path = route.path.trim_end_matches("{*path}").trim_end_matches('/');
-        assert!(endpoints.contains(path), "{} is not in the README", route.path);
+        assert!(endpoints.contains(path), "{} is not in docs/endpoints.md", route.path);
     }
 }
 
 #[test]
-fn every_room_of_the_house_is_on_the_map() {
-    let readme = readme();
-    let map = section(&readme, "The house");
+fn every_folder_is_in_the_repository_layout() {
+    let architecture = document("docs/architecture.md");
+    let map = section(&architecture, "Repository layout");
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(
             ["main.rs", "lib.rs"].contains(&name.as_str()) || map.contains(&format!("src/{name}")),
-            "src/{name} is not in the README"
+            "src/{name} is not in docs/architecture.md"
         );
     }
 }
@@ -229,4 +228,33 @@ fn init_makes_the_database_that_the_environment_names() {
     assert!(!folder.path().join("data/hallpass.db").exists());
     let told = run(&["audit", "tail"]);
     assert!(String::from_utf8_lossy(&told.stdout).contains("init"), "{}", String::from_utf8_lossy(&told.stderr));
+}
+
+/// Ten minutes are short.
+#[test]
+fn the_readme_is_short() {
+    let words = document("README.md").split_whitespace().count();
+    assert!(words <= 900, "the README has {words} words: move something to docs/");
+}
+
+#[test]
+fn the_readme_shows_what_the_quickstart_prints() {
+    let shown = Page::of("README.md").script("text");
+    assert!(shown.lines().count() > 10, "{shown}");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_hallpass")).args(["quickstart", "--once"]).env("TMPDIR", "/tmp").output();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    for line in shown.lines() {
+        assert!(said.lines().any(|one| one == line), "the quickstart does not print {line:?} but\n{said}");
+    }
+}
+
+#[test]
+fn each_promise_links_to_its_test() {
+    let readme = document("README.md");
+    let promises: Vec<&str> = section(&readme, "Promises").split("\n- ").skip(1).collect();
+    assert_eq!(promises.len(), 9);
+    for (n, promise) in (1..).zip(promises) {
+        assert!(promise.starts_with(&format!("**P{n} ")) && promise.contains("](tests/"), "{promise}");
+    }
 }

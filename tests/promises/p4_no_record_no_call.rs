@@ -111,7 +111,7 @@ async fn a_locked_database_refuses_and_recovers(engine: Engine) {
     let url = format!("{}/exchange/crm/any/under-way", real.binary.public);
     let request = real.http.get(url).bearer_auth(&token);
     let call = tokio::spawn(async move { request.send().await?.text().await });
-    until("a call is under way", 10, async || !upstream.seen().is_empty()).await;
+    until("a call is in flight", 10, async || !upstream.seen().is_empty()).await;
 
     let lock = Lock::take(&real.database).await;
     let took = all_refused(&real, &agent, &token).await;

@@ -228,7 +228,7 @@ async fn sigterm_lets_a_slow_call_finish() {
         let answer = crate::support::broker::client().get(url).bearer_auth(token).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await)
     });
-    until("the call is under way", 10, async || !upstream.seen().is_empty()).await;
+    until("the call is in flight", 10, async || !upstream.seen().is_empty()).await;
     let started = Instant::now();
     real.signal("-TERM");
     // No new connections, while the old one goes on.
@@ -262,7 +262,7 @@ async fn sigterm_does_not_wait_for_ever() {
             Err(_) => false,
         }
     });
-    until("the call is under way", 10, async || !upstream.seen().is_empty()).await;
+    until("the call is in flight", 10, async || !upstream.seen().is_empty()).await;
     let started = Instant::now();
     let (status, real) = tokio::task::spawn_blocking(move || (real.binary.terminate(), real)).await.unwrap();
     assert_eq!(status.code(), Some(0));

@@ -17,16 +17,16 @@ pub(in crate::cli) struct Filter {
     /// Before this time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(super) until: Option<Millis>,
-    /// Of this agent (name or client id)
+    /// Only records of this agent (name or client id)
     #[arg(long)]
     pub(super) agent: Option<String>,
-    /// Of this session
+    /// Only records of this session
     #[arg(long)]
     pub(super) session: Option<String>,
-    /// Of calls to this upstream
+    /// Only records of calls to this upstream
     #[arg(long)]
     pub(super) upstream: Option<String>,
-    /// Of what was allowed, or of what was denied
+    /// Only what was allowed, or what was denied
     #[arg(long, value_name = "DECISION", value_parser = ["allow", "deny"])]
     pub(super) decision: Option<String>,
 }

@@ -29,10 +29,10 @@ const FOLLOW: Duration = Duration::from_millis(250);
 pub(super) enum Audit {
     /// The last records; with a filter, the last that fit
     Tail {
-        /// Go on as more come
+        /// Keep printing new records
         #[arg(short = 'f', long)]
         follow: bool,
-        /// How many [default: 20; with --since, all]
+        /// How many records [default: 20; with --since, all]
         #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
         lines: Option<i64>,
         #[command(flatten)]
@@ -45,7 +45,7 @@ pub(super) enum Audit {
     },
     /// Prove that nothing was edited, removed, reordered, inserted or cut off
     Verify(Verify),
-    /// Print the signed end of the log, to be kept where nobody of the database can reach it
+    /// Print the signed end of the log; keep it where nobody with access to the database can change it
     Checkpoint,
 }
 

@@ -27,7 +27,7 @@ use crate::vault::{Label, MasterKey, Purpose, Sealed, Vault};
 pub struct MasterKeyFiles(pub Option<PathBuf>);
 
 impl MasterKeyFiles {
-    /// The new key, while a rewrap is under way.
+    /// The new key, during a rewrap.
     pub fn next(path: &Path) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
         name.push(".next");
