@@ -52,7 +52,7 @@ pub const METRICS: &[Metric] = {
         metric("hallpass_calls_refused_total", Counter, Unit::Count, "Brokered calls that were refused, by reason."),
         metric("hallpass_call_seconds", Histogram, Unit::Seconds,
             "Seconds from a brokered call's request to the end of its answer."),
-        metric("hallpass_calls_under_way", Gauge, Unit::Count, "Brokered calls in flight now."),
+        metric("hallpass_calls_in_flight", Gauge, Unit::Count, "Brokered calls in flight now."),
         metric("hallpass_streams_stalled_total", Counter, Unit::Count,
             "Streams of HTTP/2 that were ended because their reader did not read."),
         metric("hallpass_sessions", Gauge, Unit::Count, "Sessions that have not ended."),

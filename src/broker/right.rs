@@ -86,7 +86,7 @@ impl Right {
         let Some(agent) = self.watched.registry.agent(&claims.client_id) else { return Some(Ended::Agent) };
         let definitions = self.watched.registry.definitions();
         let Some(upstream) = definitions.upstream(self.permit.upstream().name()) else { return Some(Ended::Upstream) };
-        // The whole decision once more, so that whatever it comes to ask holds for calls under way, too.
+        // The whole decision once more, so that whatever it comes to ask holds for calls in flight, too.
         let gives = |scope: &str| definitions.gives(&agent, scope);
         let target = self.permit.target().clone();
         if let Err((denial, _)) = policy::decide(claims, &agent, gives, upstream, self.permit.method(), target) {
@@ -161,12 +161,12 @@ impl Right {
             Ended::Scope => CallError::MissingScope(self.permit.operation().scope.clone()),
             Ended::Upstream => Error::forbidden(
                 "upstream_changed_midway",
-                format!("upstream '{upstream}' was changed or removed while the call was under way; ask the admin"),
+                format!("upstream '{upstream}' was changed or removed while the call was in flight; ask the admin"),
             )
             .into(),
             Ended::Credential => Error::forbidden(
                 "credential_revoked",
-                format!("the credential of upstream '{upstream}' was revoked or removed while the call was under way"),
+                format!("the credential of upstream '{upstream}' was revoked or removed while the call was in flight"),
             )
             .into(),
         }

@@ -29,7 +29,7 @@ impl Rights {
     }
 }
 
-/// Whether a change may end the right of a call that is under way. What only adds (a new agent, a session, a version of a
+/// Whether a change may end the right of a call that is in flight. What only adds (a new agent, a session, a version of a
 /// credential) does not: thousands of running streams are not woken for each of a thousand registrations. A kind of
 /// change that nobody thought of here counts.
 pub(super) fn may_end(change: &Change, agent_before: Option<&Agent>) -> bool {

@@ -10,7 +10,7 @@ use super::{MADE, code, head, page_is, row, sentence};
 
 const HEAD: &str = "\
 `GET /metrics` at the ops listener (`listen.ops`) answers in the text format of Prometheus.
-[Operations](operations.md) says what to watch. Histograms are shown as quantiles, with `_sum` and `_count`.
+[Operations](operations.md) says what to watch. A histogram has the series `_bucket`, `_sum` and `_count`.
 
 ";
 
@@ -26,17 +26,25 @@ fn collect(tokens: TokenStream, metrics: &mut BTreeMap<String, Metric>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     for (n, token) in tokens.iter().enumerate() {
         let TokenTree::Group(group) = token else { continue };
-        if let [.., TokenTree::Ident(name), TokenTree::Punct(sign)] = &tokens[..n]
-            && sign.as_char() == '!'
-        {
-            add(&name.to_string(), group.stream(), metrics);
+        match &tokens[..n] {
+            [.., TokenTree::Ident(name), TokenTree::Punct(sign)] if sign.as_char() == '!' => {
+                add(&name.to_string(), group.stream(), metrics);
+            }
+            // The table in `app/metrics.rs`.
+            [.., TokenTree::Ident(name)] if name == "metric" => {
+                let texts: Vec<String> = group.stream().into_iter().filter_map(|token| literal(&token)).collect();
+                if let [name, help] = texts.as_slice() {
+                    metrics.entry(name.clone()).or_default().about = Some(help.clone());
+                }
+            }
+            _ => {}
         }
         collect(group.stream(), metrics);
     }
 }
 
 fn add(name: &str, tokens: TokenStream, metrics: &mut BTreeMap<String, Metric>) {
-    let kind = match name.trim_start_matches("describe_") {
+    let kind = match name {
         "counter" => "counter",
         "gauge" => "gauge",
         "histogram" => "histogram",
@@ -47,10 +55,6 @@ fn add(name: &str, tokens: TokenStream, metrics: &mut BTreeMap<String, Metric>) 
     let Some(metric) = texts.first().filter(|first| first.starts_with("hallpass_")) else { return };
     let entry = metrics.entry(metric.clone()).or_default();
     entry.kind = kind;
-    if name.starts_with("describe_") {
-        entry.about = texts.last().filter(|_| texts.len() > 1).cloned();
-        return;
-    }
     let is_label = |pair: &[TokenTree]| match pair {
         [text, TokenTree::Punct(sign)] if sign.as_char() == '=' => literal(text),
         _ => None,
@@ -65,6 +69,8 @@ fn every_metric_is_on_its_page() {
         collect(source.file.to_token_stream(), &mut metrics);
     }
     assert!(metrics.len() > 20, "the sources are written in another way now");
+    let silent: Vec<_> = metrics.iter().filter(|(_, metric)| metric.about.is_none()).map(|(name, _)| name).collect();
+    assert!(silent.is_empty(), "give these a line in METRICS (src/app/metrics.rs): {silent:?}");
     let mut page = format!("# Metrics\n\n{MADE}\n\n{HEAD}{}", head(&["metric", "kind", "labels", "meaning"]));
     for (name, metric) in &metrics {
         let labels: Vec<_> = metric.labels.iter().map(|label| code(label)).collect();
