@@ -70,7 +70,7 @@ fn place_of(name: &str, function: &str) -> Option<(&'static str, &'static str)> 
         ("Refusal", "code") => (TOKENS, "401"),
         ("ProofRefusal", "code") => (TOKENS, "401; 400 at the token endpoint"),
         ("TargetError", "code") => (CALLS, "400"),
-        ("ProofRefusal", "reason") | ("AddressRefusal" | "Denial" | "BodyError", _) => (RECORDS, "none"),
+        ("ProofRefusal", "reason") | ("AddressRefusal" | "Denial" | "BodyError" | "Ended", _) => (RECORDS, "none"),
         // They pass on what others say.
         ("CallError" | "DpopRefusal" | "Error", _) => return None,
         _ => {
