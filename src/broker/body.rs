@@ -12,10 +12,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use crate::broker::links::{self, Links};
 use crate::broker::outcome::{Outcome, SharedMeter};
 use crate::broker::right::{Ended, Right, Watch};
 use crate::broker::scrub::{self, Needles, Scrubber, UnsupportedCoding};
-use crate::broker::{StreamBody, head, mark};
+use crate::broker::{StreamBody, caching, head, mark};
 use crate::error::{Error, Result};
 use crate::turn::{Turn, Turns};
 
@@ -154,10 +155,11 @@ impl Body for Upload {
     }
 }
 
-/// Makes the agent's answer of the upstream's: head stripped, body searched.
+/// Makes the agent's answer of the upstream's: head stripped, links rewritten, body searched.
 pub(super) fn answer(
     answer: http::Response<Incoming>,
     needles: Option<Arc<Needles>>,
+    links: &Links,
     limits: BodyLimits,
     mut outcome: Outcome,
     right: Arc<Right>,
@@ -192,7 +194,10 @@ pub(super) fn answer(
     let decoded = needles.is_some() && !codings.is_empty() && !body.is_end_stream();
     let keeps_length = body.is_end_stream();
     let length = parts.headers.get(http::header::CONTENT_LENGTH).cloned();
-    let (mut headers, redactions) = head::strip_answer(parts.headers, needles.as_deref(), decoded);
+    let (headers, redactions) = head::strip_answer(parts.headers, needles.as_deref(), decoded);
+    // After scrubbing: what is compared and resolved is what the agent would read.
+    let (mut headers, more_redactions) = links.rewrite(headers, needles.as_deref());
+    caching::keep_private(&mut headers);
     mark::mark_answer(&mut headers, right.upstream().definition().allow_range);
     let inner: StreamBody = if decoded {
         scrub::decoded(body, &codings).map_err(|_| BodyError::Undecodable).boxed_unsync()
@@ -209,7 +214,7 @@ pub(super) fn answer(
         limit: limits.max_response_bytes,
         idle: IdleTimer::new(limits.idle_timeout),
         turn: limits.turns.of(TURN),
-        head_redactions: redactions,
+        head_redactions: redactions + more_redactions,
         outcome: Some(outcome),
         watch: Watch::new(right),
     };
@@ -338,7 +343,9 @@ impl Body for Download {
                         Err(frame) => {
                             if let Ok(trailers) = frame.into_trailers() {
                                 let needles = self.scrubber.as_ref().map(Scrubber::needles);
-                                let (trailers, redactions) = head::strip_answer(trailers, needles, false);
+                                let (mut trailers, redactions) = head::strip_answer(trailers, needles, false);
+                                links::strip_trailers(&mut trailers);
+                                caching::strip_trailers(&mut trailers);
                                 self.head_redactions += redactions;
                                 self.trailers = Some(trailers);
                             }

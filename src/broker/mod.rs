@@ -1,12 +1,14 @@
 //! A brokered call: target → permit → intent → inject → dial → scrub. Every door leads into [`Broker::call`].
 
 mod body;
+mod caching;
 mod dial;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
 mod inject;
+mod links;
 mod mark;
 mod on_record;
 mod outcome;
@@ -38,6 +40,7 @@ use crate::world::World;
 pub use body::{BodyError, Download};
 pub use dial::check_ca;
 pub use inject::MIN_REDACTABLE;
+pub use links::Reached;
 pub use right::Ended;
 
 /// A body on its way through.
@@ -81,6 +84,8 @@ pub struct Call {
     pub request_id: Arc<str>,
     /// How soon its intent has to be durable.
     pub haste: Haste,
+    /// By which address it came, and with the token where.
+    pub reached: Reached,
 }
 
 /// Why there is no answer of the upstream.
@@ -283,7 +288,7 @@ impl Broker {
 
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
     pub async fn call(&self, call: Call) -> Result<http::Response<Download>, CallError> {
-        let Call { claims, upstream, method, target, headers, body, request_id, haste } = call;
+        let Call { claims, upstream, method, target, headers, body, request_id, haste, reached } = call;
         let target = upstream.base().complete(target);
         let place = match self.place(&claims) {
             Ok(place) => place,
@@ -313,6 +318,7 @@ impl Broker {
             return Err(error.into());
         }
 
+        let links = links::Links::new(&permit, &self.issuer, reached);
         // Before the intent is written: an agent that goes away meanwhile leaves an outcome all the same.
         let ending = self.call_event(EventKind::CallOutcome, &permit, &request_id);
         let mut event = Event { kind: EventKind::CallIntent, ..ending.clone() };
@@ -375,7 +381,7 @@ impl Broker {
             sent = dial::send(&client, injected, limits.response_timeout) => sent,
         };
         match sent {
-            Ok(answer) => body::answer(answer, needles, limits, outcome, right).map_err(CallError::Other),
+            Ok(answer) => body::answer(answer, needles, &links, limits, outcome, right).map_err(CallError::Other),
             // What ended the right may have cut the upload first, and so the connection.
             Err(error) => match right.ended() {
                 Some(ended) => {

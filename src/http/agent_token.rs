@@ -55,12 +55,25 @@ pub(super) struct AgentToken {
     pub(super) place: Place,
     /// Whether there was nothing else that could have been meant.
     is_alone: bool,
+    /// Whether it stood in another header or in the query, alone or a second time.
+    is_sent_along: bool,
 }
 
 impl AgentToken {
+    fn new(text: &str, place: Place) -> Self {
+        let is_sent_along = !matches!(place, Place::Proof | Place::Authorization);
+        Self { text: Zeroizing::new(text.to_owned()), place, is_alone: false, is_sent_along }
+    }
+
     /// Whether it came as `Authorization: DPoP`.
     pub(super) fn by_proof(&self) -> bool {
         self.place == Place::Proof
+    }
+
+    /// Whether it stood in `Authorization` and nowhere else. HTTP clients hold that header back when a redirect leads to
+    /// another host. All others, and a query, they send along.
+    pub(super) fn only_in_authorization(&self) -> bool {
+        !self.is_sent_along
     }
 
     /// Where it stood, for whoever may not know which of several values a refusal is about.
@@ -96,7 +109,7 @@ pub(super) fn take(
     let mut found: Vec<AgentToken> = Vec::with_capacity(1);
     let mut add = |text: &str, place: Place| {
         if !text.trim().is_empty() {
-            found.push(AgentToken { text: Zeroizing::new(text.to_owned()), place, is_alone: false });
+            found.push(AgentToken::new(text, place));
         }
     };
     let injection = upstream.map(|upstream| &upstream.inject);
@@ -135,11 +148,7 @@ pub(super) fn take(
             }
             let value = headers.remove(&name);
             let text = value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-            beside.push(AgentToken {
-                text: Zeroizing::new(text.to_owned()),
-                place: Place::Header(name),
-                is_alone: false,
-            });
+            beside.push(AgentToken::new(text, Place::Header(name)));
         }
     }
     if !beside.is_empty() && found.iter().any(|one| is_ours(&one.text)) {
@@ -159,8 +168,9 @@ fn choose(mut found: Vec<AgentToken>, is_ours: impl Fn(&str) -> bool) -> Found {
         found.sort_by_key(|one| one.place != Place::Proof);
         let mut different: Vec<AgentToken> = Vec::with_capacity(1);
         for one in found {
-            if !different.iter().any(|there| *there.text == *one.text) {
-                different.push(one);
+            match different.iter_mut().find(|there| *there.text == *one.text) {
+                Some(there) => there.is_sent_along |= one.is_sent_along,
+                None => different.push(one),
             }
         }
         found = different;
@@ -279,6 +289,33 @@ mod tests {
         // A key that is not ours in a header that is no place of this upstream is not looked at, here.
         let (found, left) = taken(&crm, &[("authorization", "Bearer our"), ("x-api-key", "placeholder")], None);
         assert_eq!((found.as_str(), left), ("our in Authorization", vec!["x-api-key".to_owned()]));
+    }
+
+    #[test]
+    fn a_token_in_authorization_alone_is_told_from_one_that_clients_send_along() {
+        let crm = upstream(HEADER, "");
+        let query = upstream(r#"{ "kind": "query", "name": "key", "credential": "c" }"#, "");
+        let password = format!("Basic {}", STANDARD.encode("agent:our"));
+        let is_alone = |upstream: &Upstream, pairs: &[(&str, &str)], query: Option<&str>| {
+            let pair = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+            let mut headers: HeaderMap = pairs.iter().map(pair).collect();
+            let mut target = Target::parse("/a", query).unwrap();
+            let ours = |text: &str| text.starts_with("our");
+            match take(&mut headers, Some(&mut target), Some(upstream), ours) {
+                Ok(Found::Token(token)) => token.only_in_authorization(),
+                _ => panic!("no token: {pairs:?}"),
+            }
+        };
+        for value in ["Bearer our", "DPoP our", &*password] {
+            let alone = ("authorization", value);
+            assert!(is_alone(&crm, &[alone], None) && is_alone(&crm, &[alone, ("x-crm-key", "placeholder")], None));
+            for beside in [("x-crm-key", "our"), ("x-api-key", "our")] {
+                assert!(!is_alone(&crm, &[alone, beside], None), "{value} {beside:?}");
+            }
+            assert!(!is_alone(&query, &[alone], Some("key=our")) && is_alone(&query, &[alone], Some("a=b")), "{value}");
+        }
+        assert!(!is_alone(&crm, &[("x-crm-key", "our")], None) && !is_alone(&query, &[], Some("key=our")));
+        assert!(!is_alone(&crm, &[("authorization", "Bearer placeholder"), ("x-crm-key", "our")], None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use hallpass_verify::{DpopRefusal, Possession};
 use http_body_util::BodyExt as _;
 
 use crate::audit::Haste;
-use crate::broker::{BodyError, Call};
+use crate::broker::{BodyError, Call, Reached};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::agent_token::{self, AgentToken, Found};
@@ -91,6 +91,7 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
     let target = target.map_err(|error| problem(Error::invalid(error.code(), error.to_string())))?;
     let upstream = upstream.ok_or_else(|| problem(lost::no_such_upstream(state, &claims, below)))?;
     agent_token::stays_here(&token.text, &parts.headers, &target).map_err(problem)?;
+    let by_authorization = token.only_in_authorization();
     let scheme = if token.by_proof() { "DPoP" } else { "Bearer" };
     drop(token);
 
@@ -103,6 +104,7 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
         body: body.map_err(|_| BodyError::Broken).boxed_unsync(),
         request_id: id.clone(),
         haste: parts.extensions.get().copied().unwrap_or(Haste::Now),
+        reached: Reached { public_host: None, by_authorization },
     };
     match state.broker.call(call).await {
         Ok(answer) => {

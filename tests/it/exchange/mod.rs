@@ -3,6 +3,7 @@
 mod audit;
 mod headers;
 mod injection;
+mod links;
 mod midway;
 mod policy;
 mod redaction;

@@ -256,7 +256,12 @@ async fn redirects_are_not_followed() {
             for (n, method) in [Method::GET, Method::POST].into_iter().enumerate() {
                 let answer = broker.call(method, "/crm/a", token.as_ref().unwrap()).send().await.unwrap();
                 assert_eq!(answer.status(), status);
-                assert_eq!(answer.headers()["location"], location);
+                // A path is one at the upstream, which agents reach here; everything else is left as it is.
+                let expected = match location.strip_prefix("/e") {
+                    Some(_) => broker.url(&format!("/exchange/crm{location}")),
+                    None => location.clone(),
+                };
+                assert_eq!(answer.headers()["location"], expected);
                 assert_eq!(upstream.heads().len(), n + 1, "{status} {location}");
             }
         }
