@@ -51,6 +51,7 @@ The document:
       headers: standard               # optional: which of the agent's headers pass: standard, all, or [X-Team, Sudo] beside the standard ones
       set_headers: { X-Team: blue }   # optional: headers of every call, in place of the agent's; no secrets
       audit: { query_values: keep }   # optional: what records show of values in queries: keep, hash or drop
+      public_hosts: [crm.hallpass.example.com]   # optional: this upstream's own host names here, NAME or NAME:PORT
     - name: geocoder
       base_url: https://geo.example.com
       inject: none                    # the upstream takes no secret

@@ -7,10 +7,11 @@ use url::Url;
 
 use crate::http::State;
 use crate::http::connection::Connection;
+use crate::http::public_hosts;
 use crate::http::routes::Listener;
 
 /// Whether `authority` names this listener: by the address that the connection came to, or, at the public listener, by the
-/// issuer's name. What a request says of itself, in `Host` or `X-Forwarded-Host`, is no evidence of that.
+/// issuer's name or an upstream's public host. What a request says of itself, in `Host` or `X-Forwarded-Host`, is no evidence of that.
 ///
 /// The scheme says which port is meant where none is written. That it is `https` on a connection without TLS proves
 /// nothing: a proxy before us may have ended the TLS.
@@ -27,7 +28,8 @@ pub(super) fn is_ours(
 
 fn is_named(state: &State, listener: Listener, scheme: &str, authority: &Authority, connection: &Connection) -> bool {
     is_own_address(scheme, authority, connection)
-        || (listener == Listener::Public && is_issuer(&state.issuer_url, authority))
+        || (listener == Listener::Public
+            && (is_issuer(&state.issuer_url, authority) || public_hosts::at(state, authority).is_some()))
 }
 
 /// Whether two authorities name the same server: case does not matter, nor whether the scheme's usual port is written.

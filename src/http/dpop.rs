@@ -25,10 +25,15 @@ impl<'a> Expected<'a> {
     /// The URL is the issuer and the path as it came. `Host` is the sender's to choose, and behind a proxy not the name
     /// that clients know; the query does not count (RFC 9449 §4.3).
     pub(super) fn of(state: &State, parts: &'a RequestParts) -> Self {
+        Self::at(&state.issuer_url, parts)
+    }
+
+    /// As [`Self::of`], where the request came to another address of ours than the issuer's.
+    pub(super) fn at(origin: &str, parts: &'a RequestParts) -> Self {
         // What is not ASCII is no proof: an empty one is refused as malformed.
         let proofs = parts.headers.get_all(DPOP).iter().map(|value| value.to_str().unwrap_or_default()).collect();
         let certificate = parts.extensions.get::<Connection>().and_then(Connection::thumbprint);
-        let url = format!("{}{}", state.issuer_url, parts.uri.path());
+        let url = format!("{origin}{}", parts.uri.path());
         Self { proofs, method: parts.method.as_str(), url, certificate }
     }
 

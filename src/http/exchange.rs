@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State as AxumState};
 use axum::response::{IntoResponse, Response};
 use hallpass_verify::{DpopRefusal, Possession};
+use http::Uri;
 use http_body_util::BodyExt as _;
 
 use crate::audit::Haste;
@@ -20,18 +21,51 @@ use crate::http::reply::Problem;
 use crate::http::strangers::Known;
 use crate::http::{dpop, lost, resource};
 use crate::model::Target;
+use crate::policy::CompiledUpstream;
 
 pub(super) async fn exchange(
     AxumState(state): AxumState<State>,
     Extension(RequestId(id)): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    let is_spoken = dpop::is_spoken(request.headers());
+    // The path as it came: nothing on the way here has decoded or cleaned it.
     let uri = request.uri().clone();
+    let below = below(&uri);
+    let (name, path) =
+        below.split_once('/').map_or((below, ""), |(name, _)| (name, below.get(name.len()..).unwrap_or("")));
+    let upstream = state.registry.definitions().upstream(name).cloned();
+    let metadata = || resource::metadata_url(&state.issuer_url, uri.path());
+    answer(&state, &id, request, Asked { name, path, upstream, public_host: None }, metadata).await
+}
+
+/// What stands behind `/exchange/`.
+fn below(uri: &Uri) -> &str {
+    uri.path().strip_prefix("/exchange/").unwrap_or_default()
+}
+
+/// What is asked of which upstream.
+pub(super) struct Asked<'a> {
+    pub(super) name: &'a str,
+    /// Below the upstream, as it came.
+    pub(super) path: &'a str,
+    /// If there is one of this name.
+    pub(super) upstream: Option<Arc<CompiledUpstream>>,
+    /// `scheme://host[:port]` of the upstream itself, if the request came by it.
+    pub(super) public_host: Option<Arc<str>>,
+}
+
+/// The brokered call by whatever address it came; `metadata` gives where a refused client learns who issues tokens.
+pub(super) async fn answer(
+    state: &State,
+    id: &Arc<str>,
+    request: Request,
+    asked: Asked<'_>,
+    metadata: impl Fn() -> String,
+) -> Response {
+    let is_spoken = dpop::is_spoken(request.headers());
     let mut is_known = false;
     let by_proof = proof_token(request.headers()).is_some();
-    let answer = brokered(&state, &id, request, &mut is_known).await;
-    let metadata = || resource::metadata_url(&state.issuer_url, uri.path());
+    let answer = brokered(state, id, request, asked, &mut is_known).await;
     let answer = answer.map_err(|problem| {
         let problem = problem.with_resource_metadata(&metadata());
         // Libraries for DPoP look for the one challenge that is theirs.
@@ -41,19 +75,20 @@ pub(super) async fn exchange(
     if is_known {
         answer.extensions_mut().insert(Known);
     }
-    dpop::with_nonce(&state, is_spoken, answer)
+    dpop::with_nonce(state, is_spoken, answer)
 }
 
 /// `is_known`: whether the caller showed a good token, whatever comes of the call.
-async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut bool) -> Result<Response, Problem> {
+async fn brokered(
+    state: &State,
+    id: &Arc<str>,
+    request: Request,
+    asked: Asked<'_>,
+    is_known: &mut bool,
+) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
+    let Asked { name, path, upstream, public_host } = asked;
     let problem = |error: Error| Problem::new(error, id);
-
-    // The path as it came: nothing on the way here has decoded or cleaned it.
-    let below = parts.uri.path().strip_prefix("/exchange/").unwrap_or_default();
-    let (name, path) =
-        below.split_once('/').map_or((below, ""), |(name, _)| (name, below.get(name.len()..).unwrap_or("")));
-    let upstream = state.registry.definitions().upstream(name).cloned();
 
     // Who, before what: a stranger learns nothing of upstreams and paths.
     let mut target = Target::parse(path, parts.uri.query());
@@ -66,7 +101,7 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
         Found::Nothing => return Err(Problem::no_token(dpop::is_spoken(&parts.headers), id)),
         Found::Differ(tokens) => return Err(differ(state, &tokens, known, name, id).await),
     };
-    let expected = dpop::Expected::of(state, &parts);
+    let expected = dpop::Expected::at(public_host.as_deref().unwrap_or(&state.issuer_url), &parts);
     let claims = if token.by_proof() {
         state.broker.authenticate_by_proof(&token.text, known, &state.dpop, &expected.request())
     } else {
@@ -89,7 +124,7 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
     };
 
     let target = target.map_err(|error| problem(Error::invalid(error.code(), error.to_string())))?;
-    let upstream = upstream.ok_or_else(|| problem(lost::no_such_upstream(state, &claims, below)))?;
+    let upstream = upstream.ok_or_else(|| problem(lost::no_such_upstream(state, &claims, below(&parts.uri))))?;
     agent_token::stays_here(&token.text, &parts.headers, &target).map_err(problem)?;
     let by_authorization = token.only_in_authorization();
     let scheme = if token.by_proof() { "DPoP" } else { "Bearer" };
@@ -104,7 +139,7 @@ async fn brokered(state: &State, id: &Arc<str>, request: Request, is_known: &mut
         body: body.map_err(|_| BodyError::Broken).boxed_unsync(),
         request_id: id.clone(),
         haste: parts.extensions.get().copied().unwrap_or(Haste::Now),
-        reached: Reached { public_host: None, by_authorization },
+        reached: Reached { public_host, by_authorization },
     };
     match state.broker.call(call).await {
         Ok(answer) => {

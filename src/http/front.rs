@@ -16,6 +16,7 @@ use crate::http::authority::{is_host, is_ours, is_same};
 use crate::http::connection::Connection;
 use crate::http::extract::{MAX_FORM, REQUEST_ID, RequestId};
 use crate::http::problem::{name_for, say_source};
+use crate::http::public_hosts;
 use crate::http::reply::Problem;
 use crate::http::routes::Listener;
 use crate::secret::ordered_id;
@@ -33,7 +34,10 @@ pub(super) async fn front_door(
     let problem_name = accept::name_of_problem(request.headers());
     let read = unambiguous(&request).and_then(|()| in_origin_form(&state, listener, &mut request));
     let mut response = match read {
-        Ok(()) => next.run(request).await,
+        Ok(()) => match public_hosts::of(&state, listener, &request) {
+            Some(place) => public_hosts::answer(state, id.clone(), request, place).await,
+            None => next.run(request).await,
+        },
         Err(error) => Problem::new(error, &id).into_response(),
     };
     if let Ok(id) = HeaderValue::from_str(&id) {

@@ -22,6 +22,7 @@ mod lost;
 mod ops;
 mod places;
 mod problem;
+mod public_hosts;
 pub mod reply;
 mod resource;
 mod revocations;

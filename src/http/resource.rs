@@ -38,9 +38,15 @@ pub(super) async fn metadata_at(
 }
 
 fn render(state: &State, below: &str) -> Response {
+    metadata_of(state, &format!("{}/exchange{below}", state.issuer_url))
+}
+
+/// Of this resource. It is the URL that the client used, or the client must not trust the document (RFC 9728 §3.3): an
+/// upstream that is reached by a host name of its own is a resource by that name.
+pub(super) fn metadata_of(state: &State, resource: &str) -> Response {
     let issuer = &*state.issuer_url;
     let body = json!({
-        "resource": format!("{issuer}/exchange{below}"),
+        "resource": resource,
         "resource_name": "Hallpass exchange",
         "authorization_servers": [issuer],
         "bearer_methods_supported": ["header"],

@@ -1,6 +1,7 @@
 //! What is granted: never more than the roles give, never a scope of another audience (P2).
 
 use hallpass_verify::{Audience, ScopeSet};
+use url::Url;
 
 use crate::issue::{Authenticated, Issuer, TokenError, TokenRequest};
 use crate::model::Delegation;
@@ -45,16 +46,17 @@ impl Issuer {
         request: &TokenRequest,
         ceiling: Ceiling<'_>,
     ) -> Result<Grant, TokenError> {
+        let resources: Vec<String> = request.resources.iter().map(|one| self.by_its_path(one)).collect();
         let (audience, reaches) = match ceiling.audience {
-            None => self.audience(&request.resources)?,
-            Some(most) if request.resources.is_empty() => self.audience(&most.0)?,
+            None => self.audience(&resources)?,
+            Some(most) if resources.is_empty() => self.audience(&most.0)?,
             Some(most) => {
-                if !request.resources.iter().all(|one| self.covers(most, one)) {
+                if !resources.iter().all(|one| self.covers(most, one)) {
                     let text = "this resource is beyond what the subject token was for; a token is exchanged for the \
                                 same resource or for an upstream below it";
                     return Err(TokenError::InvalidTarget(text.into()));
                 }
-                self.audience(&request.resources)?
+                self.audience(&resources)?
             }
         };
         let definitions = self.registry.definitions();
@@ -100,6 +102,21 @@ impl Issuer {
         let exchange = self.exchange_audience();
         let is_upstream = resource.strip_prefix(&exchange).is_some_and(|rest| rest.starts_with('/'));
         most.contains(resource) || (is_upstream && most.contains(&exchange))
+    }
+
+    /// An upstream's own host name is its path at the exchange endpoint by another name: a client asks for a token for
+    /// the URL that it calls (RFC 8707 §2), and the audience has one spelling.
+    fn by_its_path(&self, resource: &str) -> String {
+        let definitions = self.registry.definitions();
+        let named = || {
+            let (issuer, url) = (Url::parse(&self.issuer).ok()?, Url::parse(resource).ok()?);
+            let is_origin = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            let is_plain = url.username().is_empty() && url.password().is_none() && url.scheme() == issuer.scheme();
+            let host = url.host_str().filter(|_| is_origin && is_plain)?;
+            let (upstream, _) = definitions.at_public_host(&issuer, host, url.port())?;
+            Some(format!("{}/{}", self.exchange_audience(), upstream.name()))
+        };
+        definitions.has_public_hosts().then(named).flatten().unwrap_or_else(|| resource.to_owned())
     }
 
     /// `resource` → `aud` (RFC 8707 §2).

@@ -43,6 +43,10 @@ pub struct Upstream {
     /// send `token`. The agent's token is taken under them, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authorization_schemes: Vec<String>,
+    /// Host names, each with a port or without, by which this upstream is reached at the public listener: for SDKs that take
+    /// a host and no path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public_hosts: Vec<String>,
     /// Take only tokens that are bound to a key (mTLS or DPoP): a stolen one is no use here.
     #[serde(default, skip_serializing_if = "is_default")]
     pub require_bound: bool,

@@ -8,6 +8,7 @@ use crate::model::{Injection, Target, Upstream};
 use crate::policy::address;
 use crate::policy::headers::HeaderPass;
 use crate::policy::manifest::Mistake;
+use crate::policy::public_host::{self, PublicHost};
 use crate::policy::routes::{Fit, OperationView, Routes};
 
 /// The parts of a base URL that a call is built from.
@@ -41,6 +42,7 @@ pub struct CompiledUpstream {
     name: Arc<str>,
     base: BaseUrl,
     headers: HeaderPass,
+    public_hosts: Vec<PublicHost>,
     routes: Routes,
 }
 
@@ -66,6 +68,8 @@ impl CompiledUpstream {
                 None
             }
         };
+        let base_host = base.as_ref().map(|base| base.host.as_str());
+        let public_hosts = public_host::check(&definition.public_hosts, base_host, &mut note);
         check_injection(&definition.inject, &mut note);
         let headers = HeaderPass::compile(&definition, &mut note);
         check_schemes(&definition.authorization_schemes, &mut note);
@@ -95,7 +99,10 @@ impl CompiledUpstream {
         }
         let routes = Routes::compile(&definition, &mut note);
         match (base, mistakes.is_empty()) {
-            (Some(base), true) => Ok(Self { name: definition.name.as_str().into(), definition, base, headers, routes }),
+            (Some(base), true) => {
+                let name = definition.name.as_str().into();
+                Ok(Self { name, definition, base, public_hosts, headers, routes })
+            }
             _ => Err(mistakes),
         }
     }
@@ -118,6 +125,11 @@ impl CompiledUpstream {
     /// Which of the agent's headers it gets, and which it always gets.
     pub fn headers(&self) -> &HeaderPass {
         &self.headers
+    }
+
+    /// Its host names at the public listener.
+    pub fn public_hosts(&self) -> &[PublicHost] {
+        &self.public_hosts
     }
 
     /// The operation that has this method and this path, as [`Target::match_path`] writes it, if there is one.

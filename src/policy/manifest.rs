@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{INTROSPECT_SCOPE, Identity, Resource, Role, TrustDomain, TrustedIssuer, Upstream, check_name};
 use crate::policy::CompiledUpstream;
+use crate::policy::public_host::{self, PublicHost};
 use crate::policy::{identity, spelling};
 
 /// A larger document is refused unread.
@@ -81,6 +82,12 @@ pub struct Known {
     pub trust_domains: BTreeSet<String>,
     /// Audiences of resources, by resource.
     pub audiences: BTreeMap<String, String>,
+    /// Host names of upstreams at the public listener, by upstream.
+    pub public_hosts: BTreeMap<String, Vec<PublicHost>>,
+    /// The hosts that upstreams are dialled at, by upstream.
+    pub base_hosts: BTreeMap<String, String>,
+    /// The broker's own URL.
+    pub issuer: Option<String>,
 }
 
 /// Reads the YAML.
@@ -160,6 +167,7 @@ pub fn validate_manifest(manifest: &Manifest, known: &Known) -> Result<Vec<Compi
             }
         }
     }
+    public_host::check_all(manifest, known, &mut mistakes);
     let mut audiences = known.audiences.clone();
     for (n, resource) in manifest.resources.iter().enumerate() {
         let at = format!("resources[{n}]");

@@ -8,6 +8,7 @@ mod headers;
 mod identity;
 mod manifest;
 mod nearest;
+mod public_host;
 mod routes;
 mod spelling;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use headers::{HeaderPass, Passing};
 pub use identity::{Trusted, check_identity, is_fetchable};
 pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, sections, validate_manifest};
 pub use nearest::{Hint, View, nearest_name};
+pub use public_host::PublicHost;
 pub use routes::{Fit, OperationView};
 
 /// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one.

@@ -1,13 +1,14 @@
 //! Upstreams, roles and resources, compiled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hallpass_verify::ScopeSet;
+use url::Url;
 
 use crate::error::{Error, Result};
 use crate::model::{Agent, Change, DefinitionKind, Resource, Role, TrustDomain, TrustedIssuer, Upstream};
-use crate::policy::{CompiledUpstream, Known};
+use crate::policy::{CompiledUpstream, Known, PublicHost};
 use crate::store::StoredDefinition;
 
 /// One consistent state of all definitions.
@@ -18,6 +19,8 @@ pub struct Definitions {
     resources: BTreeMap<String, Arc<Resource>>,
     issuers: BTreeMap<String, Arc<TrustedIssuer>>,
     trust_domains: BTreeMap<String, Arc<TrustDomain>>,
+    /// By host name: the upstreams that it leads to, each at ports of its own.
+    public_hosts: HashMap<String, Vec<(PublicHost, Arc<CompiledUpstream>)>>,
 }
 
 impl Definitions {
@@ -28,6 +31,7 @@ impl Definitions {
                 Error::internal(format!("the stored {} '{}' cannot be used: {problem}", one.kind.as_str(), one.name))
             })?;
         }
+        definitions.list_public_hosts();
         Ok(definitions)
     }
 
@@ -44,7 +48,17 @@ impl Definitions {
             Change::RemoveDefinition { kind, name } => changed.remove(*kind, name),
             _ => {}
         }
+        changed.list_public_hosts();
         changed
+    }
+
+    fn list_public_hosts(&mut self) {
+        self.public_hosts.clear();
+        for upstream in self.upstreams.values() {
+            for host in upstream.public_hosts() {
+                self.public_hosts.entry(host.name.clone()).or_default().push((host.clone(), upstream.clone()));
+            }
+        }
     }
 
     fn put(&mut self, kind: DefinitionKind, name: &str, body: &str) -> Result<(), String> {
@@ -93,6 +107,27 @@ impl Definitions {
     /// All upstreams, by name.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<CompiledUpstream>> {
         self.upstreams.values()
+    }
+
+    /// Whether any upstream has a host name of its own.
+    pub fn has_public_hosts(&self) -> bool {
+        !self.public_hosts.is_empty()
+    }
+
+    /// The upstream that is reached by this host and port, and its `scheme://host[:port]`. The broker's own host is never
+    /// an upstream's: a configuration may have changed since a definition was applied.
+    pub fn at_public_host(
+        &self,
+        issuer: &Url,
+        host: &str,
+        port: Option<u16>,
+    ) -> Option<(&Arc<CompiledUpstream>, String)> {
+        let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        if issuer.host_str() == Some(&*name) {
+            return None;
+        }
+        let mut there = self.public_hosts.get(&name)?.iter();
+        there.find_map(|(host, upstream)| Some((upstream, host.origin(issuer, host.port_for(issuer, port)?))))
     }
 
     /// A role by its name.
@@ -153,6 +188,10 @@ impl Definitions {
         for (name, upstream) in &self.upstreams {
             known.apis.insert(name.clone(), true);
             known.scopes.insert(name.clone(), upstream.scopes().map(str::to_owned).collect());
+            known.base_hosts.insert(name.clone(), upstream.base().host.clone());
+            if !upstream.public_hosts().is_empty() {
+                known.public_hosts.insert(name.clone(), upstream.public_hosts().to_vec());
+            }
         }
         for (name, resource) in &self.resources {
             known.apis.insert(name.clone(), false);

@@ -65,7 +65,8 @@ pub(in crate::http) async fn apply(
     let missing = inline_files(&mut manifest, &input.files);
     let _turn = state.one_admin_at_a_time.lock().await;
     let pruned = if input.prune { pruned(&state, &manifest, &sections(&input.document)) } else { Vec::new() };
-    let known = known_without(&state, &pruned);
+    let mut known = known_without(&state, &pruned);
+    known.issuer = Some(state.issuer_url.to_string());
     let mistakes = match validate_manifest(&manifest, &known) {
         Ok(_) => missing,
         Err(found) => missing.into_iter().chain(found).collect(),
@@ -217,6 +218,8 @@ fn known_without(state: &State, pruned: &[Pruned]) -> Known {
                 known.apis.remove(name);
                 known.scopes.remove(name);
                 known.audiences.remove(name);
+                known.public_hosts.remove(name);
+                known.base_hosts.remove(name);
             }
             DefinitionKind::Role => _ = known.roles.remove(name),
             DefinitionKind::Issuer => _ = known.issuers.remove(name),

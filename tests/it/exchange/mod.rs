@@ -6,6 +6,7 @@ mod injection;
 mod links;
 mod midway;
 mod policy;
+mod public_hosts;
 mod redaction;
 mod refusals;
 mod ssrf;
