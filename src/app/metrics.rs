@@ -50,6 +50,8 @@ pub const METRICS: &[Metric] = {
         metric("hallpass_certificates_issued_total", Counter, Unit::Count, "Client certificates that were issued."),
         metric("hallpass_calls_total", Counter, Unit::Count, "Brokered calls whose intent was recorded."),
         metric("hallpass_calls_refused_total", Counter, Unit::Count, "Brokered calls that were refused, by reason."),
+        metric("hallpass_request_headers_dropped_total", Counter, Unit::Count,
+            "Headers of brokered calls that did not reach the upstream because its definition does not list them."),
         metric("hallpass_call_seconds", Histogram, Unit::Seconds,
             "Seconds from a brokered call's request to the end of its answer."),
         metric("hallpass_calls_in_flight", Gauge, Unit::Count, "Brokered calls in flight now."),
