@@ -66,3 +66,20 @@ fn of_code(code: &str) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_driver_says_comes_with_what_to_do() {
+        // PgBouncer in transaction mode: a statement is prepared on one connection and asked for on another.
+        for code in ["26000", "42P05"] {
+            assert!(of_code(code).contains("pool_mode = session"), "{code}");
+        }
+        assert!(plain(&sqlx::Error::PoolTimedOut).contains("is the database running"));
+        let gone = sqlx::Error::Io(io::ErrorKind::NotFound.into());
+        assert!(plain(&gone).contains("there is no socket at this path"));
+        assert!(plain(&sqlx::Error::Protocol("unexpected".into())).contains("pooler"));
+    }
+}
