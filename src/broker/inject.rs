@@ -173,7 +173,7 @@ pub(super) fn inject(
 
 fn needles(secrets: &[SecretBytes]) -> Option<Arc<Needles>> {
     let long: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).filter(|one| one.len() >= MIN_REDACTABLE).collect();
-    if long.is_empty() { None } else { Some(Arc::new(Needles::new(&long))) }
+    if long.is_empty() { None } else { Some(Arc::new(Needles::of_stored(&long, MIN_REDACTABLE))) }
 }
 
 fn open(vault: &Vault, credential: &Credential, version: u32) -> Result<SecretBytes> {

@@ -57,6 +57,9 @@ pub(super) struct Put {
     /// Accept a value under 8 bytes, which is too short to be redacted from answers
     #[arg(long)]
     allow_short: bool,
+    /// Accept a value that looks as if it held more than the key: white space, quotes, a scheme word, a name in front
+    #[arg(long)]
+    as_is: bool,
     /// For how many seconds the version before stays usable [default: put 0, rotate 86400]
     #[arg(long, value_name = "SECONDS")]
     grace: Option<i64>,
@@ -140,6 +143,7 @@ impl Put {
         let body = json!({
             "value_base64": STANDARD.encode(value.as_slice()),
             "allow_short": self.allow_short,
+            "as_is": self.as_is,
             "rotate": rotate,
             "grace_seconds": self.grace,
         });

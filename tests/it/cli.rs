@@ -286,6 +286,23 @@ async fn credentials() {
         fails(&real, 1, &["credential", "put", "y"], bad, "control characters");
     }
     fails(&real, 1, &["credential", "put", "y"], "", "empty");
+    // What came with copying is asked about; the line break behind it is the shell's.
+    for (odd, what) in [
+        ("sk-live-0123456789 ", "ends with a space"),
+        (" sk-live-0123456789\n", "begins with a space"),
+        ("\u{feff}sk-live-0123456789", "a byte order mark"),
+        ("Bearer sk-live-0123456789", "scheme word"),
+        ("'sk-live-0123456789'", "a quote"),
+        ("export KEY=sk-live-0123456789\n", "NAME=key"),
+        ("sk-live-0123456789-\u{fc}", "not ASCII"),
+    ] {
+        fails(&real, 1, &["credential", "put", "y"], odd, what);
+        fails(&real, 1, &["credential", "put", "y"], odd, "--as-is");
+    }
+    real.binary.ok(&["credential", "put", "x", "--as-is"], "Bearer sk-live-0123456789");
+    real.binary.ok(&["credential", "rotate", "x", "--as-is"], "sk-live-0123456789 ");
+    fails(&real, 1, &["credential", "rotate", "x"], "sk-live-0123456789 ", "--as-is");
+    fails(&real, 1, &["credential", "put", "y", "--as-is"], "short        ", "--allow-short");
     fails(&real, 1, &["credential", "put", "y"], &"a".repeat(20_000), "larger than");
     fails(&real, 1, &["credential", "put", "Y!"], SECRET, "is no credential name");
     fails(&real, 1, &["credential", "put", "y", "--from-file", "/nowhere"], "", "/nowhere cannot be read");

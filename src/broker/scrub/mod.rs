@@ -16,6 +16,7 @@
 //! thing a hostile one must not achieve here is to exhaust memory or time.
 
 mod decode;
+pub mod known;
 mod needles;
 mod sieve;
 mod stream;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use super::known::{As, Known};
 use super::sieve::{PIECE, REACH, Sieve};
 use super::{Digits, Element, Kind, REDACTED, SHORT, first_char, nibble, unit};
 
@@ -43,9 +44,20 @@ const LOGICAL: u16 = 1 << 7;
 impl Needles {
     /// The forms of `secrets`; an empty one is skipped, as it would be found everywhere.
     pub fn new(secrets: &[&[u8]]) -> Self {
+        Self::from_forms(&secrets.iter().map(|secret| (*secret, As::Anything)).collect::<Vec<_>>())
+    }
+
+    /// The forms of `secrets`, and of all that an upstream can have made of them ([`Known`]), as far as they have at
+    /// least `shortest` bytes.
+    pub fn of_stored(secrets: &[&[u8]], shortest: usize) -> Self {
+        let known: Vec<Known> = secrets.iter().map(|secret| Known::of(secret, shortest)).collect();
+        Self::from_forms(&known.iter().flat_map(Known::iter).collect::<Vec<_>>())
+    }
+
+    fn from_forms(secrets: &[(&[u8], As)]) -> Self {
         let mut new = Self {
             // Reserved once: a vector that grows leaves unwiped copies behind.
-            secrets: Zeroizing::new(Vec::with_capacity(secrets.iter().map(|secret| secret.len()).sum())),
+            secrets: Zeroizing::new(Vec::with_capacity(secrets.iter().map(|(secret, _)| secret.len()).sum())),
             forms: Vec::with_capacity(secrets.len().saturating_mul(5)),
             gate: Zeroizing::new([0; 256]),
             sieve: Sieve::new(secrets.len().saturating_mul(5)),
@@ -54,14 +66,14 @@ impl Needles {
             within_lines: true,
             wide: false,
         };
-        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        for (secret, of) in secrets.iter().copied().filter(|(secret, _)| !secret.is_empty()) {
             let start = new.secrets.len();
             new.secrets.extend_from_slice(secret);
             new.shortest = new.shortest.min(secret.len());
             // Six bytes per element at most: 6n as text (`\uHHHH`), 6⌈(8n + 4) / 6⌉ as base64.
             new.longest = new.longest.max(secret.len().saturating_mul(8).saturating_add(16));
             new.within_lines &= memchr::memchr2(b'\n', b'\r', secret).is_none();
-            for kind in [Kind::Text, Kind::Hex, Kind::Base64(0), Kind::Base64(1), Kind::Base64(2)] {
+            for kind in of.kinds().iter().copied() {
                 let form = Form { kind, start, len: secret.len(), unambiguous: kind.is_unambiguous(secret) };
                 new.admit(form, secret);
                 new.sieve.admit(kind, secret);
@@ -237,6 +249,15 @@ impl Needles {
     fn open(&mut self, byte: u8, buckets: u16) {
         if let Some(entry) = self.gate.get_mut(usize::from(byte)) {
             *entry |= buckets;
+        }
+    }
+}
+
+impl As {
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Anything => &[Kind::Text, Kind::Hex, Kind::Base64(0), Kind::Base64(1), Kind::Base64(2)],
+            Self::Hex => &[Kind::Hex],
         }
     }
 }

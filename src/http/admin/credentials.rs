@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::broker::MIN_REDACTABLE;
 use crate::error::{Error, Result};
 use crate::http::State;
+use crate::http::admin::value::check_value;
 use crate::http::admin::{Admin, Input, Reason, changed, json as reply, unrecorded};
 use crate::http::reply::Problem;
 use crate::model::{Change, Credential, CredentialVersion, Event, EventKind, SealedColumns, check_name};
@@ -20,15 +20,15 @@ use crate::policy::CompiledUpstream;
 use crate::secret::{SecretBytes, random_id};
 use crate::vault::{Label, Purpose};
 
-/// No key of an API is longer; a file that was given by mistake is.
-const MAX_VALUE: usize = 16 * 1024;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Put {
     value_base64: Zeroizing<String>,
     #[serde(default)]
     allow_short: bool,
+    /// Store it although it looks as if it held more than the key.
+    #[serde(default)]
+    as_is: bool,
     /// The credential must be there already.
     #[serde(default)]
     rotate: bool,
@@ -50,7 +50,7 @@ async fn do_put(state: &State, admin: &Admin, name: &str, input: Put) -> Result<
     check_name("credential", name).map_err(|problem| Error::invalid("bad_name", problem))?;
     let value = STANDARD.decode(input.value_base64.as_bytes()).map(SecretBytes::new);
     let value = value.map_err(|_| Error::invalid("bad_value", "value_base64 is not base64"))?;
-    check_value(&value, input.allow_short)?;
+    check_value(&value, input.allow_short, input.as_is)?;
     let grace = input.grace_seconds.unwrap_or(if input.rotate { 86_400 } else { 0 });
     if !(0..=30 * 86_400).contains(&grace) {
         return Err(Error::invalid("bad_grace", "grace_seconds is 0 to 2592000 (30 days)"));
@@ -103,34 +103,6 @@ async fn do_put(state: &State, admin: &Admin, name: &str, input: Put) -> Result<
     changed::tell(&mut event, before.as_ref(), Some(&state_of(&after, input.allow_short)));
     state.ledger.commit(vec![event], changes).await.map_err(unrecorded)?;
     Ok(reply(&json!({ "name": name, "version": number, "old_versions_valid_for_seconds": grace })))
-}
-
-/// The messages say nothing of the value but its length's order.
-fn check_value(value: &SecretBytes, allow_short: bool) -> Result<()> {
-    if value.is_empty() {
-        return Err(Error::invalid("value_empty", "the value is empty"));
-    }
-    if value.len() > MAX_VALUE {
-        return Err(Error::too_large(
-            "value_too_large",
-            format!("the value is larger than {MAX_VALUE} bytes; was the wrong file given?"),
-        ));
-    }
-    if value.expose().iter().any(|b| *b < 0x20 || *b == 0x7f) {
-        return Err(Error::invalid(
-            "value_has_control_characters",
-            "the value has line breaks or control characters inside, which no header can carry",
-        ));
-    }
-    if value.len() < MIN_REDACTABLE && !allow_short {
-        return Err(Error::invalid(
-            "value_too_short",
-            format!(
-                "the value is shorter than {MIN_REDACTABLE} bytes, so it cannot be redacted from answers; use a longer key, or accept that with --allow-short"
-            ),
-        ));
-    }
-    Ok(())
 }
 
 pub(in crate::http) async fn list(AxumState(state): AxumState<State>, _: Admin) -> Response {

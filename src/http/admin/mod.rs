@@ -18,6 +18,7 @@ pub(super) mod sessions;
 pub(super) mod status;
 pub(super) mod tokens;
 pub(super) mod upstreams;
+mod value;
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 mod audit;
 mod headers;
 mod injection;
+mod known_forms;
 mod links;
 mod midway;
 mod policy;

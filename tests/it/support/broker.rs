@@ -114,7 +114,7 @@ impl TestBroker {
         self.admin_ok(
             "POST",
             &format!("/admin/v1/credentials/{name}"),
-            json!({ "value_base64": value, "allow_short": true }),
+            json!({ "value_base64": value, "allow_short": true, "as_is": true }),
         )
         .await;
     }

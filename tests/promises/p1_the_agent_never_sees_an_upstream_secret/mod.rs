@@ -72,7 +72,7 @@ impl Scene {
         document += &format!("roles: [ {{ name: support, scopes: [{}] }} ]\n", scopes.join(", "));
         real.binary.ok(&["apply", "-f", "-"], &document);
         for (kind, _) in KINDS {
-            real.binary.ok(&["credential", "put", kind], &canary(kind));
+            real.binary.ok(&["credential", "put", "--as-is", kind], &canary(kind));
         }
         let agent: Client = real.register(AGENT);
         let token = real.token(&agent).await;
@@ -166,7 +166,7 @@ impl Scene {
 
     /// A secret that was replaced is still good for a while, and still no business of the agent's.
     async fn rotation(&self) {
-        self.real.binary.ok(&["credential", "rotate", "header"], ROTATED);
+        self.real.binary.ok(&["credential", "rotate", "--as-is", "header"], ROTATED);
         for n in 0..forms(ROTATED).len() {
             for place in ["length", "old%20length"] {
                 let answer = self.get("GET", &format!("/header/{place}/{n}")).await;

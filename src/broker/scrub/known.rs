@@ -1,0 +1,398 @@
+//! Under what an upstream can know a secret that was stored in another form.
+//!
+//! HTTP trims a header's value, a parser takes the scheme word, the quotes or the name in front away, a framework reads
+//! Latin-1 where UTF-8 was sent. The upstream then accepts the key, and echoes what it made of it. A search for what was
+//! stored would not find that echo: so each form that an upstream can make of a stored value is looked for as well.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use unicode_normalization::UnicodeNormalization as _;
+use zeroize::Zeroizing;
+
+/// More forms than this are not made of one secret: each costs its share of every search.
+const MOST: usize = 40;
+
+/// Readers of Basic credentials take padding or leave it.
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// In which forms one of them is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum As {
+    /// Text with its escapes, hex, base64.
+    Anything,
+    /// Hex digits of either case.
+    Hex,
+}
+
+/// What an upstream can know, each at least as long as `shortest`; the stored value itself comes first. Wiped on drop.
+pub(super) struct Known {
+    shortest: usize,
+    all: Vec<(Zeroizing<Vec<u8>>, As)>,
+}
+
+impl Known {
+    pub(super) fn of(secret: &[u8], shortest: usize) -> Self {
+        let mut known = Self { shortest, all: Vec::with_capacity(1) };
+        known.add(secret);
+        // What is found is taken apart in its turn: `Authorization: Bearer "…"`. Each part is shorter, so this ends.
+        let mut next = 0;
+        while let Some((whole, of)) = known.all.get(next).cloned() {
+            if of == As::Anything {
+                known.take_apart(&whole);
+            }
+            next += 1;
+        }
+        for (one, of) in known.all.clone() {
+            if of == As::Anything && !one.is_ascii() {
+                known.recode(&one);
+            }
+        }
+        known
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], As)> {
+        self.all.iter().map(|(one, of)| (one.as_slice(), *of))
+    }
+
+    fn add(&mut self, form: &[u8]) {
+        self.push(form, As::Anything);
+    }
+
+    fn push(&mut self, form: &[u8], of: As) {
+        let is_new = || self.all.iter().all(|(one, other)| (one.as_slice(), *other) != (form, of));
+        if form.len() >= self.shortest.max(1) && self.all.len() < MOST && is_new() {
+            self.all.push((Zeroizing::new(form.to_vec()), of));
+        }
+    }
+
+    /// What a transport or a parser strips, splits or decodes.
+    fn take_apart(&mut self, whole: &[u8]) {
+        self.pair_of_basic(whole);
+        if is_one_word(whole) {
+            self.digits(whole);
+            return;
+        }
+        self.add(trim(whole));
+        self.add(unquote(whole));
+        if let Some(rest) = without_first_word(whole) {
+            self.add(rest);
+        }
+        if let Some(rest) = without_name(whole) {
+            self.add(rest);
+        }
+        self.halves(whole);
+        for part in whole.split(|byte| b",;&".contains(byte)).map(trim) {
+            self.add(part);
+            self.add(without_name(part).unwrap_or_default());
+        }
+        if whole.contains(&b'%') {
+            let decoded: Zeroizing<Vec<u8>> = Zeroizing::new(percent_encoding::percent_decode(whole).collect());
+            self.add(&decoded);
+        }
+        if whole.contains(&b'\\') {
+            self.add(&without_backslashes(whole));
+        }
+        let (mut tight, mut collapsed) = (Zeroizing::new(Vec::new()), Zeroizing::new(Vec::new()));
+        let mut after_blank = false;
+        for (character, bytes) in characters(whole) {
+            let blank = character.is_whitespace();
+            if !is_invisible(character) {
+                tight.extend_from_slice(bytes);
+                collapsed.extend_from_slice(bytes);
+            } else if blank && !after_blank {
+                collapsed.push(b' ');
+            }
+            after_blank = blank;
+        }
+        self.add(trim(&collapsed));
+        self.add(&tight);
+    }
+
+    /// The halves of `user:secret`: the second one, and the first where it can be the key itself, as in `sk_live_…:`.
+    fn halves(&mut self, whole: &[u8]) {
+        let Some(colon) = memchr::memchr(b':', whole) else { return };
+        let (user, rest) = whole.split_at(colon);
+        let secret = rest.get(1..).unwrap_or_default();
+        self.add(trim(secret));
+        if trim(secret).len() < self.shortest || (user.len() >= 16 && user.iter().any(u8::is_ascii_digit)) {
+            self.add(trim(user));
+        }
+    }
+
+    /// A ready-made `user:secret` in base64 is decoded by whoever checks it (RFC 7617).
+    fn pair_of_basic(&mut self, whole: &[u8]) {
+        let pair = STANDARD.decode(whole).or_else(|_| URL_SAFE.decode(whole)).map(Zeroizing::new);
+        if let Ok(pair) = pair
+            && pair.contains(&b':')
+            && !pair.iter().any(u8::is_ascii_control)
+        {
+            self.add(&pair);
+        }
+    }
+
+    /// A key of hex digits, or a UUID: some parse it and write it in their own case, or without the hyphens.
+    fn digits(&mut self, whole: &[u8]) {
+        let digits = || whole.iter().filter(|byte| **byte != b'-');
+        if digits().count() < 16 || !digits().all(u8::is_ascii_hexdigit) {
+            return;
+        }
+        let plain: Zeroizing<Vec<u8>> =
+            Zeroizing::new(digits().copied().map(|byte| byte.to_ascii_lowercase()).collect());
+        if let Ok(bytes) = data_encoding::HEXLOWER.decode(&plain).map(Zeroizing::new) {
+            self.push(&bytes, As::Hex);
+        }
+        if plain.len() < whole.len() {
+            self.add(&Zeroizing::new(whole.to_ascii_lowercase()));
+            self.add(&Zeroizing::new(whole.to_ascii_uppercase()));
+        }
+    }
+
+    /// What is read as one character set and written as another.
+    fn recode(&mut self, whole: &[u8]) {
+        let windows = encoding_rs::WINDOWS_1252;
+        let read_as_latin1: Zeroizing<String> = Zeroizing::new(whole.iter().map(|byte| char::from(*byte)).collect());
+        self.add(read_as_latin1.as_bytes());
+        self.add(&Zeroizing::new(windows.decode_without_bom_handling(whole).0.into_owned().into_bytes()));
+        let text = Zeroizing::new(String::from_utf8_lossy(whole).into_owned());
+        self.add(text.as_bytes());
+        for normal in [text.nfc().collect::<String>(), text.nfd().collect(), text.nfkc().collect()] {
+            let normal = Zeroizing::new(normal);
+            self.add(normal.as_bytes());
+            let in_latin1 = |other: u8| -> Zeroizing<Vec<u8>> {
+                Zeroizing::new(normal.chars().map(|one| u8::try_from(u32::from(one)).unwrap_or(other)).collect())
+            };
+            self.add(&in_latin1(b'?'));
+            let encoded = Zeroizing::new(windows.encode(&normal).0.into_owned());
+            self.add(&encoded);
+        }
+        let in_ascii = |instead: &[u8]| -> Zeroizing<Vec<u8>> {
+            let one = |c: char| if c.is_ascii() { vec![c as u8] } else { instead.to_vec() };
+            Zeroizing::new(text.chars().flat_map(one).collect())
+        };
+        self.add(&in_ascii(b"?"));
+        self.add(&in_ascii(b""));
+        let by_bytes: Zeroizing<Vec<u8>> =
+            Zeroizing::new(whole.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect());
+        self.add(&by_bytes);
+        // Whatever became of the others: these are most of it.
+        for run in whole.split(|byte| !byte.is_ascii()) {
+            self.add(run);
+        }
+    }
+}
+
+/// Whether nobody strips, splits or decodes anything of this.
+fn is_one_word(whole: &[u8]) -> bool {
+    whole.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte))
+}
+
+/// Without what cannot be seen at both ends: HTTP strips blanks and tabs (RFC 9110 §5.5), parsers more than that.
+pub fn trim(mut whole: &[u8]) -> &[u8] {
+    while let Some((_, bytes)) = first_character(whole).filter(|(one, _)| is_invisible(*one)) {
+        whole = whole.get(bytes.len()..).unwrap_or_default();
+    }
+    while let Some((_, bytes)) = last_character(whole).filter(|(one, _)| is_invisible(*one)) {
+        whole = whole.get(..whole.len().saturating_sub(bytes.len())).unwrap_or_default();
+    }
+    whole
+}
+
+/// Without quotes and angle brackets at its ends.
+pub fn unquote(whole: &[u8]) -> &[u8] {
+    let mut inner = trim(whole);
+    if let Some((_, bytes)) = first_character(inner).filter(|(one, _)| is_quote(*one)) {
+        inner = inner.get(bytes.len()..).unwrap_or_default();
+    }
+    // A comma or a semicolon behind the quote is the list's or the shell's.
+    let end = inner.strip_suffix(b",").or(inner.strip_suffix(b";")).unwrap_or(inner);
+    match last_character(end).filter(|(one, _)| is_quote(*one)) {
+        Some((_, bytes)) => trim(end.get(..end.len().saturating_sub(bytes.len())).unwrap_or_default()),
+        None => trim(inner),
+    }
+}
+
+/// What comes behind the first word, which may be a scheme (RFC 9110 §11.4).
+pub fn without_first_word(whole: &[u8]) -> Option<&[u8]> {
+    let whole = trim(whole);
+    let mut at = 0_usize;
+    for (character, bytes) in characters(whole) {
+        if is_invisible(character) {
+            return Some(trim(whole.get(at..)?));
+        }
+        at = at.saturating_add(bytes.len());
+    }
+    None
+}
+
+/// What comes behind `NAME=`, `export NAME=`, `$env:NAME = ` or `Name: `. A base64 text that ends in `=` has no name.
+pub fn without_name(whole: &[u8]) -> Option<&[u8]> {
+    let whole = trim(whole);
+    let end = whole.iter().position(|byte| *byte == b'=').or_else(|| {
+        let colon = whole.iter().position(|byte| *byte == b':')?;
+        whole.get(colon.saturating_add(1)).is_some_and(|next| next.is_ascii_whitespace()).then_some(colon)
+    })?;
+    let (name, rest) = whole.split_at(end);
+    let of_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.$: \"'[]".contains(byte);
+    let rest = trim(rest.get(1..)?);
+    let names = name.iter().any(u8::is_ascii_alphabetic) && name.iter().all(of_a_name);
+    (names && rest.iter().any(|byte| *byte != b'=')).then_some(rest)
+}
+
+/// Each quoted pair (RFC 9110 §5.6.4) as what it stands for.
+fn without_backslashes(whole: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(whole.len()));
+    let mut rest = whole.iter();
+    while let Some(byte) = rest.next() {
+        out.push(if *byte == b'\\' { *rest.next().unwrap_or(byte) } else { *byte });
+    }
+    out
+}
+
+/// White space, control characters and what Unicode calls default ignorable: nobody sees that they are there.
+pub fn is_invisible(one: char) -> bool {
+    one.is_whitespace()
+        || one.is_control()
+        || matches!(one,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// What people and programs put around a text: straight, typographic, of Markdown; and angle brackets.
+pub fn is_quote(one: char) -> bool {
+    matches!(
+        one,
+        '"' | '\'' | '`' | '<' | '>' | '\u{ab}' | '\u{b4}' | '\u{bb}' | '\u{2018}'
+            ..='\u{201f}' | '\u{2039}' | '\u{203a}'
+    )
+}
+
+/// The characters of `bytes`, each with its bytes; what is no UTF-8 is taken byte by byte for Latin-1.
+pub fn characters(mut bytes: &[u8]) -> impl Iterator<Item = (char, &[u8])> {
+    std::iter::from_fn(move || {
+        let next = first_character(bytes)?;
+        bytes = bytes.get(next.1.len()..).unwrap_or_default();
+        Some(next)
+    })
+}
+
+fn first_character(bytes: &[u8]) -> Option<(char, &[u8])> {
+    let first = *bytes.first()?;
+    let whole = super::first_char(bytes).filter(|_| !first.is_ascii());
+    let character = whole.unwrap_or(char::from(first));
+    Some((character, bytes.get(..whole.map_or(1, char::len_utf8))?))
+}
+
+/// The last character of `bytes`, with its bytes.
+pub fn last_character(bytes: &[u8]) -> Option<(char, &[u8])> {
+    let tail = |len: usize| bytes.get(bytes.len().checked_sub(len)?..);
+    let of_several_bytes = (2..=4).filter_map(tail).find_map(|tail| {
+        let (character, read) = first_character(tail)?;
+        (read.len() == tail.len()).then_some((character, tail))
+    });
+    of_several_bytes.or_else(|| first_character(tail(1)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(secret: &[u8]) -> Vec<Vec<u8>> {
+        Known::of(secret, 8).iter().filter(|(_, of)| *of == As::Anything).map(|(one, _)| one.to_vec()).collect()
+    }
+
+    #[test]
+    fn an_ordinary_key_is_one_form() {
+        for secret in ["sk-live-abcdefghij", "ghp_16C7e42F292c6912E7710c838347Ae178B4a", "xoxb-1234-5678.abc~"] {
+            assert_eq!(Known::of(secret.as_bytes(), 8).all.len(), 1, "{secret}");
+        }
+        assert_eq!(Known::of(b"AbCd/efgh+ijklmnop==", 8).all.len(), 1);
+    }
+
+    #[test]
+    fn what_a_transport_or_a_parser_takes_away() {
+        let key = "sk-live-abcdefghij";
+        for stored in [
+            "sk-live-abcdefghij ",
+            " \tsk-live-abcdefghij\t ",
+            "\u{feff}sk-live-abcdefghij",
+            "sk-live-abcdefghij\u{200b}\u{a0}",
+            "\u{ad}sk-live-abcdefghij\u{2060}",
+            "\"sk-live-abcdefghij\"",
+            "'sk-live-abcdefghij'",
+            "\"sk-live-abcdefghij\",",
+            "sk-live-abcdefghij'",
+            "\u{201c}sk-live-abcdefghij\u{201d}",
+            "<sk-live-abcdefghij>",
+            "Bearer sk-live-abcdefghij",
+            "bearer  sk-live-abcdefghij",
+            "token\u{a0}sk-live-abcdefghij",
+            "Token token=\"sk-live-abcdefghij\"",
+            "GenieKey sk-live-abcdefghij",
+            "API_KEY=sk-live-abcdefghij",
+            "export API_KEY=\"sk-live-abcdefghij\"",
+            "$env:API_KEY = 'sk-live-abcdefghij'",
+            "\"api_key\": \"sk-live-abcdefghij\",",
+            "X-Api-Key: sk-live-abcdefghij",
+            "x-api-key:sk-live-abcdefghij",
+            "Authorization: Bearer sk-live-abcdefghij",
+            "user:sk-live-abcdefghij",
+            "sk-live-abcdefghij:",
+            "session=sk-live-abcdefghij; csrf=12345678",
+            "a, sk-live-abcdefghij",
+            "sk%2Dlive-abcdefghij",
+            "sk-live\u{200b}-abcdefghij",
+            "sk-live -abcdefghij",
+            "c2stbGl2ZS1hYmNkZWZnaGlqOg==",
+            "dXNlcjpzay1saXZlLWFiY2RlZmdoaWo",
+            "Basic dXNlcjpzay1saXZlLWFiY2RlZmdoaWo=",
+            "Authorization: Basic dXNlcjpzay1saXZlLWFiY2RlZmdoaWo=",
+        ] {
+            assert!(known(stored.as_bytes()).iter().any(|one| one == key.as_bytes()), "{stored:?}");
+        }
+        assert!(known(b"\xa0sk-live-abcdefghij\xa0").contains(&key.into()), "Latin-1");
+    }
+
+    #[test]
+    fn what_becomes_of_other_characters() {
+        let forms = known("schl\u{fc}ssel-\u{20ac}".as_bytes());
+        for wanted in [
+            &b"schl\xfcssel-?"[..],
+            b"schl\xfcssel-\x80",
+            "schl\u{c3}\u{bc}ssel-\u{e2}\u{82}\u{ac}".as_bytes(),
+            "schl\u{c3}\u{bc}ssel-\u{e2}\u{201a}\u{ac}".as_bytes(),
+            "schlu\u{308}ssel-\u{20ac}".as_bytes(),
+            b"schl?ssel-?",
+            b"schl??ssel-???",
+            b"schlssel-",
+        ] {
+            assert!(forms.iter().any(|one| one == wanted), "{}", String::from_utf8_lossy(wanted));
+        }
+        let forms = known(b"schl\xfcssel-of-some-length");
+        assert!(forms.iter().any(|one| one == "schl\u{fc}ssel-of-some-length".as_bytes()));
+        assert!(forms.iter().any(|one| one == "schl\u{fffd}ssel-of-some-length".as_bytes()));
+        assert!(forms.iter().any(|one| one == b"ssel-of-some-length"));
+    }
+
+    #[test]
+    fn nothing_is_shorter_than_what_can_be_told_from_chance_and_there_is_an_end() {
+        assert_eq!(known(b"Bearer short "), [&b"Bearer short "[..], b"Bearer short", b"Bearershort"]);
+        assert_eq!(known(b"short"), Vec::<Vec<u8>>::new());
+        let many = "name-of-it=value-of-it;\u{fc}, ".repeat(500);
+        assert!(Known::of(many.as_bytes(), 8).all.len() <= MOST);
+    }
+
+    #[test]
+    fn digits_are_found_in_either_case_and_without_hyphens() {
+        let known = Known::of(b"550E8400-e29b-41d4-a716-446655440000", 8);
+        let all: Vec<_> = known.iter().collect();
+        assert!(all.contains(&(&b"550e8400-e29b-41d4-a716-446655440000"[..], As::Anything)));
+        assert!(all.contains(&(&b"550E8400-E29B-41D4-A716-446655440000"[..], As::Anything)));
+        assert!(all.iter().any(|(one, of)| *of == As::Hex && one.starts_with(&[0x55, 0x0e, 0x84])));
+    }
+}
