@@ -15,8 +15,8 @@ use tokio::time::Sleep;
 use crate::broker::links::{self, Links};
 use crate::broker::outcome::{Outcome, SharedMeter};
 use crate::broker::right::{Ended, Right, Watch};
-use crate::broker::scrub::{self, Needles, Scrubber, UnsupportedCoding};
-use crate::broker::{StreamBody, caching, head, mark};
+use crate::broker::scrub::{self, Coding, Needles, Scrubber};
+use crate::broker::{CallError, StreamBody, ahead, caching, head, mark};
 use crate::error::{Error, Result};
 use crate::turn::{Turn, Turns};
 
@@ -156,54 +156,58 @@ impl Body for Upload {
 }
 
 /// Makes the agent's answer of the upstream's: head stripped, links rewritten, body searched.
-pub(super) fn answer(
+pub(super) async fn answer(
     answer: http::Response<Incoming>,
     needles: Option<Arc<Needles>>,
     links: &Links,
     limits: BodyLimits,
     mut outcome: Outcome,
     right: Arc<Right>,
-) -> Result<http::Response<Download>> {
+) -> Result<http::Response<Download>, CallError> {
     let (parts, body) = answer.into_parts();
     outcome.answered(parts.status);
     if parts.status.is_informational() {
         outcome.finish("upstream_protocol");
-        return Err(Error::bad_gateway(
-            "upstream_protocol",
-            "the upstream wanted to switch protocols, which is not brokered",
-        ));
+        let text = "the upstream wanted to switch protocols, which is not brokered";
+        return Err(Error::bad_gateway("upstream_protocol", text).into());
     }
-    let encodings = parts.headers.get_all(http::header::CONTENT_ENCODING).iter();
-    let planned = scrub::plan(encodings.map(|value| value.to_str().unwrap_or("?"))).map_err(|error| match error {
-        // Its name is the upstream's word, and may be the secret: not for the log (P1).
-        UnsupportedCoding::Unknown(_) => "an unknown content coding".to_owned(),
-        UnsupportedCoding::TooMany => error.to_string(),
-    });
-    let codings = match planned.and_then(|codings| head::searchable(&parts.headers).map(|()| codings)) {
+    let codings = match codings(&parts.headers, needles.is_some()) {
         Ok(codings) => codings,
         Err(error) => {
-            outcome.finish("upstream_encoding");
-            return Err(Error::bad_gateway(
-                "upstream_encoding",
-                "the upstream's answer is encoded in a way that cannot be searched for its secret",
-            )
-            .because(error));
+            outcome.finish(error.code);
+            return Err(error.into());
         }
     };
-    // Nothing to search for: pass it as it is, compressed or not.
-    let decoded = needles.is_some() && !codings.is_empty() && !body.is_end_stream();
     let keeps_length = body.is_end_stream();
+    // Without a secret it passes as it is, compressed or not.
+    let is_plain = needles.is_some() && !keeps_length;
+    let body: StreamBody = body.map_err(|_| BodyError::Broken).boxed_unsync();
+    let inner = if codings.is_empty() || keeps_length {
+        body
+    } else {
+        let opened = tokio::select! {
+            biased;
+            // Taken back while its beginning is on the way (P3).
+            ended = right.over() => {
+                outcome.finish(ended.code());
+                return Err(right.error(ended));
+            }
+            opened = tokio::time::timeout(limits.idle_timeout, ahead::opened(body, &codings)) => opened,
+        };
+        match opened.unwrap_or(Err(BodyError::Idle)) {
+            Ok(inner) => inner,
+            Err(reason) => {
+                outcome.finish(reason.code());
+                return Err(not_opened(reason, &codings).into());
+            }
+        }
+    };
     let length = parts.headers.get(http::header::CONTENT_LENGTH).cloned();
-    let (headers, redactions) = head::strip_answer(parts.headers, needles.as_deref(), decoded);
+    let (headers, redactions) = head::strip_answer(parts.headers, needles.as_deref(), is_plain);
     // After scrubbing: what is compared and resolved is what the agent would read.
     let (mut headers, more_redactions) = links.rewrite(headers, needles.as_deref());
     caching::keep_private(&mut headers);
     mark::mark_answer(&mut headers, right.upstream().definition().allow_range);
-    let inner: StreamBody = if decoded {
-        scrub::decoded(body, &codings).map_err(|_| BodyError::Undecodable).boxed_unsync()
-    } else {
-        body.map_err(|_| BodyError::Broken).boxed_unsync()
-    };
     let mut download = Download {
         inner,
         unread: Bytes::new(),
@@ -231,6 +235,38 @@ pub(super) fn answer(
         response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
     }
     Ok(response)
+}
+
+/// The content codings to undo, or why the answer cannot be searched. What the upstream wrote is not repeated: it may be the
+/// secret (P1).
+fn codings(headers: &http::HeaderMap, has_secret: bool) -> Result<Vec<Coding>> {
+    let values = headers.get_all(http::header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
+    // Nothing to search for: it passes as it is, compressed or not.
+    let planned = if has_secret { scrub::plan(values).map_err(|error| error.to_string()) } else { Ok(Vec::new()) };
+    let check = if has_secret { head::searchable } else { head::framed };
+    planned.and_then(|codings| check(headers).map(|()| codings).map_err(str::to_owned)).map_err(|what| {
+        let text =
+            format!("the upstream's answer has {what}, so it cannot be searched for its secret and is not passed on");
+        Error::bad_gateway("upstream_encoding", text)
+    })
+}
+
+/// What to say of a body whose beginning could not be decoded.
+fn not_opened(reason: BodyError, codings: &[Coding]) -> Error {
+    match reason {
+        BodyError::Idle => {
+            Error::gateway_timeout("upstream_timeout", "the upstream's answer stood still at its beginning")
+        }
+        BodyError::Undecodable => {
+            let names: Vec<_> = codings.iter().map(|coding| coding.name()).collect();
+            let text = format!(
+                "the upstream says 'Content-Encoding: {}', but the body it sent is not in that coding; the fault is the upstream's",
+                names.join(", ")
+            );
+            Error::bad_gateway("upstream_encoding", text)
+        }
+        _ => Error::bad_gateway("upstream_reset", "the upstream broke its answer off at the beginning"),
+    }
 }
 
 /// The upstream's body on its way to the agent.

@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 
 use crate::broker::StreamBody;
-use crate::broker::scrub::Needles;
+use crate::broker::scrub::{Needles, charset};
 use crate::error::Error;
 use crate::policy::{HeaderPass, Passing};
 
@@ -146,28 +146,28 @@ pub(super) fn strip_answer(headers: HeaderMap, needles: Option<&Needles>, decode
 
 /// Whether the answer's body is what it seems: compression below HTTP's content codings (`Transfer-Encoding: gzip`),
 /// a delta (RFC 3229), or a character set in which ASCII looks otherwise would hide an echoed secret from the search.
-pub(super) fn searchable(headers: &HeaderMap) -> Result<(), String> {
+pub(super) fn searchable(headers: &HeaderMap) -> Result<(), &'static str> {
+    framed(headers)?;
+    if headers.contains_key("im") {
+        return Err("an instance manipulation (RFC 3229)");
+    }
+    // Whoever reads the answer may take any one of them.
+    let mut labels = headers.get_all(header::CONTENT_TYPE).iter().flat_map(|value| charset::labels(value.as_bytes()));
+    if labels.any(|label| !charset::is_searched(&label)) {
+        return Err("a character set that is no superset of ASCII, or an unknown one");
+    }
+    Ok(())
+}
+
+/// Whether the body is framed by HTTP alone: what another transfer coding is has to be undone by whoever reads the
+/// connection, which is us.
+pub(super) fn framed(headers: &HeaderMap) -> Result<(), &'static str> {
     let mut transfer = headers.get_all(header::TRANSFER_ENCODING).iter();
     let chunked_or_none = transfer.next().is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if !chunked_or_none || transfer.next().is_some() {
-        return Err("a transfer coding other than chunked".into());
+        return Err("a transfer coding other than chunked");
     }
-    if headers.contains_key("im") {
-        return Err("an instance manipulation (RFC 3229)".into());
-    }
-    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
-    let content_type = String::from_utf8(content_type.unwrap_or_default()).unwrap_or_default();
-    let charset = content_type.split("charset=").nth(1).map(|rest| rest.trim_start_matches(['"', '\'']));
-    match charset {
-        Some(charset)
-            if ["utf-16", "utf16", "utf-32", "utf32", "utf-7", "ucs-2", "ucs-4", "ibm037", "cp037"]
-                .iter()
-                .any(|one| charset.starts_with(one)) =>
-        {
-            Err("a character set other than a superset of ASCII".into())
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Headers that `Connection` names are hop-by-hop too (RFC 9110 §7.6.1).
@@ -378,6 +378,9 @@ mod tests {
             &[("transfer-encoding", "Chunked"), ("content-type", "text/plain; charset=\"utf-8\"")],
             &[("content-type", "application/octet-stream")],
             &[("content-type", "text/plain; charset=iso-8859-1")],
+            &[("content-type", "text/plain; charset=UTF-16LE")],
+            &[("content-type", "text/plain; charset = \"ISO-10646-UCS-2\"")],
+            &[("content-type", "text/plain"), ("content-type", "text/html; charset=utf-32")],
         ] {
             assert_eq!(searchable(&map(good)), Ok(()), "{good:?}");
         }
@@ -386,7 +389,10 @@ mod tests {
             &[("transfer-encoding", "gzip")],
             &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
             &[("im", "feed")],
-            &[("content-type", "text/plain; charset=UTF-16LE")],
+            &[("content-type", "text/plain; charset = utf-7")],
+            &[("content-type", "text/plain; charset=utf-8"), ("content-type", "text/plain; charset=utf-7")],
+            &[("content-type", "text/plain; charset=utf-8; charset=hz-gb-2312")],
+            &[("content-type", "text/plain; charset=no-such-set")],
             &[("content-type", "text/plain; Charset=\"utf-7\"")],
             &[("content-type", "text/plain;charset='ibm037'")],
         ] {

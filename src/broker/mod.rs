@@ -1,5 +1,6 @@
 //! A brokered call: target → permit → intent → inject → dial → scrub. Every door leads into [`Broker::call`].
 
+mod ahead;
 mod body;
 mod caching;
 mod dial;
@@ -381,7 +382,7 @@ impl Broker {
             sent = dial::send(&client, injected, limits.response_timeout) => sent,
         };
         match sent {
-            Ok(answer) => body::answer(answer, needles, &links, limits, outcome, right).map_err(CallError::Other),
+            Ok(answer) => body::answer(answer, needles, &links, limits, outcome, right).await,
             // What ended the right may have cut the upload first, and so the connection.
             Err(error) => match right.ended() {
                 Some(ended) => {

@@ -139,7 +139,7 @@ impl Right {
     }
 
     /// Resolves when it ends, by an admin or by the time.
-    async fn over(&self) -> Ended {
+    pub(super) async fn over(&self) -> Ended {
         let withdrawn = self.withdrawn();
         tokio::pin!(withdrawn);
         loop {

@@ -2,16 +2,20 @@
 
 use std::error::Error;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
+use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyDataStream, BodyExt as _, StreamBody};
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::charset;
 
 /// A body that is decoded while it arrives.
 pub type DecodedBody = UnsyncBoxBody<Bytes, io::Error>;
@@ -21,7 +25,7 @@ pub type DecodedBody = UnsyncBoxBody<Bytes, io::Error>;
 pub enum Coding {
     /// `gzip`, `x-gzip` (RFC 1952), also of several members.
     Gzip,
-    /// `deflate`: the zlib format (RFC 1950); the raw one that some servers send instead is an error while reading.
+    /// `deflate`: the zlib format (RFC 1950), or the raw one that some servers send instead (RFC 1951).
     Deflate,
     /// `br` (RFC 7932).
     Brotli,
@@ -31,15 +35,38 @@ pub enum Coding {
 
 /// A `Content-Encoding` that we cannot undo. The answer must be refused, not passed on: an upstream that mirrors
 /// the secret in a coding unknown to us would hand it to the agent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+///
+/// A name that nobody knows is not repeated: it is the upstream's word, and may be the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedCoding {
     /// Not one of ours.
-    #[error("the content coding `{0}` is not supported")]
-    Unknown(String),
+    #[error("the content coding '{0}'")]
+    Named(&'static str),
+    /// Nobody's.
+    #[error("an unknown content coding")]
+    Unknown,
     /// More than [`MAX_CODINGS`] on top of each other.
     #[error("more than {MAX_CODINGS} content codings on top of each other")]
     TooMany,
 }
+
+/// Codings that are known, and not ours: IANA's, and what programs send besides.
+const KNOWN: [&str; 14] = [
+    "aes128gcm",
+    "bzip2",
+    "compress",
+    "dcb",
+    "dcz",
+    "exi",
+    "lz4",
+    "lzma",
+    "pack200-gzip",
+    "sdch",
+    "snappy",
+    "x-bzip2",
+    "x-compress",
+    "xz",
+];
 
 /// How many codings may be stacked. Each multiplies what a small bomb can make us decompress.
 pub const MAX_CODINGS: usize = 3;
@@ -52,17 +79,23 @@ const PIECE: usize = 16 * 1024;
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// The codings that the values of the `Content-Encoding` fields name, in the order in which they were applied.
-/// `identity` is none.
+/// `identity` is none. Nor are what upstreams write there by mistake and no client undoes: `none`, a character set, and
+/// how the body came (`chunked`, and `aws-chunked`, which is of requests and stays in what S3 and its likes have stored).
 pub fn plan<'a>(values: impl Iterator<Item = &'a str>) -> Result<Vec<Coding>, UnsupportedCoding> {
     let mut codings = Vec::new();
     for name in values.flat_map(|value| value.split(',')).map(|name| name.trim_matches([' ', '\t'])) {
         let coding = match name.to_ascii_lowercase().as_str() {
-            "" | "identity" => continue, // empty list members are ignored (RFC 9110, § 5.6.1.2)
+            "identity" | "chunked" | "aws-chunked" => continue,
+            // Empty list members are ignored, too (RFC 9110, § 5.6.1.2).
+            other if charset::is_searched(other.as_bytes()) => continue,
             "gzip" | "x-gzip" => Coding::Gzip,
             "deflate" => Coding::Deflate,
             "br" => Coding::Brotli,
             "zstd" => Coding::Zstd,
-            _ => return Err(UnsupportedCoding::Unknown(name.chars().take(40).collect())),
+            other => {
+                let known = KNOWN.into_iter().find(|known| *known == other);
+                return Err(known.map_or(UnsupportedCoding::Unknown, UnsupportedCoding::Named));
+            }
         };
         if codings.len() == MAX_CODINGS {
             return Err(UnsupportedCoding::TooMany);
@@ -93,7 +126,7 @@ where
                 decoder.multiple_members(true); // else an echo in the second member would be cut off, not redacted
                 read(decoder)
             }
-            Coding::Deflate => read(ZlibDecoder::new(encoded)),
+            Coding::Deflate => read(Inflate::Unread(Some(encoded))),
             Coding::Brotli => read(BrotliDecoder::new(encoded)),
             Coding::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
@@ -104,6 +137,45 @@ where
         };
     }
     body
+}
+
+impl Coding {
+    /// As it is written in `Content-Encoding`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// `deflate` in either format, told by its first byte: that of zlib names the method 8. In the raw format such a byte
+/// would begin a stored block whose padding is not zero, which no encoder writes.
+enum Inflate<R> {
+    Unread(Option<R>),
+    Known(Pin<Box<dyn AsyncRead + Send>>),
+}
+
+impl<R: AsyncBufRead + Send + Unpin + 'static> AsyncRead for Inflate<R> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            *self = match &mut *self {
+                Self::Known(decoder) => return decoder.as_mut().poll_read(cx, out),
+                Self::Unread(encoded) => {
+                    let Some(reader) = encoded.as_mut() else { return Poll::Ready(Ok(())) };
+                    let first = ready!(Pin::new(reader).poll_fill_buf(cx))?.first().copied();
+                    let is_zlib = first.is_none_or(|byte| byte & 0x8f == 8);
+                    match encoded.take() {
+                        Some(encoded) if is_zlib => Self::Known(Box::pin(ZlibDecoder::new(encoded))),
+                        Some(encoded) => Self::Known(Box::pin(DeflateDecoder::new(encoded))),
+                        None => return Poll::Ready(Ok(())),
+                    }
+                }
+            };
+        }
+    }
 }
 
 fn read(decoder: impl AsyncRead + Send + 'static) -> DecodedBody {
@@ -152,8 +224,18 @@ mod tests {
         assert_eq!(plan(&["identity", " ", "GZip"]), Ok(vec![Coding::Gzip]));
         assert_eq!(plan(&["deflate, br", "x-gzip"]), Ok(vec![Coding::Deflate, Coding::Brotli, Coding::Gzip]));
         assert_eq!(plan(&["zstd"]), Ok(vec![Coding::Zstd]));
-        assert_eq!(plan(&["gzip, compress"]), Err(UnsupportedCoding::Unknown("compress".into())));
-        assert_eq!(plan(&["gzip;q=1"]), Err(UnsupportedCoding::Unknown("gzip;q=1".into())));
+        assert_eq!(plan(&["gzip, compress"]), Err(UnsupportedCoding::Named("compress")));
+        assert_eq!(plan(&["gzip;q=1"]), Err(UnsupportedCoding::Unknown));
+        for none in
+            ["none", "utf-8", "UTF8", "iso-8859-1", "aws-chunked", "identity, identity", "chunked", "binary", "8bit"]
+        {
+            assert_eq!(plan(&[none]), Ok(vec![]), "{none}");
+        }
+        assert_eq!(plan(&["aws-chunked,gzip"]), Ok(vec![Coding::Gzip]));
+        assert_eq!(plan(&["identity, gzip, identity"]), Ok(vec![Coding::Gzip]));
+        for bad in ["utf-7", "?", "-", "gzip\u{fc}"] {
+            assert_eq!(plan(&[bad]), Err(UnsupportedCoding::Unknown), "{bad}");
+        }
         assert_eq!(plan(&["gzip,gzip,gzip,gzip"]), Err(UnsupportedCoding::TooMany));
     }
 
@@ -169,6 +251,19 @@ mod tests {
         let stacked = encoded(&encoded(&plain, Coding::Gzip).await, Coding::Brotli).await;
         assert_eq!(read_all(decoded(body(&stacked, 9), &[Coding::Gzip, Coding::Brotli])).await.unwrap(), plain);
         assert_eq!(read_all(decoded(body(&plain, 999), &[])).await.unwrap(), plain);
+    }
+
+    #[tokio::test]
+    async fn deflate_without_the_zlib_header_is_undone_too() {
+        let plain = b"hello scanner ".repeat(5_000);
+        let mut data = Vec::new();
+        encode::DeflateEncoder::new(&plain[..]).read_to_end(&mut data).await.unwrap();
+        // And as one stored block, uncompressed.
+        let stored = [&[1, 5, 0, 0xfa, 0xff][..], b"hello"].concat();
+        for chunk in [1, 7, 100_000] {
+            assert_eq!(read_all(decoded(body(&data, chunk), &[Coding::Deflate])).await.unwrap(), plain);
+            assert_eq!(read_all(decoded(body(&stored, chunk), &[Coding::Deflate])).await.unwrap(), b"hello");
+        }
     }
 
     #[tokio::test]

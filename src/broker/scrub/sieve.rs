@@ -40,8 +40,7 @@ impl Sieve {
 
     /// Takes a form in, by those two neighbours among its first elements that the fewest bytes stand for.
     pub(super) fn admit(&mut self, kind: Kind, secret: &[u8]) {
-        // Hex digits are never escaped.
-        for at in (0..REACH).filter(|_| !matches!(kind, Kind::Hex)) {
+        for at in (0..REACH).filter(|_| !kind.is_never_escaped()) {
             let Some(element) = kind.element(secret, at) else { break };
             element.each(|byte| {
                 if let Some(meant) = self.meant.get_mut(usize::from(byte)) {
@@ -123,6 +122,7 @@ impl Element {
             Self::Nibble(_) => Some(2),
             Self::Sextet { value, mask: 63 } => Some(if value < 62 { 1 } else { 2 }),
             Self::Sextet { .. } => None,
+            Self::OneOf(these) => Some(these.len()),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! A streaming pass over a body: constant memory, nothing held back but a short tail, whatever stands in it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::REDACTED;
+use super::mark::{Found, Mark};
 use super::needles::Needles;
 
 /// Replaces the secrets in a body that arrives in chunks. However the body is cut into chunks, the result is the
@@ -75,9 +75,10 @@ impl Scrubber {
         if chunk.len() < self.needles.longest {
             return Some(joint);
         }
-        while let Some(Range { start, end }) = self.needles.find(&joint, 0, carry.len()) {
-            emit(carry.slice(..start), out);
-            self.redact(out);
+        while let Some(Found { range, mark }) = self.needles.find(&joint, 0, carry.len()) {
+            let end = range.end;
+            emit(carry.slice(..range.start), out);
+            self.redact(mark, out);
             let _ = joint.split_to(end);
             if let Some(of_chunk) = end.checked_sub(carry.len()) {
                 let _ = chunk.split_to(of_chunk);
@@ -91,20 +92,23 @@ impl Scrubber {
 
     /// Scrubs `data` as far as it is `certain`, and gives back the rest.
     fn pass(&mut self, mut data: Bytes, mut certain: usize, out: &mut VecDeque<Bytes>) -> Bytes {
-        while let Some(Range { start, end }) = self.needles.find(&data, 0, certain) {
-            let mut found = data.split_to(end);
-            found.truncate(start);
+        while let Some(Found { range, mark }) = self.needles.find(&data, 0, certain) {
+            let mut found = data.split_to(range.end);
+            found.truncate(range.start);
             emit(found, out);
-            self.redact(out);
-            certain = certain.saturating_sub(end);
+            self.redact(mark, out);
+            certain = certain.saturating_sub(range.end);
         }
         emit(data.split_to(certain), out);
         data
     }
 
-    fn redact(&mut self, out: &mut VecDeque<Bytes>) {
+    fn redact(&mut self, mark: Mark, out: &mut VecDeque<Bytes>) {
         self.redactions = self.redactions.saturating_add(1);
-        out.push_back(Bytes::from_static(REDACTED));
+        out.push_back(match mark.bytes() {
+            Cow::Borrowed(mark) => Bytes::from_static(mark),
+            Cow::Owned(mark) => mark.into(),
+        });
     }
 }
 
@@ -125,7 +129,7 @@ fn emit(bytes: Bytes, out: &mut VecDeque<Bytes>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::needles::reference;
+    use super::super::reference;
     use super::*;
 
     fn run(needles: &Arc<Needles>, chunks: &[&[u8]]) -> Vec<u8> {
@@ -136,7 +140,9 @@ mod tests {
         }
         scrubber.finish(&mut out);
         assert!(out.iter().all(|piece| !piece.is_empty()));
-        assert_eq!(scrubber.redactions(), out.iter().filter(|piece| *piece == REDACTED).count() as u64);
+        let marks = [Mark::Plain, Mark::Spaced(2), Mark::Spaced(4), Mark::Ebcdic].map(Mark::bytes);
+        let is_mark = |piece: &&Bytes| marks.iter().any(|mark| piece[..] == mark[..]);
+        assert_eq!(scrubber.redactions(), out.iter().filter(is_mark).count() as u64);
         Vec::from(out).concat()
     }
 
@@ -259,7 +265,7 @@ mod tests {
     }
 
     /// What to put into the body: which form, how its elements are spelled, what is cut off, what comes before.
-    type Piece = (usize, usize, Vec<prop::sample::Index>, usize, bool, Vec<u8>);
+    type Piece = (usize, usize, Vec<prop::sample::Index>, usize, (bool, usize, bool), Vec<u8>);
 
     fn body() -> impl Strategy<Value = Vec<Piece>> {
         let noise = prop::collection::vec(prop::sample::select(b"%25\\u0cC/ +aB\n\"\xc3\xa9".to_vec()), 0..4);
@@ -267,7 +273,9 @@ mod tests {
         let noise = (noise, prop_oneof![Just(0), 100..300_usize], prop::sample::select(b".aB5".to_vec()));
         let noise = noise.prop_map(|(noise, much, of)| [vec![of; much], noise].concat());
         let spelling = prop::collection::vec(any::<prop::sample::Index>(), 8);
-        prop::collection::vec((0..2_usize, 0..5_usize, spelling, 0..4_usize, any::<bool>(), noise), 1..5)
+        // Raw or escaped; so many bytes for a character, and in what order.
+        let spelled = (any::<bool>(), prop::sample::select(vec![1_usize, 1, 2, 4]), any::<bool>());
+        prop::collection::vec((0..2_usize, 0..6_usize, spelling, 0..4_usize, spelled, noise), 1..5)
     }
 
     proptest! {
@@ -281,9 +289,10 @@ mod tests {
         ) {
             let forms: Vec<Vec<_>> = secrets.iter().map(|secret| reference::forms(secret)).collect();
             let mut data = Vec::new();
-            for (secret, form, spelling, cut, raw, noise) in &pieces {
+            for (secret, form, spelling, cut, (raw, bytes, big), noise) in &pieces {
                 data.extend(noise);
-                let form = &forms[secret % forms.len()][*form];
+                let all = &forms[secret % forms.len()];
+                let form = &all[*form % all.len()];
                 let mut index = 0;
                 let begin = data.len();
                 while let Some(readings) = form.get(index) {
@@ -291,13 +300,20 @@ mod tests {
                     data.extend(&readings[choice].0);
                     index += readings[choice].1;
                 }
+                let wide: Vec<u8> = data.drain(begin..).flat_map(|byte| {
+                    let mut unit = vec![0; *bytes];
+                    unit[if *big { bytes - 1 } else { 0 }] = byte;
+                    unit
+                }).collect();
+                data.extend(wide);
                 let cut = if *cut == 0 { 0 } else { spelling[0].index(12) };
                 data.truncate(data.len().saturating_sub(cut).max(begin));
             }
             let forms: Vec<_> = forms.into_iter().flatten().collect();
             let refs: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
             let needles = Arc::new(Needles::new(&refs));
-            let (expected, _) = reference::scrub(&forms, &data, data.len());
+            let spaced = secrets.iter().all(|secret| secret.len() >= 8);
+            let (expected, _) = reference::scrub(&forms, spaced, &data, data.len());
             prop_assert_eq!(run(&needles, &[&data]), expected.clone());
 
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(data.len() + 1)).collect();
@@ -307,14 +323,30 @@ mod tests {
             prop_assert_eq!(run(&needles, &chunks), expected.clone());
             prop_assert_eq!(run(&needles, &data.chunks(1).collect::<Vec<_>>()), expected);
 
-            // What is held back is as long as a match can be, or as a line is.
+            // What is held back is as long as a match can be, or as a line is, or as a text in UTF-16 or UTF-32 is.
             let (mut scrubber, mut out, mut end) = (Scrubber::new(Arc::clone(&needles)), VecDeque::new(), 0);
             let one_line = !secrets.concat().iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+            let no_zero = !secrets.concat().contains(&0);
+            let is_end = |byte: &u8| one_line && matches!(byte, b'\n' | b'\r');
+            let held_from = |data: &[u8]| {
+                let cut = (data.len() + 1).saturating_sub(needles.plain_longest);
+                let line = data[cut..].iter().rposition(is_end).map_or(cut, |at| {
+                    let zeros = data[cut + at + 1..].iter().take(3).take_while(|byte| **byte == 0 && no_zero);
+                    cut + at + 1 + zeros.count()
+                });
+                let may_go_on = |from: &usize| [2, 4].into_iter().any(|stride| {
+                    data[*from..].iter().enumerate().all(|(n, byte)| match n % stride {
+                        0 => *byte != 0 && !is_end(byte),
+                        _ => *byte == 0,
+                    })
+                });
+                let first = (data.len() + 1).saturating_sub(needles.longest);
+                (first..data.len()).find(may_go_on).filter(|_| spaced).map_or(line, |from| from.min(line))
+            };
             for chunk in chunks {
                 scrubber.push(Bytes::copy_from_slice(chunk), &mut out);
                 end += chunk.len();
-                let line = data[..end].iter().rposition(|byte| one_line && *byte == b'\n').map_or(0, |at| at + 1);
-                let (sure, held) = reference::scrub(&forms, &data[..end], line.max((end + 1).saturating_sub(needles.longest)));
+                let (sure, held) = reference::scrub(&forms, spaced, &data[..end], held_from(&data[..end]));
                 prop_assert_eq!(Vec::from(out.clone()).concat(), sure);
                 prop_assert_eq!(&scrubber.carry[..], &data[held..end]);
             }

@@ -165,8 +165,8 @@ fn has_scheme(bytes: &[u8]) -> bool {
     let Some(rest) = known::without_first_word(bytes) else { return false };
     let end = known::characters(bytes).take_while(|(one, _)| !known::is_invisible(*one)).map(|(_, part)| part.len());
     let word = bytes.get(..end.sum()).unwrap_or_default();
-    let word = word.strip_suffix(b":").unwrap_or(word);
-    let is_listed = SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme.as_bytes()));
+    let scheme = word.strip_suffix(b":").unwrap_or(word);
+    let is_listed = SCHEMES.iter().any(|one| scheme.eq_ignore_ascii_case(one.as_bytes()));
     let of_letters = word.first().is_some_and(u8::is_ascii_uppercase)
         && word.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
     is_listed || (of_letters && rest.len() >= 16 && !rest.contains(&b' '))

@@ -14,8 +14,11 @@ use crate::support::{TestBroker, Upstream};
 
 const KEY: &str = "sk-live-abcdefghij";
 
+/// What an upstream makes of the value that it received.
+type Understood = fn(&[u8]) -> Vec<u8>;
+
 /// An upstream that answers with what it received as a key after it did this to it.
-async fn echo_of(understood: fn(&[u8]) -> Vec<u8>) -> Upstream {
+async fn echo_of(understood: Understood) -> Upstream {
     Upstream::start(move |seen| {
         let header = seen.headers.get("x-api-key").or_else(|| seen.headers.get("authorization"));
         let known = understood(header.map(|value| value.as_bytes()).unwrap_or_default());
@@ -62,11 +65,11 @@ fn pair_of_basic(value: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn p1_what_an_upstream_makes_of_a_stored_value_is_redacted_too() {
     let ready_made = format!("Basic {}", STANDARD.encode(format!("user:{KEY}")));
-    let cases: [(&str, String, fn(&[u8]) -> Vec<u8>); 15] = [
+    let cases: [(&str, String, Understood); 15] = [
         ("a blank behind", format!("{KEY} "), as_it_comes),
         ("a blank before", format!("  {KEY}"), as_it_comes),
         ("a mark before", format!("\u{feff}{KEY}"), only_ascii),
-        ("zero width", format!("sk-live\u{200b}-abcdefghij"), only_ascii),
+        ("zero width", "sk-live\u{200b}-abcdefghij".to_owned(), only_ascii),
         ("no-break space", format!("{KEY}\u{a0}"), only_ascii),
         ("soft hyphen", format!("{KEY}\u{ad}"), only_ascii),
         ("quotes", format!("\"{KEY}\""), without_quotes),

@@ -1,6 +1,8 @@
 //! The brokered call over real sockets: what reaches the upstream, what comes back, and what is refused.
 
 mod audit;
+mod charsets;
+mod codings;
 mod headers;
 mod injection;
 mod known_forms;

@@ -35,6 +35,11 @@ pub(super) const BODIES: &[&str] = &[
     "br",
     "zstd",
     "gzip, br",
+    "utf-16le",
+    "utf-16be",
+    "utf-32le",
+    "utf-32be",
+    "utf-16 unlabelled",
 ];
 
 /// Places around a body.
@@ -247,9 +252,18 @@ pub(super) async fn answer(place: &str, echo: &[u8]) -> Vec<u8> {
         "coding" => lines("200 OK", &[&with("Content-Encoding: ", ""), b"", &marked]),
         "not gzip" => whole("200 OK\r\nContent-Encoding: gzip", &marked),
         "transfer" => lines("200 OK", &[&with("Transfer-Encoding: ", ", chunked"), b"", &marked]),
-        "charset" => {
-            let wide: Vec<u8> = marked.iter().flat_map(|byte| [*byte, 0]).collect();
-            whole("200 OK\r\nContent-Type: text/plain; charset=UTF-16LE", &wide)
+        "charset" => whole("200 OK\r\nContent-Type: text/plain; charset=UTF-7", &marked),
+        wide if wide.starts_with("utf-") => {
+            let unit = |byte: &u8| match &wide[4..] {
+                "16le" => vec![*byte, 0],
+                "16be" => vec![0, *byte],
+                "32be" => vec![0, 0, 0, *byte],
+                "32le" => vec![*byte, 0, 0, 0],
+                _ => vec![*byte, 0],
+            };
+            let body: Vec<u8> = marked.iter().flat_map(unit).collect();
+            let label = if wide.len() == 8 { format!("text/plain; charset={wide}") } else { "image/png".to_owned() };
+            chunked(&format!("200 OK\r\nContent-Type: {label}"), &body.chunks(5).collect::<Vec<_>>())
         }
         "switch" => lines("101 Switching Protocols", &[b"Connection: upgrade", &with("Upgrade: ", ""), b"", &marked]),
         "cut" => [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", &marked[..]].concat(),

@@ -92,7 +92,10 @@ impl Scene {
     async fn bodies(&self, kind: &str, places: &[&str]) {
         for (n, (form, echo)) in forms(&canary(kind)).iter().enumerate() {
             for place in places {
-                let answer = self.get("GET", &format!("/{kind}/{}/{n}", place.replace(' ', "%20"))).await;
+                let mut answer = self.get("GET", &format!("/{kind}/{}/{n}", place.replace(' ', "%20"))).await;
+                if place.starts_with("utf-") {
+                    answer.body.retain(|byte| *byte != 0);
+                }
                 let what = || format!("{kind}, {place}, {form}: {}", answer.text());
                 let (status, marks) = match *place {
                     "error" => (500, 1),
@@ -152,7 +155,7 @@ impl Scene {
                 for kind in ["header", "query"] {
                     let answer = self.get("GET", &format!("/{kind}/{}/{n}", place.replace(' ', "%20"))).await;
                     // The head may be out before the body turns out to be none: then the connection is cut.
-                    let begun = ["not gzip", "cut", "chunk size"].contains(place);
+                    let begun = ["cut", "chunk size"].contains(place);
                     let expected: &[u16] = if begun { &[0, 200] } else { &[502] };
                     assert!(expected.contains(&answer.status()), "{kind}, {place}, {form}: {}", answer.text());
                 }
@@ -238,8 +241,8 @@ async fn the_searcher_finds_it_in_every_answer_that_is_not_redacted() {
     let searcher = Searcher::new([&secret]);
     for place in [BODIES, HEADS, BROKEN].concat() {
         for (form, bytes) in forms(&secret) {
-            if place == "names" && !is_token(&bytes) || place == "charset" {
-                continue; // nothing there, or in UTF-16: such an answer must not arrive at all
+            if place == "names" && !is_token(&bytes) {
+                continue; // nothing there
             }
             if place == "gzip, br" {
                 continue; // each is there alone

@@ -55,7 +55,8 @@ impl Searcher {
                 return Some("base64");
             }
         }
-        None
+        let narrow: Vec<u8> = data.iter().copied().filter(|byte| *byte != 0).collect();
+        if narrow.len() < data.len() { self.find(&narrow).map(|_| "UTF-16 or UTF-32") } else { None }
     }
 
     /// In which file below a folder, and in which encoding. Also says how many bytes were read.
