@@ -166,6 +166,13 @@ pub fn ordered_id(prefix: &str, now: Millis, entropy: &dyn Entropy) -> String {
     text
 }
 
+/// When an [`ordered_id`] was made; `None`: the text is none.
+pub fn made_at(prefix: &str, id: &str) -> Option<Millis> {
+    let body = id.strip_prefix(prefix).filter(|body| body.len() == 26)?;
+    let bytes = lower_base32hex().decode(body.as_bytes()).ok()?;
+    Some(bytes.iter().take(6).fold(0, |time, byte| time << 8 | Millis::from(*byte)))
+}
+
 fn checksum(bytes: &[u8]) -> [u8; 4] {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     let mut out = [0; 4];
@@ -231,6 +238,10 @@ mod tests {
         let ids: Vec<String> = times.iter().map(|now| at(*now)).collect();
         assert!(ids.is_sorted(), "{ids:?}");
         assert!(ids.iter().all(|id| id.len() == 29), "{ids:?}");
+        assert!(times.iter().zip(&ids).all(|(time, id)| made_at("se_", id) == Some(*time)), "{ids:?}");
+        for bad in ["", "se_", "se_nope", &ids[0][..28], &format!("{}0", ids[0]), &ids[8].to_uppercase(), "tk_0"] {
+            assert_eq!(made_at("se_", bad), None, "{bad}");
+        }
         let same: std::collections::BTreeSet<_> = (0..1000).map(|_| at(5)).collect();
         assert_eq!(same.len(), 1000);
     }

@@ -190,6 +190,11 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let rows = everything.keys.clone();
     let keys = open_keys(&rows, &vault)?;
     let (mut told, mut first_changes) = cleaned::reduce(&mut everything)?;
+    let used_assertions = std::mem::take(&mut everything.used_assertions);
+    let (assertions_since, keep_assertions) = match everything.assertions_since {
+        Some(since) => (since, None),
+        None => (world.now(), Some(Change::KeepAssertions { since: world.now() })),
+    };
     let registry = Arc::new(Registry::new(everything, keys)?);
     // Before the parts that count: what is looked up before there is a recorder counts for nobody.
     let metrics = recorder()?;
@@ -227,6 +232,8 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
                 verifier: verifier.clone(),
                 trust,
                 certificates,
+                used_assertions,
+                assertions_since,
             },
         ),
         admins,
@@ -263,7 +270,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let mut event = Event::new(EventKind::Broker);
     event.action = Some("serve".into());
     told.push(event);
-    first_changes.extend(new_client_ca);
+    first_changes.extend(new_client_ca.into_iter().chain(keep_assertions));
     ledger.commit(told, first_changes).await.map_err(Error::internal)?;
 
     let reload = Arc::new(Mutex::new(reload));

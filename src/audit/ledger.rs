@@ -199,7 +199,12 @@ impl Ledger {
 
     /// Records that something was refused. Anybody can cause as many as they like, and only who is refused waits for it.
     pub async fn refusal(&self, event: Event) -> Result<(), LedgerError> {
-        self.write(vec![event], Vec::new(), Haste::WithOthers).await
+        self.refusal_with(event, Vec::new()).await
+    }
+
+    /// As [`Self::refusal`], of a request that has changed something all the same.
+    pub async fn refusal_with(&self, event: Event, changes: Vec<Change>) -> Result<(), LedgerError> {
+        self.write(vec![event], changes, Haste::WithOthers).await
     }
 
     async fn write(&self, events: Vec<Event>, changes: Vec<Change>, haste: Haste) -> Result<(), LedgerError> {

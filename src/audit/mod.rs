@@ -4,6 +4,7 @@
 
 mod chain;
 mod checkpoint;
+mod find;
 mod in_doubt;
 mod ledger;
 mod throttle;
@@ -11,6 +12,7 @@ mod verify;
 
 pub use chain::{Link, append};
 pub use checkpoint::{CHECKPOINT_TYP, Checkpoint, verify_checkpoint};
+pub use find::issued_at;
 pub use ledger::{Haste, Ledger, LedgerError, LedgerSettings, Recorded};
 pub use throttle::{RECORDED_A_MINUTE, Throttle, more};
 pub use verify::{Fault, LogReader, Report, Verification, verify_node};

@@ -228,6 +228,7 @@ impl Broker {
         self.registry
             .revoked()
             .with_set(|set| self.verifier.verify(token, keys.verifying(), set, audience, possession, now))
+            .map_err(|refusal| self.registry.exactly(&self.verifier, token, refusal))
     }
 
     /// As [`Self::authenticate`], of a token that came with a DPoP proof (RFC 9449 §7.1): the proof is for this very
@@ -245,6 +246,7 @@ impl Broker {
         self.registry
             .revoked()
             .with_set(|set| self.verifier.verify_dpop(token, (keys.verifying(), set), audience, dpop, request, now))
+            .map_err(|refusal| self.registry.exactly_by_proof(&self.verifier, token, refusal))
     }
 
     /// Whether a text says of itself, unproven, that it is a token of ours.
@@ -450,7 +452,7 @@ impl Broker {
         }
         let agent = self.registry.agent(&claims.client_id).filter(|agent| agent.status == AgentStatus::Active);
         let Some(agent) = agent else {
-            return Err(CallError::Token(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)));
+            return Err(CallError::Token(self.registry.why_stopped(&claims.client_id)));
         };
         let definitions = self.registry.definitions();
         let scope = &permit.operation().scope;
@@ -483,7 +485,7 @@ impl Broker {
         request_id: &Arc<str>,
     ) -> Result<Permit, CallError> {
         let Some(agent) = self.registry.agent(&claims.client_id) else {
-            return Err(CallError::Token(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)));
+            return Err(CallError::Token(self.registry.why_stopped(&claims.client_id)));
         };
         let definitions = self.registry.definitions();
         let gives = |scope: &str| definitions.gives(&agent, scope);
@@ -496,10 +498,13 @@ impl Broker {
         event.upstream = Some(upstream.name().clone());
         event.method = Some(method.as_str().into());
         on_record::fill(&mut event, &self.query_values, upstream, &target);
-        let denial_code = denial.code();
+        let denial_code = match &denial {
+            Denial::AgentNotActive => self.registry.why_stopped(&claims.client_id).code(),
+            denial => denial.code(),
+        };
         self.refused(event, denial_code).await;
         Err(match denial {
-            Denial::AgentNotActive => CallError::Token(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)),
+            Denial::AgentNotActive => CallError::Token(self.registry.why_stopped(&claims.client_id)),
             Denial::MissingScope(scope) => CallError::MissingScope(scope),
             Denial::NotBound => CallError::NotBound,
             Denial::EncodedSlash => Error::invalid(denial_code, TargetError::EncodedSlash.to_string()).into(),

@@ -278,6 +278,7 @@ async fn in_force_once_shown(
 }
 
 fn secret(output: &crate::cli::Output, answer: &Value) {
+    output.line(&format!("issuer         {}", text(answer, "issuer")));
     output.line(&format!("client_id      {}", text(answer, "client_id")));
     if answer.get("client_secret").is_none() {
         return;

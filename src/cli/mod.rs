@@ -21,6 +21,7 @@ mod serve;
 mod session;
 mod status;
 mod token;
+mod token_get;
 mod upstream;
 
 use std::ffi::OsStr;

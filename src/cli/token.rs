@@ -6,11 +6,14 @@ use clap::Subcommand;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::cli::token_get::Get;
 use crate::cli::{Context, Failure, Outcome};
 
 /// Tokens.
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
+    /// Get an access token as an agent, and print it: for scripts
+    Get(Get),
     /// What a token says, and whether it is valid; the token comes from standard input
     Inspect,
     /// Refuse one token from now on: by its id, or the token itself from standard input
@@ -29,9 +32,10 @@ pub(super) enum Token {
 
 impl Token {
     pub(super) async fn run(self, context: &Context) -> Outcome {
-        let client = context.client()?;
         match self {
+            Self::Get(get) => get.run(context).await?,
             Self::Inspect => {
+                let client = context.client()?;
                 let answer = client.post("/admin/v1/tokens/inspect", &json!({ "token": read()?.as_str() })).await?;
                 context.output.show(&answer, |output, answer| {
                     output.fields(&answer["claims"]);
@@ -42,6 +46,7 @@ impl Token {
                 });
             }
             Self::Revoke { id, jti, reason } => {
+                let client = context.client()?;
                 let jti = jti.or(id);
                 let body = match &jti {
                     Some(jti) => json!({ "jti": jti, "reason": reason }),
@@ -49,7 +54,13 @@ impl Token {
                 };
                 let answer = client.post("/admin/v1/tokens/revoke", &body).await?;
                 context.output.show(&answer, |output, answer| {
-                    output.line(&format!("{} is refused from now on", answer["jti"].as_str().unwrap_or_default()));
+                    let jti = answer["jti"].as_str().unwrap_or_default();
+                    let what = match (answer["already"] == true, answer["expired"] == true) {
+                        (true, _) => "was revoked already: it is refused",
+                        (_, true) => "has expired already: it is refused anyway, and nothing was changed",
+                        _ => "is refused from now on",
+                    };
+                    output.line(&format!("{jti} {what}"));
                 });
             }
         }

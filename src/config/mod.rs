@@ -153,7 +153,7 @@ pub struct Listen {
     pub drain: Duration,
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
-    /// Peers whose `Client-Cert` and `X-Forwarded-For` count (RFC 9440).
+    /// Peers whose `Client-Cert` (RFC 9440) counts, and whose `X-Forwarded-For` says at which address secrets are guessed.
     pub trusted_proxies: Vec<IpNet>,
 }
 

@@ -226,7 +226,19 @@ impl Reader {
 
     fn read_environment(&mut self, env: impl Iterator<Item = (String, String)>) {
         let ours = env.filter(|(name, _)| name.starts_with(VARIABLE_PREFIX));
-        let ours = ours.filter(|(name, _)| name != "HALLPASS_CONFIG" && !name.starts_with("HALLPASS_TEST_"));
+        // What the command line takes is no setting of the broker.
+        const OF_COMMANDS: [&str; 8] = [
+            "HALLPASS_CONFIG",
+            "HALLPASS_SERVER",
+            "HALLPASS_SERVER_CA",
+            "HALLPASS_ADMIN_CERT",
+            "HALLPASS_ADMIN_KEY",
+            "HALLPASS_CREDENTIALS",
+            "HALLPASS_CLIENT_ID",
+            "HALLPASS_CLIENT_SECRET",
+        ];
+        let ours =
+            ours.filter(|(name, _)| !OF_COMMANDS.contains(&name.as_str()) && !name.starts_with("HALLPASS_TEST_"));
         let ours: BTreeMap<String, Zeroizing<String>> = ours.map(|(name, value)| (name, value.into())).collect();
         let mut unknown = Vec::new();
         for (name, value) in &ours {

@@ -3,7 +3,7 @@
 //! Whoever can say these things is whoever they like. So only listed addresses are heard, and from everybody else the
 //! headers are taken away before anything looks at the request (RFC 9440 §4).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -78,18 +78,32 @@ fn byte_sequence(text: &str) -> Result<CertificateDer<'static>, Malformed> {
     der.map(CertificateDer::from).ok_or(Malformed)
 }
 
-/// The last address that is not a trusted proxy's own: what stands before it, the client may have made up.
+/// The last address that is not a trusted proxy's own: what stands before it, the client may have made up. Where all are
+/// in the trusted networks (agents beside their proxy), the last one: the proxy that is connected wrote that itself.
+///
+/// `Forwarded` (RFC 7239) is not heard: a proxy that writes one of the two hands on what a client wrote into the other.
 fn forwarded_for(headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
-    let lines = headers.get_all(FORWARDED_FOR).iter().rev();
-    for line in lines {
-        for one in line.to_str().ok()?.rsplit(',') {
-            let address = one.trim().parse::<IpAddr>().ok()?.to_canonical();
+    let mut last = None;
+    for line in headers.get_all(FORWARDED_FOR).iter().rev() {
+        // What stands before something that cannot be read is nobody's word.
+        for one in line.to_str().ok().map(|line| line.rsplit(',')).into_iter().flatten() {
+            let Some(address) = node(one.trim()) else { return last };
             if !trusted.iter().any(|network| network.contains(&address)) {
                 return Some(address);
             }
+            last.get_or_insert(address);
         }
     }
-    None
+    last
+}
+
+/// An address as proxies write it: some in brackets, some with the port (RFC 7239 §6).
+fn node(text: &str) -> Option<IpAddr> {
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address =
+        bare.parse::<IpAddr>().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()));
+    address.map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -163,6 +177,18 @@ mod tests {
             (&[("x-forwarded-for", "1.2.3.4, 203.0.113.9, 10.2.2.2")][..], "203.0.113.9"),
             (&[("x-forwarded-for", "1.2.3.4"), ("x-forwarded-for", "203.0.113.9")][..], "203.0.113.9"),
             (&[("x-forwarded-for", "1.2.3.4, unknown")][..], "10.1.1.1"),
+            (&[("x-forwarded-for", "1.2.3.4, unknown, 10.2.2.2")][..], "10.2.2.2"),
+            (&[("x-forwarded-for", "1.2.3.4, ")][..], "10.1.1.1"),
+            // Agents in the proxy's own network.
+            (&[("x-forwarded-for", "10.3.3.3")][..], "10.3.3.3"),
+            (&[("x-forwarded-for", "10.9.9.9, 10.3.3.3")][..], "10.3.3.3"),
+            // With a port, in brackets, mapped.
+            (&[("x-forwarded-for", "203.0.113.9:50312")][..], "203.0.113.9"),
+            (&[("x-forwarded-for", "[2001:db8::9]:50312")][..], "2001:db8::9"),
+            (&[("x-forwarded-for", "[2001:db8::9]")][..], "2001:db8::9"),
+            (&[("x-forwarded-for", "2001:db8::9")][..], "2001:db8::9"),
+            (&[("x-forwarded-for", "::ffff:203.0.113.9, 10.2.2.2:80")][..], "203.0.113.9"),
+            (&[("forwarded", "for=203.0.113.9")][..], "10.1.1.1"),
         ] {
             let seen = behind(&from("10.1.1.1"), &mut headers(lines), &trusted());
             assert_eq!(seen.address, Some(address.parse().unwrap()), "{lines:?}");

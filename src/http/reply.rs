@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use hallpass_verify::{DPOP_ALGORITHMS, DpopRefusal, ProofRefusal, Refusal};
+use hallpass_verify::{DPOP_ALGORITHMS, DpopRefusal, ProofRefusal, Refusal, RevokedBy};
 use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, json};
@@ -12,7 +12,8 @@ use serde_json::{Map, json};
 use crate::broker::CallError;
 use crate::error::{Error, Kind};
 use crate::http::problem::problem;
-use crate::issue::TokenError;
+use crate::issue::{MAX_SESSIONS_OF_AN_AGENT, TokenError};
+use crate::model::AgentStatus;
 
 /// RFC 9457 problem details, with a stable `code` and the request id.
 #[derive(Debug)]
@@ -111,7 +112,7 @@ impl Problem {
     /// is told how it should have come (RFC 9449 §7.2).
     pub fn of_token(refusal: Refusal, request_id: &Arc<str>) -> Self {
         let mut challenges = vec![bearer_challenge(refusal)];
-        let mut advice = "get a new one at the token endpoint";
+        let mut advice = advice(refusal);
         if refusal == Refusal::Bound {
             challenges.push(format!(r#"DPoP algs="{}""#, DPOP_ALGORITHMS.join(" ")));
             advice = "send it as 'Authorization: DPoP …' with a proof, or over TLS with the client certificate that it \
@@ -142,7 +143,7 @@ impl Problem {
             DpopRefusal::Token(Refusal::NotBound) => {
                 format!("{refusal}; send it as 'Authorization: Bearer …', or ask for one with a DPoP proof")
             }
-            DpopRefusal::Token(_) => format!("{refusal}; get a new one at the token endpoint"),
+            DpopRefusal::Token(refusal) => format!("{refusal}; {}", advice(refusal)),
         };
         Self { status: StatusCode::UNAUTHORIZED, code, message, request_id, challenges, allow }
     }
@@ -169,6 +170,16 @@ impl Problem {
 
 /// RFC 7617 §2.
 const PASSWORD: &str = r#"Basic realm="hallpass", charset="UTF-8""#;
+
+/// What helps whose token is not good.
+fn advice(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Suspended => "no token of it is good until an admin resumes it ('hallpass agent resume')",
+        Refusal::Revoked(RevokedBy::Agent) => "its agent is revoked for good: an admin has to register a new one",
+        Refusal::Revoked(RevokedBy::Session) => "get a new one at the token endpoint, in a new session",
+        _ => "get a new one at the token endpoint",
+    }
+}
 
 fn bearer_challenge(refusal: Refusal) -> String {
     challenge_of("Bearer", "invalid_token", &refusal.to_string())
@@ -276,11 +287,25 @@ impl IntoResponse for OAuthError {
             | TokenError::InvalidTarget(text) => text.clone(),
             TokenError::InvalidClient => match self.bearer {
                 Some(BearerError::Token(refusal) | BearerError::Proof(DpopRefusal::Token(refusal))) => {
-                    format!("{refusal}; get a new one at the token endpoint")
+                    format!("{refusal}; {}", advice(refusal))
                 }
                 Some(BearerError::Proof(refusal)) => refusal.to_string(),
                 _ => "client authentication failed: check client_id, and its secret, assertion or certificate".into(),
             },
+            TokenError::BadAssertion(text) => (*text).to_owned(),
+            TokenError::Stopped { status: AgentStatus::Suspended, .. } => {
+                "this agent is suspended: it gets no token until an admin resumes it ('hallpass agent resume')".into()
+            }
+            TokenError::Stopped { .. } => "this agent is revoked for good: an admin has to register a new one".into(),
+            TokenError::TooManySessions(_) => format!(
+                "this agent has {MAX_SESSIONS_OF_AN_AGENT} sessions, and none of them is like the one that is asked for; pass \
+                 session_id to go on in one of them, or wait as Retry-After says: then the first of them ends"
+            ),
+            TokenError::AssertionsFull => {
+                "too many client assertions are in use: let them end soon after they are made, \
+                                           and try again as Retry-After says"
+                    .into()
+            }
             TokenError::Proof(refusal) => refusal.to_string(),
             TokenError::Slowed(_) => "too many secrets were wrong: wait as Retry-After says, then try again".into(),
             TokenError::UnsupportedGrantType => {
@@ -296,9 +321,13 @@ impl IntoResponse for OAuthError {
         };
         let status = match &self.error {
             _ if matches!(self.bearer, Some(BearerError::Scope(_))) => StatusCode::FORBIDDEN,
-            TokenError::InvalidClient | TokenError::Slowed(_) => StatusCode::UNAUTHORIZED,
-            TokenError::Unavailable | TokenError::Proof(ProofRefusal::TooMany) => StatusCode::SERVICE_UNAVAILABLE,
+            TokenError::InvalidClient | TokenError::BadAssertion(_) | TokenError::Slowed(_) => StatusCode::UNAUTHORIZED,
+            TokenError::Unavailable | TokenError::AssertionsFull | TokenError::Proof(ProofRefusal::TooMany) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             TokenError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            TokenError::TooManySessions(_) => StatusCode::TOO_MANY_REQUESTS,
+            TokenError::Stopped { by_grant: false, .. } => StatusCode::UNAUTHORIZED,
             _ => StatusCode::BAD_REQUEST,
         };
         let code = match self.bearer {
@@ -307,10 +336,11 @@ impl IntoResponse for OAuthError {
             Some(BearerError::Scope(_)) => "insufficient_scope",
             None => self.error.code(),
         };
+        let reason = if self.bearer.is_some() { code } else { self.error.reason() };
         let body = json!({
             "error": code,
             "error_description": printable(&description),
-            "code": code,
+            "code": reason,
             "request_id": &*self.request_id,
         });
         let mut response = (status, Json(body)).into_response();
@@ -318,7 +348,10 @@ impl IntoResponse for OAuthError {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if let TokenError::Slowed(seconds) = self.error {
+        if self.error == TokenError::AssertionsFull {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        if let TokenError::Slowed(seconds) | TokenError::TooManySessions(seconds) = self.error {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         let text = match self.bearer {

@@ -57,12 +57,13 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
         task: form.take("task"),
         purpose: form.take("purpose"),
     };
+    // RFC 8693 §2.1, and clients of other servers with any grant: where it is to be used, by URI or by a name. The names of
+    // APIs here are URIs. Passed over, the token would be one for another audience than the client thinks.
+    request.resources.extend(form.all("audience"));
     if !is_exchange {
         let issued = state.issuer.token(&caller, &request, &id.0).await?;
         return Ok(render(&issued, None));
     }
-    // RFC 8693 §2.1: where it is to be used, by URI or by a name. The names of APIs here are URIs.
-    request.resources.extend(form.all("audience"));
     let request = exchange(&form, request)?;
     let (issued, kind) = state.issuer.exchange(&caller, &request, &id.0).await?;
     Ok(render(&issued, Some(kind)))

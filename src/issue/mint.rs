@@ -6,7 +6,7 @@ use std::time::Duration;
 use hallpass_verify::{AccessToken, Confirmation, ScopeSet};
 
 use crate::issue::narrow::{Ceiling, Grant};
-use crate::issue::{Authenticated, Issuer, MAX_SESSIONS_OF_AN_AGENT, TokenError, TokenRequest};
+use crate::issue::{Authenticated, Issuer, TokenError, TokenRequest};
 use crate::model::{Agent, AgentStatus, Change, Event, EventKind, Session, check_label};
 use crate::secret::ordered_id;
 use crate::world::Millis;
@@ -57,15 +57,13 @@ impl Issuer {
         now: Millis,
     ) -> Result<IssuedToken, TokenError> {
         let Plan { session, is_new } = plan;
-        let method = agent.method();
+        let (method, spent) = (agent.method(), agent.spent());
         let agent = agent.agent();
         // `iat` is now, never later: there are libraries that refuse a token from the future. Nor is it before the cut, or the
         // token would be dead at birth: who comes before that waits, see `past_the_cut`.
         let cut = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
         // Stopped since it was authenticated? Its status changes before its cut, so whoever sees the cut sees that too.
-        if self.registry.agent(&agent.id).is_none_or(|agent| agent.status != AgentStatus::Active) {
-            return Err(TokenError::InvalidClient);
-        }
+        self.still_active(&agent.id)?;
         if now / 1000 < cut {
             return Err(TokenError::Unavailable);
         }
@@ -101,12 +99,16 @@ impl Issuer {
         event.task = request.task.as_deref().map(Arc::from).or_else(|| session.task.clone());
         event.purpose = request.purpose.as_deref().map(Arc::from).or_else(|| session.purpose.clone());
         event.request = Some(request_id.clone());
-        let changes = if is_new { vec![Change::PutSession(session.clone())] } else { Vec::new() };
+        let mut changes = spent;
+        if is_new {
+            changes.push(Change::PutSession(session.clone()));
+        }
         self.ledger.commit(vec![event], changes).await?;
         // Stopped while the record was on its way to disk? The token's `iat` may then be past the cut, so that the
         // revocation list would not catch it: it is not handed out (P3).
         let now_cut = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);
-        if now_cut != cut || self.registry.agent(&agent.id).is_none_or(|agent| agent.status != AgentStatus::Active) {
+        self.still_active(&agent.id)?;
+        if now_cut != cut {
             return Err(TokenError::InvalidClient);
         }
         // So may its session have been, or one above it. A new session below another one is made while `tree` is held, so
@@ -144,6 +146,15 @@ impl Issuer {
         if now < cut() { Err(TokenError::Unavailable) } else { Ok(now) }
     }
 
+    /// # Errors
+    /// The agent was stopped meanwhile.
+    pub(super) fn still_active(&self, agent_id: &str) -> Result<(), TokenError> {
+        match self.registry.agent(agent_id).map(|agent| agent.status) {
+            Some(AgentStatus::Active) => Ok(()),
+            status => Err(TokenError::Stopped { status: status.unwrap_or(AgentStatus::Revoked), by_grant: false }),
+        }
+    }
+
     /// The session to continue, or a new one.
     pub(super) fn session(
         &self,
@@ -178,7 +189,6 @@ impl Issuer {
             };
         }
         let life = self.session_life(request)?;
-        self.check_room(agent)?;
         let session = Session {
             id: ordered_id("se_", now, self.world.entropy.as_ref()).into(),
             agent_id: agent.id.clone(),
@@ -191,7 +201,17 @@ impl Issuer {
             cnf,
             delegation: None,
         };
-        Ok(Plan { session: Arc::new(session), is_new: true })
+        // Whoever asks for a short session does not get on in a longer one.
+        let latest = request.session_expires_in.map(|_| session.expires_at);
+        self.plan(session, latest, now)
+    }
+
+    /// The session that was thought of, or one just like it where the agent has no room for another.
+    pub(super) fn plan(&self, wanted: Session, latest: Option<Millis>, now: Millis) -> Result<Plan, TokenError> {
+        Ok(match self.instead_of(&wanted, latest, now)? {
+            Some(session) => Plan { session, is_new: false },
+            None => Plan { session: Arc::new(wanted), is_new: true },
+        })
     }
 
     /// How long a new session is asked to last.
@@ -204,16 +224,6 @@ impl Issuer {
                 Err(TokenError::InvalidRequest(format!("session_expires_in is 1 to {most} seconds")))
             }
         }
-    }
-
-    /// Whether the agent may have one more session.
-    pub(super) fn check_room(&self, agent: &Agent) -> Result<(), TokenError> {
-        if self.registry.sessions_of(&agent.id) < MAX_SESSIONS_OF_AN_AGENT {
-            return Ok(());
-        }
-        Err(TokenError::InvalidRequest(format!(
-            "this agent has {MAX_SESSIONS_OF_AN_AGENT} sessions already; pass session_id to continue one of them"
-        )))
     }
 
     async fn sign(&self, token: &AccessToken) -> Result<String, TokenError> {

@@ -7,26 +7,29 @@ mod delegate;
 mod keys;
 mod mint;
 mod narrow;
+mod refusal;
 mod renew;
+mod room;
 mod subtree;
 mod withdraw;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use authenticate::{Failed, Guesses, MAX_REMEMBERED, Replay};
 use hallpass_verify::{
-    Claims, Dpop, DpopRefusal, DpopRequest, ForeignAlgorithm, Possession, ProofRefusal, Refusal, ScopeSet,
-    TokenVerifier,
+    Claims, Dpop, DpopRefusal, DpopRequest, ForeignAlgorithm, Possession, Refusal, ScopeSet, TokenVerifier,
 };
 
-use crate::audit::{Ledger, LedgerError, Throttle, more};
-use crate::model::{AgentStatus, Event, EventKind, INTROSPECT_SCOPE};
+use crate::audit::{Ledger, Throttle, more};
+use crate::model::{AgentStatus, Change, Event, EventKind, INTROSPECT_SCOPE, UsedAssertion};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::trust::Trust;
 use crate::vault::Purpose;
 use crate::world::{Millis, World};
+
+use authenticate::{Failed, Guesses, MAX_REMEMBERED, Replay};
+use room::Room;
 
 pub use admins::{AdminIdentity, Admins, Grant, Login, LoginSettings, NO_ROLE, NotAdmin};
 pub use authenticate::{Authenticated, Caller, Presented};
@@ -34,11 +37,9 @@ pub use certificates::{Authority, CERTIFICATE_MILLIS, CLIENT_CA, Certificates, C
 pub use delegate::{ExchangeRequest, MAX_SUBJECT_AGE, TokenType};
 pub use keys::{KeyKeeper, first_keys, open_keys};
 pub use mint::IssuedToken;
+pub use refusal::TokenError;
+pub use room::MAX_SESSIONS_OF_AN_AGENT;
 pub use withdraw::{Actor, MAX_OWN_REVOCATIONS, MAX_TOKEN_MILLIS};
-
-/// Sessions of one agent that are kept, at most: each is held in memory until it ends, and a token request without
-/// `session_id` makes one. Requests in flight at the same moment may go a little beyond.
-pub const MAX_SESSIONS_OF_AN_AGENT: usize = 10_000;
 
 /// The id of the broker secret under which client secrets are kept.
 pub const CLIENT_SECRET_KEY: &str = "client-secret-hmac";
@@ -109,76 +110,6 @@ pub struct TokenRequest {
     pub purpose: Option<String>,
 }
 
-/// Why there is no token: RFC 6749 §5.2, RFC 8707 §2.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenError {
-    /// Malformed.
-    InvalidRequest(String),
-    /// Not authenticated. Never says which half was wrong.
-    InvalidClient,
-    /// Too many secrets were wrong: none is looked at for so many seconds. To the client it is [`Self::InvalidClient`]
-    /// with a `Retry-After`.
-    Slowed(i64),
-    /// Authenticated, but not allowed to do this.
-    UnauthorizedClient(String),
-    /// The session is not one that this agent can continue.
-    InvalidGrant(String),
-    /// Another grant than those in the metadata.
-    UnsupportedGrantType,
-    /// More than the roles give, or nothing.
-    InvalidScope(String),
-    /// An unknown audience (RFC 8707 §2).
-    InvalidTarget(String),
-    /// The DPoP proof is not good, or holds no nonce of ours (RFC 9449 §5, §8).
-    Proof(ProofRefusal),
-    /// The log cannot be written, so nothing is issued.
-    Unavailable,
-    /// Ours to mend.
-    Internal(String),
-}
-
-impl TokenError {
-    /// The `error` code.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::InvalidRequest(_) => "invalid_request",
-            Self::InvalidClient | Self::Slowed(_) => "invalid_client",
-            Self::UnauthorizedClient(_) => "unauthorized_client",
-            Self::InvalidGrant(_) => "invalid_grant",
-            Self::UnsupportedGrantType => "unsupported_grant_type",
-            Self::InvalidScope(_) => "invalid_scope",
-            Self::InvalidTarget(_) => "invalid_target",
-            Self::Proof(ProofRefusal::TooMany) => "temporarily_unavailable",
-            Self::Proof(refusal) => refusal.code(),
-            Self::Unavailable => "temporarily_unavailable",
-            Self::Internal(_) => "server_error",
-        }
-    }
-
-    /// What the caller is told beside the code.
-    fn text(&self) -> Option<&str> {
-        match self {
-            Self::InvalidRequest(text)
-            | Self::UnauthorizedClient(text)
-            | Self::InvalidGrant(text)
-            | Self::InvalidScope(text)
-            | Self::InvalidTarget(text) => Some(text),
-            Self::InvalidClient
-            | Self::Slowed(_)
-            | Self::UnsupportedGrantType
-            | Self::Proof(_)
-            | Self::Unavailable
-            | Self::Internal(_) => None,
-        }
-    }
-}
-
-impl From<LedgerError> for TokenError {
-    fn from(_: LedgerError) -> Self {
-        Self::Unavailable
-    }
-}
-
 /// The parts that an issuer is made of.
 #[derive(Debug)]
 pub struct IssuerParts {
@@ -196,6 +127,10 @@ pub struct IssuerParts {
     pub trust: Arc<Trust>,
     /// Whom certificates are trusted from, and issued by.
     pub certificates: Certificates,
+    /// Assertions that were used before the start and have not ended.
+    pub used_assertions: Vec<UsedAssertion>,
+    /// Since when used assertions are kept.
+    pub assertions_since: Millis,
 }
 
 /// Issues tokens and takes them back.
@@ -211,7 +146,8 @@ pub struct Issuer {
     trust: Arc<Trust>,
     replay: Replay,
     guesses: Guesses,
-    started: Millis,
+    room: Room,
+    assertions_since: Millis,
     certificates: Certificates,
     failures: Throttle,
     own_revocations: Mutex<HashMap<Arc<str>, Vec<Millis>>>,
@@ -224,19 +160,22 @@ pub struct Issuer {
 impl Issuer {
     /// `issuer` is `iss`.
     pub fn new(issuer: Arc<str>, settings: IssueSettings, parts: IssuerParts) -> Self {
-        let IssuerParts { world, registry, ledger, secret_key, verifier, trust, certificates } = parts;
+        let IssuerParts { world, registry, ledger, secret_key, verifier, trust, certificates, .. } = parts;
+        let replay = Replay::new(MAX_REMEMBERED);
+        replay.restore(&parts.used_assertions);
         Self {
             issuer,
             settings,
-            started: world.now(),
+            assertions_since: parts.assertions_since,
             world,
             registry,
             ledger,
             secret_key,
             verifier,
             trust,
-            replay: Replay::new(MAX_REMEMBERED),
+            replay,
             guesses: Guesses::new(),
+            room: Room::default(),
             certificates,
             failures: Throttle::default(),
             own_revocations: Mutex::default(),
@@ -287,10 +226,14 @@ impl Issuer {
         request_id: &Arc<str>,
     ) -> Result<Authenticated, TokenError> {
         let (now, presented) = (self.world.now(), &caller.presented);
-        let Failed { reason, wait } = match self.authenticate(caller, now).await {
+        let Failed { reason, wait, told } = match self.authenticate(caller, now).await {
             Ok(agent) => {
                 // Only now: strangers must not fill the memory of what was spent.
                 let Some(Err(refusal)) = caller.proof.as_ref().map(|proof| proof.spend(now / 1000)) else {
+                    // A token request has a record of its own, and what was spent is written with that.
+                    if action.is_some() && !agent.spent().is_empty() {
+                        self.ledger.commit(Vec::new(), agent.spent()).await?;
+                    }
                     return Ok(agent);
                 };
                 let error = TokenError::Proof(refusal);
@@ -319,21 +262,25 @@ impl Issuer {
                 (Some(claimed), Some(more)) => Some(format!("{claimed} {more}").into()),
                 (claimed, more) => claimed.or(more).map(Arc::from),
             };
-            self.record_refusal(event, reason).await;
+            self.record_refusal(event, Vec::new(), reason).await;
         }
-        Err(match presented {
+        Err(match (presented, told) {
+            (Presented::Grant { .. }, Some(TokenError::Stopped { status, .. })) => {
+                TokenError::Stopped { status, by_grant: true }
+            }
             // RFC 7521 §4.1.1: there the assertion is the grant.
-            Presented::Grant { .. } => {
+            (Presented::Grant { .. }, _) => {
                 TokenError::InvalidGrant("the assertion is not good here, or describes no agent".into())
             }
-            _ if wait > 0 => TokenError::Slowed(wait.saturating_add(999) / 1000),
-            _ => TokenError::InvalidClient,
+            (_, _) if wait > 0 => TokenError::Slowed(wait.saturating_add(999) / 1000),
+            (_, told) => told.unwrap_or(TokenError::InvalidClient),
         })
     }
 
-    /// What is due: forgets assertions that have ended. Called now and then.
+    /// What is due: forgets assertions that have ended, and whose sessions had no room. Called now and then.
     pub fn tick(&self) {
         self.replay.tick(self.world.now() / 1000);
+        self.room.tick(self.world.now());
         self.trust.poll();
     }
 
@@ -353,10 +300,11 @@ impl Issuer {
         let exchange = self.exchange_audience();
         let now = self.world.now() / 1000;
         let keys = self.registry.keys();
-        let claims = self.registry.revoked().with_set(|set| {
-            self.verifier.verify(token, keys.verifying(), set, |aud| aud == exchange, possession, now)
-        })?;
-        self.of_active_agent(claims)
+        let claims = self
+            .registry
+            .revoked()
+            .with_set(|set| self.verifier.verify(token, keys.verifying(), set, |aud| aud == exchange, possession, now));
+        self.of_active_agent(claims.map_err(|refusal| self.registry.exactly(&self.verifier, token, refusal))?)
     }
 
     /// As [`Self::introspector`], of a token that came with a DPoP proof (RFC 9449 §7.1).
@@ -371,23 +319,22 @@ impl Issuer {
         let keys = self.registry.keys();
         let claims = self.registry.revoked().with_set(|set| {
             self.verifier.verify_dpop(token, (keys.verifying(), set), |aud| aud == exchange, dpop, request, now)
-        })?;
+        });
+        let claims = claims.map_err(|refusal| self.registry.exactly_by_proof(&self.verifier, token, refusal))?;
         Ok(self.of_active_agent(claims)?)
     }
 
     fn good_for(&self, token: &str, audience: impl Fn(&str) -> bool) -> Result<Claims, Refusal> {
         let now = self.world.now() / 1000;
         let keys = self.registry.keys();
-        let claims = self
-            .registry
-            .revoked()
-            .with_set(|set| self.verifier.inspect(token, keys.verifying(), set, audience, now))?;
-        self.of_active_agent(claims)
+        let claims =
+            self.registry.revoked().with_set(|set| self.verifier.inspect(token, keys.verifying(), set, audience, now));
+        self.of_active_agent(claims.map_err(|refusal| self.registry.exactly(&self.verifier, token, refusal))?)
     }
 
     fn of_active_agent(&self, claims: Claims) -> Result<Claims, Refusal> {
         let active = self.registry.agent(&claims.client_id).is_some_and(|agent| agent.status == AgentStatus::Active);
-        if active { Ok(claims) } else { Err(Refusal::Revoked(hallpass_verify::RevokedBy::Agent)) }
+        if active { Ok(claims) } else { Err(self.registry.why_stopped(&claims.client_id)) }
     }
 
     /// Whose token it is, dead or revoked ones too; for admins.
@@ -427,23 +374,23 @@ impl Issuer {
     ) {
         let reason = match error {
             TokenError::Proof(refusal) => refusal.reason(),
-            error => error.code(),
+            error => error.reason(),
         };
         metrics::counter!("hallpass_tokens_refused_total", "reason" => reason).increment(1);
         let mut event = Event::new(EventKind::TokenRefused);
         event.decision = Some("deny");
         event.reason = Some(reason.into());
         event.action = action.map(Arc::from);
-        // Our own words: nothing that a token or a request says is in them.
+        // Our own words: nothing that a token or a request says is in them, but for the scopes that were asked for.
         event.object = action.and_then(|_| error.text()).map(Arc::from);
         event.request = Some(request_id.clone());
         event.agent = Some(agent.agent().id.clone());
         event.agent_name = Some(agent.agent().name.clone());
-        self.record_refusal(event, reason).await;
+        self.record_refusal(event, agent.spent(), reason).await;
     }
 
-    async fn record_refusal(&self, event: Event, reason: &str) {
-        if let Err(error) = self.ledger.refusal(event).await {
+    async fn record_refusal(&self, event: Event, changes: Vec<Change>, reason: &str) {
+        if let Err(error) = self.ledger.refusal_with(event, changes).await {
             tracing::error!(%error, reason, "a refused request could not be recorded; it is refused all the same");
         }
     }

@@ -5,6 +5,8 @@ use url::Url;
 
 use crate::issue::{Authenticated, Issuer, TokenError, TokenRequest};
 use crate::model::Delegation;
+use crate::policy::canonical_uri;
+use crate::registry::Definitions;
 
 /// More audiences than this in one token are a mistake.
 const MAX_RESOURCES: usize = 8;
@@ -46,7 +48,8 @@ impl Issuer {
         request: &TokenRequest,
         ceiling: Ceiling<'_>,
     ) -> Result<Grant, TokenError> {
-        let resources: Vec<String> = request.resources.iter().map(|one| self.by_its_path(one)).collect();
+        let by_path: Vec<String> = request.resources.iter().map(|one| self.by_its_path(one)).collect();
+        let resources = self.registered(&by_path)?;
         let (audience, reaches) = match ceiling.audience {
             None => self.audience(&resources)?,
             Some(most) if resources.is_empty() => self.audience(&most.0)?,
@@ -60,7 +63,8 @@ impl Issuer {
             }
         };
         let definitions = self.registry.definitions();
-        let reachable = self.scopes_of(agent).filter(|scope| {
+        let given = self.scopes_of(agent);
+        let reachable = given.filter(|scope| {
             let api = scope.split_once(':').map_or(scope, |(api, _)| api);
             reaches.iter().any(|reach| match reach {
                 Reach::Exchange => api == "hallpass" || definitions.upstream(api).is_some(),
@@ -76,11 +80,7 @@ impl Issuer {
             Some(text) => {
                 let asked = ScopeSet::parse(text).map_err(|error| TokenError::InvalidScope(error.to_string()))?;
                 if !asked.is_subset(&reachable) {
-                    return Err(TokenError::InvalidScope(
-                        "a scope was asked for that this agent's roles, or the token that it acts with, do not give for this \
-                         resource"
-                            .into(),
-                    ));
+                    return Err(TokenError::InvalidScope(refused(&asked, &reachable, &given)));
                 }
                 asked
             }
@@ -119,14 +119,53 @@ impl Issuer {
         definitions.has_public_hosts().then(named).flatten().unwrap_or_else(|| resource.to_owned())
     }
 
+    /// What was asked for, spelled as it is registered: whoever compares `aud` compares text (RFC 9068 §4), and a client's
+    /// URL library may write `https://orders.example.com/` for `https://orders.example.com` (RFC 3986 §6.2.3).
+    fn registered(&self, resources: &[String]) -> Result<Vec<String>, TokenError> {
+        if resources.len() > MAX_RESOURCES {
+            return Err(TokenError::InvalidTarget(format!("at most {MAX_RESOURCES} resources go into one token")));
+        }
+        let definitions = self.registry.definitions();
+        let spelled = |resource: &String| match self.reach(&definitions, resource) {
+            Some(_) => Some(resource.clone()),
+            None => self.other_spelling(&definitions, resource),
+        };
+        resources.iter().map(|resource| spelled(resource).ok_or_else(unknown)).collect()
+    }
+
+    fn other_spelling(&self, definitions: &Definitions, resource: &str) -> Option<String> {
+        let exchange = self.exchange_audience();
+        let (asked, own) = (canonical_uri(resource)?, canonical_uri(&exchange)?);
+        if let Some(below) = asked.strip_prefix(&own) {
+            return Some(format!("{exchange}{below}")).filter(|one| self.reach(definitions, one).is_some());
+        }
+        let mut fitting = definitions.resources().filter(|one| canonical_uri(&one.audience).as_ref() == Some(&asked));
+        match (fitting.next(), fitting.next()) {
+            (Some(one), None) => Some(one.audience.clone()),
+            _ => None,
+        }
+    }
+
+    /// Which scopes this very audience takes; none: it is not known here.
+    fn reach(&self, definitions: &Definitions, resource: &str) -> Option<Reach> {
+        match resource.strip_prefix(&self.exchange_audience()) {
+            Some("") => Some(Reach::Exchange),
+            Some(rest) => {
+                let name = rest.strip_prefix('/').filter(|name| definitions.upstream(name).is_some())?;
+                Some(Reach::Api(name.to_owned()))
+            }
+            None => {
+                let one = definitions.resources().find(|one| one.audience == *resource)?;
+                Some(Reach::Api(one.name.clone()))
+            }
+        }
+    }
+
     /// `resource` → `aud` (RFC 8707 §2).
     fn audience(&self, resources: &[String]) -> Result<(Audience, Vec<Reach>), TokenError> {
         let exchange = self.exchange_audience();
         if resources.is_empty() {
             return Ok((Audience(vec![exchange]), vec![Reach::Exchange]));
-        }
-        if resources.len() > MAX_RESOURCES {
-            return Err(TokenError::InvalidTarget(format!("at most {MAX_RESOURCES} resources go into one token")));
         }
         let definitions = self.registry.definitions();
         let mut audience: Vec<String> = Vec::new();
@@ -135,21 +174,7 @@ impl Issuer {
             if audience.contains(resource) {
                 continue;
             }
-            let below = resource.strip_prefix(&exchange);
-            let reach = match below {
-                Some("") => Some(Reach::Exchange),
-                Some(rest) => rest
-                    .strip_prefix('/')
-                    .filter(|name| definitions.upstream(name).is_some())
-                    .map(|name| Reach::Api(name.to_owned())),
-                None => definitions
-                    .resources()
-                    .find(|one| one.audience == *resource)
-                    .map(|one| Reach::Api(one.name.clone())),
-            };
-            let unknown =
-                || TokenError::InvalidTarget("this resource is not known here; see the upstreams and resources".into());
-            reaches.push(reach.ok_or_else(unknown)?);
+            reaches.push(self.reach(&definitions, resource).ok_or_else(unknown)?);
             audience.push(resource.clone());
         }
         // Whoever gets a token can send it on to its other audiences. So a token for somebody else's API is for that API
@@ -162,4 +187,34 @@ impl Issuer {
         }
         Ok((Audience(audience), reaches))
     }
+}
+
+fn unknown() -> TokenError {
+    TokenError::InvalidTarget("this resource or audience is not known here; see the upstreams and resources".into())
+}
+
+/// Scopes that are named in a refusal, at most, and how much of each.
+const NAMED: usize = 10;
+const NAME_LENGTH: usize = 80;
+
+/// Which scopes are refused, and what to do. They are what the client sent, and RFC 6749 §3.3 lets no strange character
+/// into them.
+fn refused(asked: &ScopeSet, reachable: &ScopeSet, given: &ScopeSet) -> String {
+    let all: Vec<&str> = asked.iter().filter(|scope| !reachable.contains(scope)).collect();
+    let mut names: Vec<&str> = all.iter().take(NAMED).map(|scope| scope.get(..NAME_LENGTH).unwrap_or(scope)).collect();
+    if all.len() > NAMED {
+        names.push("and more");
+    }
+    let separator =
+        all.iter().find_map(|scope| [",", ";", "|", "+", "%20"].into_iter().find(|one| scope.contains(one)));
+    let why = match separator {
+        Some(separator) => format!("scopes are separated by single spaces, not by '{separator}'"),
+        None if all.iter().all(|scope| given.contains(scope)) => {
+            "this agent's roles give them, but not for this resource, or not to the token that it acts with: name the API \
+             that they are for by resource"
+                .to_owned()
+        }
+        None => "this agent's roles, or the token that it acts with, do not give them for this resource".to_owned(),
+    };
+    format!("scope refused: {}; {why}", names.join(" "))
 }

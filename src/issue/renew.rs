@@ -18,8 +18,17 @@ impl Issuer {
     /// # Errors
     /// The agent is stopped, or what is wrong with the request.
     pub fn certificate(&self, agent: &Agent, csr: &str) -> Result<IssuedCertificate> {
-        if agent.status != AgentStatus::Active {
-            return Err(Error::conflict("agent_not_active", "this agent is stopped; it gets no certificate"));
+        match agent.status {
+            AgentStatus::Active => {}
+            AgentStatus::Suspended => {
+                let text =
+                    "this agent is suspended: it gets no certificate until it is resumed ('hallpass agent resume')";
+                return Err(Error::conflict("agent_suspended", text));
+            }
+            AgentStatus::Revoked => {
+                let text = "this agent is revoked for good: it gets no certificate; register a new one";
+                return Err(Error::conflict("agent_revoked", text));
+            }
         }
         // In whole seconds, and never before what ended the earlier ones.
         let now = self.world.now() / 1000 * 1000;
@@ -61,9 +70,7 @@ impl Issuer {
         event.request = Some(request_id.clone());
         self.ledger.commit(vec![event], Vec::new()).await?;
         // Stopped while the record was on its way to disk (P3)? It would be refused anyway: it is older than the stop.
-        if self.registry.agent(&agent.id).is_none_or(|agent| agent.status != AgentStatus::Active) {
-            return Err(TokenError::InvalidClient);
-        }
+        self.still_active(&agent.id)?;
         metrics::counter!("hallpass_certificates_issued_total").increment(1);
         Ok(issued)
     }

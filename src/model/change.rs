@@ -140,11 +140,29 @@ pub enum Change {
     },
     /// Something was revoked.
     PutRevocation(Revocation),
-    /// What cannot matter any more is forgotten: revocations, ended sessions, expired secrets and versions.
+    /// A client assertion was used.
+    UseAssertion(Arc<UsedAssertion>),
+    /// From now on used assertions are kept, if that was not said before.
+    KeepAssertions {
+        /// Now.
+        since: Millis,
+    },
+    /// What cannot matter any more is forgotten: revocations, ended sessions and assertions, expired secrets and versions.
     Prune {
         /// Everything that ended before this.
         before: Millis,
     },
+}
+
+/// A client assertion that was used (RFC 7523 §3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedAssertion {
+    /// Half a SHA-256 of client and `jti`.
+    pub digest: [u8; 16],
+    /// Whose.
+    pub agent_id: Arc<str>,
+    /// Its end; after that it is good for nothing anyway.
+    pub expires_at: Millis,
 }
 
 /// One data key, wrapped anew.

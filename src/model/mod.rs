@@ -20,7 +20,7 @@ mod upstream;
 pub use admin::AdminRole;
 pub use agent::{Agent, AgentStatus, StoredSecret};
 pub use audit::{AuditRow, CallFacts, Event, EventKind, Head};
-pub use change::{Change, DefinitionKind, Rewrapped, StoredKey};
+pub use change::{Change, DefinitionKind, Rewrapped, StoredKey, UsedAssertion};
 pub use credential::{Credential, CredentialVersion, SealedColumns};
 pub use distinguished_name::DistinguishedName;
 pub use headers::HeaderRule;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use hallpass_verify::{ForeignKeys, KeyUse};
 use url::Url;
 
 use crate::model::public;
@@ -37,6 +38,13 @@ pub(super) fn check_trust(manifest: &Manifest, known: &Known, mistakes: &mut Vec
         check_url(&format!("{at}.issuer"), &issuer.issuer, mistakes);
         if let Some(uri) = &issuer.jwks_uri {
             check_url(&format!("{at}.jwks_uri"), uri, mistakes);
+            if is_fetchable(uri) && !is_as_safe(uri, &issuer.issuer) {
+                mistakes.push(Mistake {
+                    at: format!("{at}.jwks_uri"),
+                    problem: "it is an http URL, and the issuer is an https one".into(),
+                    fix: "write an https URL: whoever answers there decides which keys are the issuer's".into(),
+                });
+            }
         }
         trusted.issuers.insert(issuer.name.clone());
     }
@@ -102,7 +110,7 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
                 if jwks.is_some() == jwks_uri.is_some() {
                     wrong("", "it takes one source of keys".into(), "write either jwks or jwks_uri");
                 }
-                if let Some(problem) = jwks.as_ref().and_then(jwks_problem) {
+                if let Some(problem) = jwks.as_ref().and_then(|jwks| jwks_problem(jwks).or_else(|| unused_keys(jwks))) {
                     wrong("jwks", problem, "write {\"keys\": [...]} with public keys (RFC 7517)");
                 }
                 if let Some(uri) = jwks_uri {
@@ -172,6 +180,13 @@ pub fn is_fetchable(text: &str) -> bool {
     })
 }
 
+/// Whether what `url` leads to is protected as well as `issuer` is: an issuer that is known by its certificate does not
+/// have its keys fetched from whoever answers on a plain connection, on this machine or on a private network either.
+pub fn is_as_safe(url: &str, issuer: &str) -> bool {
+    let is_https = |text: &str| Url::parse(text).is_ok_and(|url| url.scheme() == "https");
+    is_https(url) || !is_https(issuer)
+}
+
 fn check_url(at: &str, text: &str, mistakes: &mut Vec<Mistake>) {
     if !is_fetchable(text) {
         mistakes.push(Mistake {
@@ -201,12 +216,20 @@ fn jwks_problem(jwks: &serde_json::Value) -> Option<String> {
     public::key_set(jwks).err().map(|error| error.problem.to_owned())
 }
 
+/// Why none of these keys would ever verify a signature. Some may be for other things (RFC 7517 §5).
+fn unused_keys(jwks: &serde_json::Value) -> Option<String> {
+    let count = jwks.get("keys").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
+    let problems = ForeignKeys::problems(jwks, KeyUse::Signature);
+    let (n, problem) = problems.first().filter(|_| problems.len() == count)?;
+    Some(format!("it holds no key that verifies signatures: of keys[{n}], {problem}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::{parse_manifest, validate_manifest};
 
-    const KEYS: &str = "{ keys: [{ kty: OKP, crv: Ed25519, x: AA }] }";
+    const KEYS: &str = "{ keys: [{ kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo }] }";
 
     fn known() -> Known {
         Known { issuers: ["ci".to_owned()].into(), trust_domains: ["prod".to_owned()].into(), ..Known::default() }
@@ -291,11 +314,43 @@ mod tests {
             assert_eq!(jwt(bad), "it.jwks", "{bad}");
         }
         for member in ["d", "p", "q", "dp", "dq", "qi", "k"] {
-            assert_eq!(jwt(&KEYS.replace("x: AA", &format!("{member}: AA"))), "it.jwks", "{member}");
+            assert_eq!(jwt(&KEYS.replace("x: ", &format!("{member}: "))), "it.jwks", "{member}");
             let second = KEYS.replace("[{", &format!("[{{ kty: EC }}, {{ {member}: AA,"));
             assert_eq!(method(&format!("method: self_signed_tls_client_auth, jwks: {second}")), "it.jwks", "{member}");
         }
         assert_eq!(method(&format!("method: self_signed_tls_client_auth, jwks: {KEYS}")), "");
+    }
+
+    #[test]
+    fn rfc7517_s4_keys_that_verify_nothing_are_told_at_once() {
+        let jwt = |jwks: &str| method(&format!("method: private_key_jwt, jwks: {jwks}"));
+        for (more, is_good) in [
+            ("use: sig, key_ops: [verify], alg: EdDSA", true),
+            ("use: enc", false),
+            ("key_ops: [sign]", false),
+            ("key_ops: [verify, deriveKey]", false),
+            ("alg: ES256", false),
+            ("alg: ECDH-ES", false),
+        ] {
+            let keys = KEYS.replace("kty: OKP", &format!("kty: OKP, {more}"));
+            assert_eq!(jwt(&keys), if is_good { "" } else { "it.jwks" }, "{more}");
+            // One that is used beside it is enough.
+            let both = keys.replace("[{", &format!("[{}, {{", &KEYS["{ keys: [".len()..KEYS.len() - 3]));
+            assert_eq!(jwt(&both), "", "{more}");
+        }
+    }
+
+    #[test]
+    fn an_https_issuers_keys_come_by_https() {
+        let at = |issuer: &str, uri: &str| {
+            wrong(&format!("issuers: [{{ name: a, issuer: '{issuer}', jwks_uri: '{uri}', allow_private: true }}]"))
+        };
+        assert_eq!(at("https://a.example", "https://keys.a.example/jwks"), "");
+        assert_eq!(at("http://localhost:9", "http://127.0.0.1:9/jwks"), "");
+        assert_eq!(at("http://localhost:9", "https://a.example/jwks"), "");
+        for uri in ["http://localhost:9/jwks", "http://127.0.0.1/jwks", "http://[::1]/jwks", "HTTP://localhost/jwks"] {
+            assert_eq!(at("https://a.example", uri), "issuers[0].jwks_uri", "{uri}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{INTROSPECT_SCOPE, Identity, Resource, Role, TrustDomain, TrustedIssuer, Upstream, check_name};
 use crate::policy::CompiledUpstream;
 use crate::policy::public_host::{self, PublicHost};
+use crate::policy::uri::canonical;
 use crate::policy::{identity, spelling};
 
 /// A larger document is refused unread.
@@ -178,8 +179,10 @@ pub fn validate_manifest(manifest: &Manifest, known: &Known) -> Result<Vec<Compi
             mistakes.push(taken(&at, &resource.name, "upstream"));
         }
         check_resource(&at, resource, &mut mistakes);
-        let other =
-            audiences.iter().find(|(name, audience)| **audience == resource.audience && **name != resource.name);
+        // Two spellings of one URI are one audience: a token request may use another spelling than the definition does.
+        let canonical = |audience: &str| canonical(audience).unwrap_or_else(|| audience.to_owned());
+        let own = canonical(&resource.audience);
+        let other = audiences.iter().find(|(name, audience)| canonical(audience) == own && **name != resource.name);
         if let Some((other, _)) = other {
             mistakes.push(Mistake {
                 at: format!("{at}.audience"),

@@ -13,6 +13,7 @@ mod routes;
 mod spelling;
 #[cfg(test)]
 mod tests;
+mod uri;
 
 use std::sync::Arc;
 
@@ -22,11 +23,12 @@ use crate::model::{Agent, AgentStatus, Target, TargetError};
 
 pub use compiled::{BaseUrl, CompiledUpstream};
 pub use headers::{HeaderPass, Passing};
-pub use identity::{Trusted, check_identity, is_fetchable};
+pub use identity::{Trusted, check_identity, is_as_safe, is_fetchable};
 pub use manifest::{AgentSpec, Known, Manifest, Mistake, parse_manifest, sections, validate_manifest};
 pub use nearest::{Hint, View, nearest_name};
 pub use public_host::PublicHost;
 pub use routes::{Fit, OperationView};
+pub use uri::canonical as canonical_uri;
 
 /// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one.
 #[derive(Debug)]

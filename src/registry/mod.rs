@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use hallpass_verify::{DpopRefusal, Refusal, RevokedBy, TokenVerifier};
 
 pub use definitions::Definitions;
 pub use keys::Keys;
 pub use revoked::{List, Revoked};
 pub use rights::Rights;
 
-use crate::model::{Agent, Change, Credential, Rewrapped, Session};
+use crate::model::{Agent, AgentStatus, Change, Credential, Rewrapped, Session};
 use crate::store::Everything;
 use crate::world::Millis;
 
@@ -184,6 +185,34 @@ impl Registry {
         self.keys.load_full()
     }
 
+    /// Why tokens of an agent that may not act, or that is not there any more, are refused.
+    pub fn why_stopped(&self, agent_id: &str) -> Refusal {
+        match self.agent(agent_id).map(|agent| agent.status) {
+            Some(AgentStatus::Suspended) => Refusal::Suspended,
+            _ => Refusal::Revoked(RevokedBy::Agent),
+        }
+    }
+
+    /// The same refusal, said exactly. "Everything of this agent that was issued before" is on the list when an agent is
+    /// suspended, when it is revoked for good, and when it has taken back its tokens: what helps differs.
+    pub fn exactly(&self, verifier: &TokenVerifier, token: &str, refusal: Refusal) -> Refusal {
+        let Refusal::Revoked(by) = refusal else { return refusal };
+        let Ok(claims) = verifier.identify(token, self.keys().verifying()) else { return refusal };
+        match (self.agent(&claims.client_id).map(|agent| agent.status), by) {
+            (Some(AgentStatus::Active), RevokedBy::Agent) => Refusal::Revoked(RevokedBy::Token),
+            (Some(AgentStatus::Active), _) => refusal,
+            (_, _) => self.why_stopped(&claims.client_id),
+        }
+    }
+
+    /// As [`Self::exactly`], of a token that came with a DPoP proof.
+    pub fn exactly_by_proof(&self, verifier: &TokenVerifier, token: &str, refusal: DpopRefusal) -> DpopRefusal {
+        match refusal {
+            DpopRefusal::Token(refusal) => DpopRefusal::Token(self.exactly(verifier, token, refusal)),
+            proof => proof,
+        }
+    }
+
     /// Other keys from now on.
     pub fn install_keys(&self, keys: Keys) {
         self.keys.store(Arc::new(keys));
@@ -307,7 +336,12 @@ impl Registry {
                 self.sessions_of.retain(|_, count| *count > 0);
                 self.revoked.prune(*before);
             }
-            Change::PutRevocation(_) | Change::PutKey(_) | Change::PutBrokerSecret { .. } => {}
+            // Used assertions are remembered where they are asked for.
+            Change::PutRevocation(_)
+            | Change::PutKey(_)
+            | Change::PutBrokerSecret { .. }
+            | Change::UseAssertion(_)
+            | Change::KeepAssertions { .. } => {}
         }
     }
 

@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::model::{
     Agent, AgentStatus, Credential, CredentialVersion, DefinitionKind, Revocation, RevocationKind, SealedColumns,
-    Session, StoredKey, StoredSecret,
+    Session, StoredKey, StoredSecret, UsedAssertion,
 };
 use crate::store::{Result, Store, StoreError, on_db};
 use crate::world::Millis;
@@ -42,6 +42,10 @@ pub struct Everything {
     pub revocations: Vec<Revocation>,
     /// The epoch of the revocation list.
     pub epoch: i64,
+    /// Client assertions that were used and have not ended.
+    pub used_assertions: Vec<UsedAssertion>,
+    /// Since when they are kept; none: they never were.
+    pub assertions_since: Option<Millis>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -132,6 +136,8 @@ impl Store {
             sessions: self.sessions(now).await?,
             epoch: self.epoch().await?,
             revocations: self.revocations(now).await?,
+            used_assertions: self.used_assertions(now).await?,
+            assertions_since: self.assertions_since().await?,
         })
     }
 
@@ -266,6 +272,21 @@ impl Store {
             })
         };
         rows.into_iter().map(revocation).collect()
+    }
+
+    async fn used_assertions(&self, now: Millis) -> Result<Vec<UsedAssertion>> {
+        let sql = "SELECT digest, agent_id, expires_at FROM used_assertions WHERE agent_id <> '' AND expires_at > $1";
+        let used = |(digest, agent_id, expires_at): (Vec<u8>, String, Millis)| {
+            let digest = digest.try_into().map_err(|_| corrupt("used assertion of", &agent_id))?;
+            Ok(UsedAssertion { digest, agent_id: agent_id.into(), expires_at })
+        };
+        on_db!(self, pool => each(sqlx::query_as(sql).bind(now).fetch(pool), used).await)
+    }
+
+    async fn assertions_since(&self) -> Result<Option<Millis>> {
+        let sql = "SELECT expires_at FROM used_assertions WHERE agent_id = ''";
+        let row: Option<(Millis,)> = on_db!(self, pool => sqlx::query_as(sql).fetch_optional(pool).await)?;
+        Ok(row.map(|(since,)| since))
     }
 }
 

@@ -194,11 +194,22 @@ pub(super) fn statements(change: &Change, now: Millis) -> Vec<Statement> {
                 text(&revocation.reason),
             ],
         )],
+        // One that has ended may still stand there: its jti may be used once more.
+        Change::UseAssertion(used) => vec![Statement::new(
+            "INSERT INTO used_assertions (digest, agent_id, expires_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (digest) DO UPDATE SET expires_at = excluded.expires_at",
+            vec![Value::Bytes(used.digest.to_vec()), text(&used.agent_id), Value::Int(used.expires_at)],
+        )],
+        Change::KeepAssertions { since } => vec![Statement::new(
+            "INSERT INTO used_assertions (digest, agent_id, expires_at) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING",
+            vec![Value::Bytes(Vec::new()), text(""), Value::Int(*since)],
+        )],
         Change::Prune { before } => [
             "DELETE FROM revocations WHERE keep_until < $1",
             "DELETE FROM sessions WHERE expires_at < $1",
             "DELETE FROM client_secrets WHERE expires_at IS NOT NULL AND expires_at < $1",
             "DELETE FROM credential_versions WHERE expires_at IS NOT NULL AND expires_at < $1",
+            "DELETE FROM used_assertions WHERE agent_id <> '' AND expires_at < $1",
         ]
         .map(|sql| Statement::new(sql, vec![Value::Int(*before)]))
         .into(),

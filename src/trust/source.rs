@@ -12,6 +12,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::model::{Agent, AuthMethod, TrustDomain, TrustedIssuer};
+use crate::policy::is_as_safe;
 use crate::registry::Registry;
 use crate::trust::fetch::{FetchError, Fetcher, Reach};
 
@@ -92,6 +93,10 @@ impl Source {
             Self::Issuer(issuer) => {
                 let reach = Reach { ca_pem: issuer.ca_pem.as_deref(), allow_private: issuer.allow_private };
                 match &issuer.jwks_uri {
+                    // Declared before that was refused.
+                    Some(uri) if !is_as_safe(uri, &issuer.issuer) => {
+                        Err(format!("{uri}: it is no https URL, and the issuer is one"))
+                    }
                     Some(uri) => jwks(fetcher, uri, reach).await,
                     None => jwks(fetcher, &discover(fetcher, &issuer.issuer, reach).await?, reach).await,
                 }
@@ -150,6 +155,10 @@ async fn discover(fetcher: &Fetcher, issuer: &str, reach: Reach<'_>) -> Result<S
     // OpenID Connect Discovery §4.3, RFC 8414 §3.3: exactly. Otherwise one issuer could pass for another (mix-up).
     if discovery.issuer != issuer {
         return Err(format!("{url}: it names another issuer, '{}'", discovery.issuer.escape_debug()));
+    }
+    // An issuer that is known by its certificate must not have its keys read from whoever answers in the clear.
+    if !is_as_safe(&discovery.jwks_uri, issuer) {
+        return Err(format!("{url}: its jwks_uri is no https URL, and the issuer is one"));
     }
     Ok(discovery.jwks_uri)
 }

@@ -166,7 +166,7 @@ async fn rfc7523_s3_what_an_assertion_says_is_held_to() {
         ("exp", json!(1e300), "assertion_malformed"),
         ("iat", json!(now + 600), "assertion_not_yet_valid"),
         ("nbf", json!(now + 600), "assertion_not_yet_valid"),
-        ("iat", json!(now - 3600), "assertion_from_before_the_start"),
+        ("iat", json!(now - 7200), "assertion_lives_too_long"),
         ("iat", Value::Null, "assertion_malformed"),
         ("sub", json!(other), "assertion_iss_is_not_sub"),
         ("sub", Value::Null, "assertion_without_sub"),
@@ -259,22 +259,123 @@ async fn rfc7523_s3_a_jti_is_good_once_also_for_many_at_the_same_moment() {
     assert_eq!(scene.ask(&scene.signer.sign(&claims), &[]).await.0, 200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_assertion_that_was_used_before_a_restart_is_not_good_after_it() {
-    let mut scene =
-        Scene::with(Engine::Sqlite, "EdDSA", &[("HALLPASS_ISSUER", "http://127.0.0.1:8600")]).await.unwrap();
-    let assertion = scene.signer.sign(&scene.claims());
-    assert_eq!(scene.ask(&assertion, &[]).await.0, 200);
+async fn an_assertion_that_was_used_before_a_restart_is_not_good_after_it(engine: Engine) {
+    let settings = [("HALLPASS_ISSUER", "http://127.0.0.1:8600")];
+    let Some(mut scene) = Scene::with(engine, "EdDSA", &settings).await else { return };
+    let without_iat = |scene: &Scene| {
+        let mut claims = scene.claims();
+        claims.as_object_mut().unwrap().remove("iat");
+        scene.signer.sign(&claims)
+    };
+    // Used for a token, for a request that was refused, and at another endpoint; with and without the optional `iat`.
+    let issued = [scene.signer.sign(&scene.claims()), without_iat(&scene)];
+    let mut used = issued.to_vec();
+    for assertion in &issued {
+        assert_eq!(scene.ask(assertion, &[]).await.0, 200);
+    }
+    for assertion in [scene.signer.sign(&scene.claims()), without_iat(&scene)] {
+        assert_eq!(scene.ask(&assertion, &[("scope", "orders:nothing")]).await.1["error"], "invalid_scope");
+        used.push(assertion);
+    }
+    for assertion in [scene.signer.sign(&scene.claims()), without_iat(&scene)] {
+        let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &*assertion), ("token", "x")];
+        assert_eq!(post(&scene.broker, "/oauth2/introspect", &form).await.0, 200);
+        used.push(assertion);
+    }
+    // Made before the restart, and not used: their time has not come.
+    let unused = [scene.signer.sign(&scene.claims()), without_iat(&scene)];
     scene.clock.add_seconds(2);
     scene.broker = scene.broker.restart().await;
-    scene.is_refused(&assertion, "assertion_from_before_the_start").await;
+    for assertion in &used {
+        scene.is_refused(assertion, "assertion_replayed").await;
+    }
+    // At once: RFC 7523 section 3 leaves `iat` to the client.
+    for assertion in unused.iter().chain([&without_iat(&scene), &scene.signer.sign(&scene.claims())]) {
+        let (status, answer) = scene.ask(assertion, &[]).await;
+        assert_eq!(status, 200, "{answer}");
+        let (status, answer) = scene.ask(assertion, &[]).await;
+        assert_eq!((status, answer["error"].as_str()), (401, Some("invalid_client")));
+        assert!(answer["error_description"].as_str().unwrap().contains("used before"), "{answer}");
+    }
+    // What has ended is forgotten.
+    scene.clock.add_seconds(4000);
+    let state = &scene.broker.running.state;
+    state.ledger.commit(Vec::new(), vec![hallpass::model::Change::Prune { before: state.world.now() }]).await.unwrap();
+    let kept = state.store.load(0).await.unwrap();
+    assert_eq!(kept.used_assertions, []);
+    assert!(kept.assertions_since.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc7523_s3_an_assertion_is_good_once_across_a_restart_on_sqlite() {
+    an_assertion_that_was_used_before_a_restart_is_not_good_after_it(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc7523_s3_an_assertion_is_good_once_across_a_restart_on_postgresql() {
+    an_assertion_that_was_used_before_a_restart_is_not_good_after_it(Engine::Postgres).await;
+}
+
+/// An agent that was there before used assertions were kept may have used what it made then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_version_may_have_seen_is_not_taken_and_its_sender_is_told_so() {
+    let settings = [("HALLPASS_ISSUER", "http://127.0.0.1:8600")];
+    let mut scene = Scene::with(Engine::Sqlite, "EdDSA", &settings).await.unwrap();
+    scene.clock.add_seconds(100);
+    let before = scene.signer.sign(&scene.claims());
+    // The database as that version left it.
+    let url = format!("sqlite:{}", scene.broker.database_file().display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("DELETE FROM used_assertions").execute(&pool).await.unwrap();
+    pool.close().await;
+    scene.clock.add_seconds(2);
+    scene.broker = scene.broker.restart().await;
+    scene.is_refused(&before, "assertion_from_before_they_were_kept").await;
     let mut claims = scene.claims();
     claims.as_object_mut().unwrap().remove("iat");
-    scene.is_refused(&scene.signer.sign(&claims), "assertion_from_before_the_start").await;
-    assert_eq!(scene.ask(&scene.signer.sign(&scene.claims()), &[]).await.0, 200);
-    scene.clock.add_seconds(3600);
+    let (status, answer) = scene.ask(&scene.signer.sign(&claims), &[]).await;
+    assert_eq!(status, 401);
+    assert!(answer["error_description"].as_str().unwrap().contains("iat"), "{answer}");
+    // A new agent has used none; and an hour later all are good.
+    let signer = Signer::new("ES256", "new");
+    let id = register(&scene.broker, "new", json!({ "method": "private_key_jwt", "jwks": signer.jwks() })).await;
+    let mut of_new = claims.clone();
+    (of_new["iss"], of_new["sub"]) = (json!(id), json!(id));
+    assert_eq!(scene.ask(&signer.sign(&of_new), &[]).await.0, 200);
+    scene.clock.add_seconds(120);
+    assert_eq!(scene.ask(&scene.signer.sign(&scene.claims()), &[]).await.0, 200, "its iat says that it is newer");
+    scene.clock.add_seconds(3700);
     (claims["exp"], claims["jti"]) = (json!(forge::now(&scene.broker) + 60), json!("after an hour"));
     assert_eq!(scene.ask(&scene.signer.sign(&claims), &[]).await.0, 200);
+}
+
+/// Behind a proxy there is one address for everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc6749_s2_3_1_whoever_guesses_at_an_address_locks_nobody_else_out_there() {
+    let scene = Scene::new().await;
+    let good = scene.broker.register("good", &["r"]).await;
+    let wrong = scene.broker.register("another", &["r"]).await;
+    let ask = |id: &str, secret: &str| {
+        let request = scene.broker.http.post(scene.broker.url("/oauth2/token")).basic_auth(id, Some(secret));
+        request.form(&[("grant_type", "client_credentials")]).send()
+    };
+    for n in 0..60 {
+        let id = if n % 2 == 0 { format!("ag_made_up_{n}") } else { scene.id.clone() };
+        assert_eq!(ask(&id, &wrong.client_secret).await.unwrap().status(), 401);
+    }
+    // A right secret passes, as often as it comes.
+    for _ in 0..3 {
+        assert_eq!(ask(&good.client_id, &good.client_secret).await.unwrap().status(), 200);
+    }
+    // A wrong one is told to wait, and nobody learns from that which clients there are.
+    let known = ask(&good.client_id, &wrong.client_secret).await.unwrap();
+    let unknown = ask("ag_nobody", &wrong.client_secret).await.unwrap();
+    assert_eq!((known.status().as_u16(), unknown.status().as_u16()), (401, 401));
+    assert!(known.headers().get("retry-after").is_some() && unknown.headers().get("retry-after").is_some());
+    let (mut known, mut unknown): (Value, Value) = (known.json().await.unwrap(), unknown.json().await.unwrap());
+    (known["request_id"], unknown["request_id"]) = (Value::Null, Value::Null);
+    assert_eq!(known, unknown);
+    assert_eq!(ask(&good.client_id, &good.client_secret).await.unwrap().status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -442,6 +442,37 @@ async fn keys_come_by_tls_from_a_checked_address_or_not_at_all() {
     assert_eq!(server.fetches(), 1);
 }
 
+/// Whoever is on this machine, or on the private network, must not vouch for somebody who is known by a certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_https_issuers_discovery_document_names_no_plain_place_for_its_keys() {
+    let (signer, clock) = (Signer::new("ES256", "k1"), TestClock::new());
+    let server = Idp::start(signer.jwks()).await;
+    let (address, ca, _task) = tls_in_front_of(server.upstream.address, "keys.example.com").await;
+    let resolver = Arc::new(Names([("keys.example.com", [127, 0, 0, 1].into())].into()));
+    let surroundings = Surroundings { world: Some(clock.world()), resolver };
+    let broker = TestBroker::start_with(Engine::Sqlite, surroundings, &[]).await.unwrap();
+    let issuer = format!("https://keys.example.com:{}", address.port());
+    let declared = format!("{{ name: it, issuer: \"{issuer}\", allow_private: true, ca_file: ca.pem }}");
+    let body = json!({ "document": document(&declared, ""), "files": { "ca.pem": ca } });
+    broker.admin_ok("POST", "/admin/v1/apply", body).await;
+    register(&broker, "it", json!({ "method": "federated", "issuer": "it", "claims": { "sub": "s" } })).await;
+    let ask = async || {
+        let exp = forge::now(&broker) + 60;
+        let claims = json!({ "iss": issuer, "sub": "s", "aud": broker.running.issuer, "exp": exp });
+        post(&broker, &[("grant_type", GRANT), ("assertion", &signer.sign(&claims))]).await.0
+    };
+    for plain in
+        [format!("{}/jwks", server.issuer()), format!("HTTP://localhost:{}/jwks", server.upstream.address.port())]
+    {
+        server.set(Mode::NamesKeysAt(issuer.clone(), plain.clone()));
+        assert_eq!(ask().await, 400, "{plain}");
+        clock.add_seconds(30);
+    }
+    assert_eq!(server.fetches(), 0, "nothing was fetched there");
+    server.set(Mode::NamesKeysAt(issuer.clone(), format!("{issuer}/jwks")));
+    assert_eq!(ask().await, 200);
+}
+
 /// TLS with a certificate for `name`, in front of a plain server: its address, and its CA as PEM.
 async fn tls_in_front_of(
     plain: std::net::SocketAddr,

@@ -8,7 +8,7 @@ use hallpass::app::Surroundings;
 use hallpass::http::Known;
 use hallpass::http::routes::{Listener, router};
 use hallpass::model::{Change, Event, EventKind, Session};
-use hallpass_verify::RevocationEntry;
+use hallpass_verify::{Confirmation, RevocationEntry};
 use http::header::ACCEPT;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -94,39 +94,102 @@ async fn strangers_cannot_fill_the_audit_log() {
     assert_eq!(all.iter().filter(|one| one["reason"] == "invalid_scope").count(), 70);
 }
 
+/// Stock clients ask for a token for each connection: where there is no room for another session, they go on in one.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_has_so_many_sessions_and_no_more_until_they_are_pruned() {
-    let broker = TestBroker::start().await;
-    let (agent, _) = broker.with_crm("http://127.0.0.1:9", "a-secret-of-the-crm").await;
+async fn an_agent_with_all_the_sessions_it_may_have_goes_on_in_one_that_is_just_like_the_new_one() {
+    const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+    let clock = TestClock::new();
+    let surroundings = Surroundings { world: Some(clock.world()), ..Surroundings::default() };
+    let broker = TestBroker::start_with(Engine::Sqlite, surroundings, &[]).await.unwrap();
+    let (agent, token) = broker.with_crm("http://127.0.0.1:9", "a-secret-of-the-crm").await;
     let state = &broker.running.state;
     let now = state.world.now();
     let id: Arc<str> = agent.client_id.as_str().into();
-    let session = |number: usize| {
-        Change::PutSession(Arc::new(Session {
-            id: format!("se_{number}").into(),
-            agent_id: id.clone(),
-            created_at: now,
-            expires_at: now + 600_000,
-            task: None,
-            purpose: None,
-            revoked_at: None,
-            parent: None,
-            cnf: None,
-            delegation: None,
-        }))
+    let exchange = async |scope: &str| {
+        let form = [
+            ("grant_type", EXCHANGE),
+            ("subject_token", &*token),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+            ("scope", scope),
+        ];
+        let request = broker.http.post(broker.url("/oauth2/token"));
+        let answer = request.basic_auth(&agent.client_id, Some(&agent.client_secret)).form(&form).send().await.unwrap();
+        (answer.status().as_u16(), answer.headers().clone(), answer.json::<Value>().await.unwrap())
     };
-    // `with_crm` made one already.
-    state.ledger.commit(Vec::new(), (1..MAX_SESSIONS).map(session).collect()).await.unwrap();
+    let (status, _, below) = exchange("crm:any").await;
+    assert_eq!(status, 200, "{below}");
+    let plain = Session {
+        id: "".into(),
+        agent_id: id.clone(),
+        created_at: now,
+        expires_at: now,
+        task: None,
+        purpose: None,
+        revoked_at: None,
+        parent: None,
+        cnf: None,
+        delegation: None,
+    };
+    let put = |id: &str, seconds: i64, session: &Session| {
+        let session = Session { id: id.into(), expires_at: now + seconds * 1000, ..session.clone() };
+        Change::PutSession(Arc::new(session))
+    };
+    // The longest are not like the wanted one: for another task, bound to a key, below another session, over.
+    let cnf = Confirmation { jkt: serde_json::from_value("A".repeat(43).into()).unwrap(), x5t_s256: None };
+    let mut changes = vec![
+        put("se_of_a_task", 9_000, &Session { task: Some("other".into()), ..plain.clone() }),
+        put("se_bound", 9_000, &Session { cnf: Some(cnf), ..plain.clone() }),
+        put("se_below", 9_000, &Session { parent: Some("se_above".into()), ..plain.clone() }),
+        put("se_over", 9_000, &Session { revoked_at: Some(now), ..plain.clone() }),
+        put("se_last", 8_000, &plain),
+        put("se_first", 700, &plain),
+    ];
+    // `with_crm` and the exchange made one each.
+    let more = MAX_SESSIONS - 2 - changes.len();
+    changes.extend((0..more).map(|number| put(&format!("se_{number}"), 7_000, &plain)));
+    state.ledger.commit(Vec::new(), changes).await.unwrap();
     assert_eq!(state.registry.sessions_of(&id), MAX_SESSIONS);
+
+    for _ in 0..20 {
+        let (status, answer) = broker.token_request(&agent, &[]).await;
+        assert_eq!((status, answer["session_id"].as_str()), (200, Some("se_last")), "{answer}");
+    }
+    assert_eq!(broker.token_request(&agent, &[("session_id", "se_1")]).await.1["session_id"], "se_1");
+    let (status, _, again) = exchange("crm:any").await;
+    assert_eq!((status, &again["session_id"]), (200, &below["session_id"]), "the very same exchange");
+    assert_eq!(state.registry.sessions_of(&id), MAX_SESSIONS, "none was added");
+
+    // None is like these: refused, with a time that is true.
+    let refused = |status: u16, answer: &Value| {
+        assert_eq!((status, answer["error"].as_str()), (429, Some("temporarily_unavailable")), "{answer}");
+        assert_eq!(answer["code"], "too_many_sessions");
+        assert!(answer["error_description"].as_str().unwrap().contains("session_id"), "{answer}");
+    };
+    let (status, headers, answer) = exchange("crm:contacts.read").await;
+    refused(status, &answer);
+    let wait: i64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=700).contains(&wait), "{wait}");
+    for form in [[("task", "new")], [("purpose", "new")], [("session_expires_in", "60")]] {
+        let (status, answer) = broker.token_request(&agent, &form).await;
+        refused(status, &answer);
+    }
+    // Whoever takes the session back takes back what was issued in it (P3), and the next request goes on in another one.
+    let last = broker.token(&agent).await;
+    broker.admin_ok("POST", "/admin/v1/sessions/se_last/revoke", Value::Null).await;
+    assert_eq!(broker.call(reqwest::Method::GET, "/crm/v1/contacts", &last).send().await.unwrap().status(), 401);
+    clock.add_seconds(2);
     let (status, answer) = broker.token_request(&agent, &[]).await;
-    assert_eq!((status, &answer["error"]), (400, &Value::from("invalid_request")));
-    assert!(answer["error_description"].as_str().unwrap().contains("session_id"), "{answer}");
-    assert_eq!(broker.token_request(&agent, &[("session_id", "se_1")]).await.0, 200);
+    assert_eq!(status, 200, "{answer}");
+    assert_ne!(answer["session_id"], "se_last");
+
     let other = broker.register("other", &["support"]).await;
     broker.token(&other).await;
-    state.ledger.commit(Vec::new(), vec![Change::Prune { before: now + 700_000 }]).await.unwrap();
-    assert!(state.registry.sessions_of(&id) <= 1);
-    broker.token(&agent).await;
+    clock.add_seconds(wait - 3);
+    refused(429, &broker.token_request(&agent, &[("task", "new")]).await.1);
+    clock.add_seconds(3);
+    let (status, answer) = broker.token_request(&agent, &[("task", "new")]).await;
+    assert_eq!(status, 200, "after Retry-After there is room: {answer}");
+    assert!(state.registry.session(answer["session_id"].as_str().unwrap()).unwrap().task.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

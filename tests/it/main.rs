@@ -8,6 +8,7 @@ mod audit_log;
 mod audit_readers;
 mod certificates;
 mod cli;
+mod cli_tokens;
 mod delegation;
 mod delegation_property;
 mod denials;

@@ -12,7 +12,7 @@ use hallpass::keyring::{Algorithm, Policy};
 use hallpass::life::Life;
 use hallpass::model::{
     Agent, AgentStatus, AuditRow, Change, Credential, CredentialVersion, DefinitionKind, Event, EventKind, Head,
-    Revocation, RevocationKind, Rewrapped, SealedColumns, Session, StoredKey, StoredSecret,
+    Revocation, RevocationKind, Rewrapped, SealedColumns, Session, StoredKey, StoredSecret, UsedAssertion,
 };
 use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
@@ -189,11 +189,13 @@ fn variant(change: &Change) -> &'static str {
         Change::PutSession(_) => "PutSession",
         Change::EndSession { .. } => "EndSession",
         Change::PutRevocation(_) => "PutRevocation",
+        Change::UseAssertion(_) => "UseAssertion",
+        Change::KeepAssertions { .. } => "KeepAssertions",
         Change::Prune { .. } => "Prune",
     }
 }
 
-const VARIANTS: usize = 15;
+const VARIANTS: usize = 17;
 
 #[allow(clippy::too_many_lines)]
 async fn every_change_round_trips(engine: Engine) {
@@ -313,7 +315,16 @@ async fn every_change_round_trips(engine: Engine) {
     assert_eq!(of(RevocationKind::Agent), (5, 9000));
     assert_eq!(of(RevocationKind::Session), (9, 5000));
 
+    let used = |n: u8, expires_at| UsedAssertion { digest: [n; 16], agent_id: "ag_1".into(), expires_at };
+    let put = |n, end| Change::UseAssertion(Arc::new(used(n, end)));
+    let all = commit!(put(1, 5000), put(2, 9000), Change::KeepAssertions { since: 77 });
+    assert_eq!((all.used_assertions.len(), all.assertions_since), (2, Some(77)));
+    let all = commit!(put(2, 9500), Change::KeepAssertions { since: 99 });
+    assert_eq!(all.assertions_since, Some(77), "the first time stands");
+    assert!(all.used_assertions.contains(&used(2, 9500)) && all.used_assertions.len() == 2);
+
     let all = commit!(Change::Prune { before: 5001 });
+    assert_eq!((all.used_assertions, all.assertions_since), (vec![used(2, 9500)], Some(77)));
     assert_eq!(all.revocations.len(), 1);
     assert_eq!(seen.len(), VARIANTS, "{seen:?}");
     // And all of that is one chain.

@@ -14,6 +14,7 @@ use ring::signature::{
 };
 use serde_json::{Map, Value};
 
+use crate::jwk::may_verify;
 use crate::{Refusal, Seconds};
 
 /// Longer ones are refused unread. Kubernetes and cloud identities put more into a token than we do into ours.
@@ -76,6 +77,35 @@ pub enum KeyUse {
     JwtSvid,
 }
 
+/// Why a key of a JWKS verifies nothing here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyProblem {
+    /// RFC 7517 §4.2.
+    #[error("its 'use' is not one for verifying signatures")]
+    Use,
+    /// RFC 7517 §4.3.
+    #[error("its 'key_ops' do not allow 'verify', or allow what does not go with it")]
+    Operations,
+    /// It is, or holds, a private or a shared key.
+    #[error("it holds a private or a shared key")]
+    Private,
+    /// RFC 7517 §4.4.
+    #[error("its 'alg' is not one that is accepted here")]
+    UnknownAlgorithm,
+    /// RFC 7518 §3.1: ES256 goes with P-256, ES384 with P-384, EdDSA with Ed25519, PS and RS with RSA.
+    #[error("its 'alg' is not one for its 'kty' and 'crv'")]
+    AlgorithmOfAnotherKind,
+    /// RFC 7518 §6.
+    #[error("its 'kty' and 'crv' are not of a kind that is accepted here")]
+    Kind,
+    /// RFC 7518 §6.
+    #[error("a member of it is missing, or has another length than its kind of key has")]
+    Malformed,
+}
+
+/// Members that only a private or a shared key has (RFC 7518 §6.2.2, §6.3.2, §6.4).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "k", "p", "q", "dp", "dq", "qi", "oth"];
+
 /// The public keys of somebody else.
 #[derive(Debug, Clone, Default)]
 pub struct ForeignKeys {
@@ -113,8 +143,19 @@ impl ForeignKeys {
     /// None: it is no JWKS at all.
     pub fn from_value(jwks: &Value, wanted: KeyUse) -> Option<Self> {
         let keys = jwks.get("keys")?.as_array()?;
-        let keys = keys.iter().filter_map(|key| ForeignKey::read(key.as_object()?, wanted));
+        let keys = keys.iter().filter_map(|key| ForeignKey::read(key.as_object()?, wanted).ok());
         Some(Self { keys: keys.take(MAX_FOREIGN_KEYS).collect() })
+    }
+
+    /// Why the keys of a JWKS are passed over, by their place in it; empty: all are read. For whoever registers the set:
+    /// a key that is never used is otherwise noticed when a signature is refused.
+    pub fn problems(jwks: &Value, wanted: KeyUse) -> Vec<(usize, KeyProblem)> {
+        let keys = jwks.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let problem = |key: &Value| match key.as_object() {
+            Some(key) => ForeignKey::read(key, wanted).err(),
+            None => Some(KeyProblem::Malformed),
+        };
+        keys.iter().enumerate().filter_map(|(n, key)| Some((n, problem(key)?))).collect()
     }
 
     /// How many there are.
@@ -143,42 +184,57 @@ impl ForeignKeys {
 }
 
 impl ForeignKey {
-    fn read(key: &Map<String, Value>, wanted: KeyUse) -> Option<Self> {
+    /// The key, or why it verifies nothing. A key that cannot be read is passed over like one of an unknown kind
+    /// (RFC 7517 §5): the others still count.
+    fn read(key: &Map<String, Value>, wanted: KeyUse) -> Result<Self, KeyProblem> {
         let text = |name: &str| key.get(name).and_then(Value::as_str);
-        let is_for_us = match (wanted, text("use")) {
-            (KeyUse::Signature, None | Some("sig")) | (KeyUse::JwtSvid, Some("jwt-svid")) => true,
-            (_, _) => false,
+        // What is there and no text is not "left out".
+        let meant_for = match key.get("use") {
+            None => None,
+            Some(name) => Some(name.as_str().ok_or(KeyProblem::Use)?),
         };
-        let may_verify = match key.get("key_ops") {
-            None => true,
-            Some(ops) => ops.as_array()?.iter().any(|op| op == "verify"),
-        };
-        if !is_for_us || !may_verify || ["d", "k", "p", "q"].iter().any(|private| key.contains_key(*private)) {
-            return None;
+        match (wanted, meant_for) {
+            (KeyUse::Signature, None | Some("sig")) | (KeyUse::JwtSvid, Some("jwt-svid")) => {}
+            (_, _) => return Err(KeyProblem::Use),
+        }
+        if let Some(ops) = key.get("key_ops") {
+            let ops = ops.as_array().and_then(|ops| ops.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+            if !ops.is_some_and(|ops| may_verify(&ops)) {
+                return Err(KeyProblem::Operations);
+            }
+        }
+        if PRIVATE_MEMBERS.iter().any(|private| key.contains_key(*private)) {
+            return Err(KeyProblem::Private);
         }
         let algorithm = match key.get("alg") {
             None => None,
-            Some(name) => Some(ForeignAlgorithm::parse(name.as_str()?)?),
+            Some(name) => Some(name.as_str().and_then(ForeignAlgorithm::parse).ok_or(KeyProblem::UnknownAlgorithm)?),
         };
-        // A key that cannot be read is passed over like one of an unknown kind (RFC 7517 §5): the others still count.
         let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
         let point = |size: usize| {
             let (x, y) = (bytes("x")?, bytes("y")?);
             // SEC 1 §2.3.3: uncompressed.
             (x.len() == size && y.len() == size).then(|| [&[4][..], &x, &y].concat())
         };
-        let material = match (text("kty")?, text("crv")) {
-            ("OKP", Some("Ed25519")) => Material::Ed25519(bytes("x").filter(|x| x.len() == 32)?),
-            ("EC", Some("P-256")) => Material::P256(point(32)?),
-            ("EC", Some("P-384")) => Material::P384(point(48)?),
-            ("RSA", _) => Material::Rsa {
-                n: bytes("n").filter(|n| (256..=1025).contains(&n.len()))?,
-                e: bytes("e").filter(|e| (1..=8).contains(&e.len()))?,
-            },
-            _ => return None,
+        let rsa = || {
+            let n = bytes("n").filter(|n| (256..=1025).contains(&n.len()))?;
+            Some(Material::Rsa { n, e: bytes("e").filter(|e| (1..=8).contains(&e.len()))? })
         };
+        let material = match (text("kty"), key.get("crv").map(Value::as_str)) {
+            (Some("OKP"), Some(Some("Ed25519"))) => bytes("x").filter(|x| x.len() == 32).map(Material::Ed25519),
+            (Some("EC"), Some(Some("P-256"))) => point(32).map(Material::P256),
+            (Some("EC"), Some(Some("P-384"))) => point(48).map(Material::P384),
+            // An RSA key has no curve: what says that it has one contradicts itself.
+            (Some("RSA"), None) => rsa(),
+            _ => return Err(KeyProblem::Kind),
+        };
+        let material = material.ok_or(KeyProblem::Malformed)?;
         let key = Self { kid: text("kid").map(str::to_owned), algorithm, material };
-        algorithm.is_none_or(|algorithm| key.fits(algorithm)).then_some(key)
+        // RFC 7518 §3.4, RFC 8037 §3.1: each curve has its algorithm.
+        match algorithm.is_none_or(|algorithm| key.fits(algorithm)) {
+            true => Ok(key),
+            false => Err(KeyProblem::AlgorithmOfAnotherKind),
+        }
     }
 
     /// Whether a signature of this algorithm may be this key's.

@@ -57,6 +57,19 @@ pub(crate) struct Jwk {
     qi: Option<IgnoredAny>,
     oth: Option<IgnoredAny>,
     k: Option<IgnoredAny>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    meant_for: Option<String>,
+    key_ops: Option<Vec<String>>,
+}
+
+/// Whether a key with these `key_ops` verifies signatures. Each stands there once, and none beside it that is of another
+/// kind of use (RFC 7517 §4.3): a key that also decrypts can be made to answer for what it never meant to sign.
+pub(crate) fn may_verify(ops: &[impl AsRef<str>]) -> bool {
+    const OTHERS: [&str; 6] = ["encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"];
+    let names = || ops.iter().map(AsRef::as_ref);
+    let once = names().enumerate().all(|(n, op)| names().skip(n + 1).all(|other| other != op));
+    once && names().any(|op| op == "verify") && names().all(|op| !OTHERS.contains(&op))
 }
 
 /// A public key, decoded.
@@ -68,8 +81,18 @@ pub(crate) enum PublicKey {
 }
 
 impl Jwk {
-    /// The public key; `None` if there is a private member, or if it is no key that we verify with.
+    /// Whether its own `alg` (RFC 7517 §4.4), if it has one, is this one.
+    pub(crate) fn allows(&self, algorithm: Algorithm) -> bool {
+        self.alg.as_deref().is_none_or(|own| Algorithm::named(own) == Some(algorithm))
+    }
+
+    /// The public key; `None` if there is a private member, if it is meant for something else than verifying
+    /// (RFC 7517 §4.2, §4.3), or if it is no key that we verify with.
     pub(crate) fn public(&self) -> Option<PublicKey> {
+        let is_for_signatures = self.meant_for.as_deref().is_none_or(|name| name == "sig");
+        if !is_for_signatures || !self.key_ops.as_deref().is_none_or(may_verify) {
+            return None;
+        }
         let private = [&self.d, &self.p, &self.q, &self.dp, &self.dq, &self.qi, &self.oth, &self.k];
         if private.iter().any(|member| member.is_some()) {
             return None;
@@ -167,6 +190,31 @@ mod tests {
             assert_eq!(key(&format!(r#"{{{public},"{private}":"AA"}}"#)), None, "{private}");
         }
         assert_eq!(key(r#"{"kty":"oct","k":"AA"}"#), None);
+    }
+
+    #[test]
+    fn rfc7517_s4_2_and_4_3_a_key_is_used_for_what_it_is_meant_for() {
+        let with = |more: &str| {
+            key(&format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",{more}}}"#))
+        };
+        // As Web Crypto exports it.
+        for good in [r#""use":"sig""#, r#""key_ops":["verify"],"ext":true"#, r#""key_ops":["sign","verify"]"#] {
+            assert!(with(good).is_some(), "{good}");
+        }
+        for bad in [
+            r#""use":"enc""#,
+            r#""use":"""#,
+            r#""use":7"#,
+            r#""key_ops":[]"#,
+            r#""key_ops":["sign"]"#,
+            r#""key_ops":["encrypt"]"#,
+            r#""key_ops":["verify","encrypt"]"#,
+            r#""key_ops":["verify","verify"]"#,
+            r#""key_ops":"verify""#,
+            r#""use":"sig","key_ops":["deriveKey"]"#,
+        ] {
+            assert_eq!(with(bad), None, "{bad}");
+        }
     }
 
     #[test]

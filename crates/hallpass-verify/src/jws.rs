@@ -58,6 +58,9 @@ pub enum Refusal {
     /// Taken back.
     #[error("the token was revoked")]
     Revoked(RevokedBy),
+    /// Its agent is suspended. Only the broker knows; for a gateway it is [`Self::Revoked`].
+    #[error("the token's agent is suspended")]
+    Suspended,
     /// The revocation list is older than the bound: fail closed.
     #[error("the revocation list is older than its bound")]
     ListStale,
@@ -82,6 +85,7 @@ impl Refusal {
             Self::Revoked(RevokedBy::Session) => "session_revoked",
             Self::Revoked(RevokedBy::Agent) => "agent_revoked",
             Self::Revoked(RevokedBy::Key) => "key_revoked",
+            Self::Suspended => "agent_suspended",
             Self::ListStale => "revocation_list_stale",
         }
     }

@@ -30,7 +30,7 @@ pub use dpop::{
     DPOP_ALGORITHMS, Dpop, DpopNonces, DpopRefusal, DpopRequest, DpopSettings, Proof, ProofRefusal, ProvenKey,
 };
 pub use foreign::{
-    ForeignAlgorithm, ForeignClaims, ForeignKeys, ForeignToken, KeyUse, MAX_FOREIGN_BYTES, MAX_FOREIGN_KEYS,
+    ForeignAlgorithm, ForeignClaims, ForeignKeys, ForeignToken, KeyProblem, KeyUse, MAX_FOREIGN_BYTES, MAX_FOREIGN_KEYS,
 };
 pub use gateway::{Gateway, GatewaySettings};
 pub use jwks::{KeySet, KeySetError};

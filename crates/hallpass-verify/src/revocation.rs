@@ -19,7 +19,8 @@ pub enum RevokedBy {
     Token,
     /// Its session.
     Session,
-    /// Everything of its agent issued before some time.
+    /// Everything of its agent issued before some time: the agent was suspended or revoked, or has taken back its tokens.
+    /// The list does not say which.
     Agent,
     /// The key that signed it.
     Key,
@@ -110,6 +111,11 @@ impl RevocationSet {
             return Some(RevokedBy::Agent);
         }
         self.has_key(claims.kid()).then_some(RevokedBy::Key)
+    }
+
+    /// Whether the token of this id is revoked by itself.
+    pub fn has_token(&self, jti: &str) -> bool {
+        self.tokens.contains(jti)
     }
 
     /// Whether everything that this key signed is revoked.

@@ -116,6 +116,23 @@ fn rfc7517_s5_keys_of_another_kind_are_passed_over() {
         json!({ "kty": "oct", "k": "AAAA", "kid": "k3", "alg": "HS256" }),
         json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": good["x"] }),
     ]);
+    // RFC 7517 §4.2, §4.3: what it is meant for, where it says so.
+    for (name, value, is_good) in [
+        ("use", json!("sig"), true),
+        ("use", json!("enc"), false),
+        ("use", json!("other"), false),
+        ("key_ops", json!(["verify"]), true),
+        ("key_ops", json!(["sign"]), false),
+        ("key_ops", json!([]), false),
+        ("key_ops", json!(["verify", "encrypt"]), false),
+    ] {
+        assert_eq!(jwks(&[with(good.clone(), name, value.clone())]).len(), usize::from(is_good), "{name} {value}");
+    }
+    // RFC 7518 §3.4: ES256 is for P-256.
+    let all: Value = serde_json::from_str(JWKS).unwrap();
+    let p256 = all["keys"].as_array().unwrap().iter().find(|key| key["crv"] == "P-256").unwrap().clone();
+    assert_eq!(jwks(std::slice::from_ref(&p256)).len(), 1);
+    assert!(jwks(&[with(p256, "crv", json!("P-384"))]).is_empty());
     assert_eq!(keys.len(), 1);
     assert!(keys.contains("k1") && !keys.contains("k2") && !keys.contains("k3"));
     assert!(matches!(KeySet::from_json("{}"), Err(KeySetError::Malformed(_))));
@@ -342,6 +359,7 @@ fn codes_are_stable_and_each_its_own() {
         NotYetValid,
         Bound,
         ListStale,
+        Suspended,
         Revoked(RevokedBy::Token),
         Revoked(RevokedBy::Session),
         Revoked(RevokedBy::Agent),

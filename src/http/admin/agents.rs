@@ -71,6 +71,7 @@ async fn do_register(state: &State, admin: &Admin, mut input: Register) -> Resul
         (Some(_), true) => hold(state, admin, &mut answer, OnceShown::Register(agent))?,
         _ => put_registered(state, admin, agent).await?,
     }
+    with_issuer(state, &mut answer);
     if let Some(secret) = &secret {
         show_once(&mut answer, secret);
     }
@@ -110,6 +111,13 @@ fn hold(state: &State, admin: &Admin, answer: &mut Value, what: OnceShown) -> Re
         object.insert("hold".into(), id.into());
     }
     Ok(())
+}
+
+/// Where the agent asks for tokens: together with its id and secret, all that a client needs to be told.
+fn with_issuer(state: &State, answer: &mut Value) {
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("issuer".into(), (&*state.issuer_url).into());
+    }
 }
 
 /// The one place where a client secret leaves in the clear.
@@ -292,6 +300,7 @@ async fn do_rotate(state: &State, admin: &Admin, name: &str, input: RotateSecret
     } else {
         put_rotated(state, admin, &agent, stored, others_end).await?;
     }
+    with_issuer(state, &mut answer);
     show_once(&mut answer, &secret);
     if let Some(object) = answer.as_object_mut() {
         object.insert("old_secret_valid_until".into(), others_end.into());

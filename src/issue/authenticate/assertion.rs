@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hallpass_verify::{ForeignClaims, ForeignToken, Refusal, Seconds};
 
 use crate::issue::Issuer;
-use crate::issue::authenticate::replay::Use;
-use crate::model::{Agent, AuthMethod};
+use crate::issue::authenticate::replay::{Use, name_of};
+use crate::model::{Agent, AuthMethod, UsedAssertion};
 use crate::trust::Untrusted;
 use crate::world::Millis;
 
@@ -16,6 +16,31 @@ pub(crate) const MAX_ASSERTION_SECONDS: Seconds = 3_600;
 /// Longer ids are refused: 36 characters are a UUID.
 const MAX_JTI: usize = 256;
 
+/// What the sender of an assertion is told whose signature was good. Before that is known, nobody is told anything.
+pub(super) fn told(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "assertion_replayed" => {
+            "the client assertion was used before: make a new one, with a new jti, for each request"
+        }
+        "assertion_without_jti" => "the client assertion has no jti: give each its own",
+        "assertion_lives_too_long" => {
+            "the client assertion lives too long: an hour at most from iat, or from now, to exp"
+        }
+        "assertion_expired" => "the client assertion has expired: make a new one for each request",
+        "assertion_not_yet_valid" => {
+            "the client assertion is from the future: its iat or nbf is later than the broker's clock"
+        }
+        "assertion_wrong_audience" => {
+            "the client assertion's aud is not this issuer alone: write the issuer of the metadata"
+        }
+        "assertion_from_before_they_were_kept" => {
+            "the broker was just upgraded and cannot know whether this client assertion was used before: make a new one \
+             that says in iat when it was made, or try again in an hour"
+        }
+        _ => return None,
+    })
+}
+
 impl Issuer {
     /// `iss` = `sub` = the client id, and the one that was sent beside it, if any.
     pub(super) async fn by_private_key(
@@ -23,7 +48,7 @@ impl Issuer {
         id: Option<&str>,
         token: &ForeignToken<'_>,
         now: Millis,
-    ) -> Result<Arc<Agent>, &'static str> {
+    ) -> Result<(Arc<Agent>, UsedAssertion), &'static str> {
         let now = now / 1000;
         let subject = token.claimed_subject().ok_or("assertion_without_sub")?;
         if token.claimed_issuer() != Some(subject) {
@@ -50,15 +75,26 @@ impl Issuer {
         if jti.len() > MAX_JTI {
             return Err("assertion_malformed");
         }
-        // What was used before we started is not remembered. So what was made before then is not taken, and of what does
-        // not say when it was made, nothing that may have been.
         let made = claims.time("iat").map_err(|refusal| Untrusted::from(refusal).0)?;
-        let made = made.unwrap_or_else(|| now.saturating_sub(MAX_ASSERTION_SECONDS));
-        if made < self.started / 1000 {
-            return Err("assertion_from_before_the_start");
+        let most = MAX_ASSERTION_SECONDS.saturating_add(leeway);
+        if made.is_some_and(|made| exp.saturating_sub(made) > most) {
+            return Err("assertion_lives_too_long");
+        }
+        // What is used is kept across restarts. A version that did not do so left nothing of what it saw: what may have been
+        // used then is not taken. `iat` is optional (§3 item 6); without it, nothing is older than its longest life.
+        let made = made.unwrap_or_else(|| exp.saturating_sub(most));
+        if agent.created_at < self.assertions_since && made.saturating_sub(leeway) < self.assertions_since / 1000 {
+            return Err("assertion_from_before_they_were_kept");
         }
         match self.replay.once(&agent.id, jti, exp, now) {
-            Use::First => Ok(agent),
+            Use::First => {
+                let used = UsedAssertion {
+                    digest: name_of(&agent.id, jti),
+                    agent_id: agent.id.clone(),
+                    expires_at: exp.saturating_mul(1000),
+                };
+                Ok((agent, used))
+            }
             Use::Again => Err("assertion_replayed"),
             Use::Full => Err("assertion_cache_full"),
         }

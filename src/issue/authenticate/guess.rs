@@ -1,7 +1,13 @@
 //! Guessing client secrets: slowed, then locked (RFC 6749 §2.3.1: protection against brute force is a MUST).
 //!
-//! Failures count for the client at that address, and for the address. So a stranger locks nobody out but those who
-//! share his address, and them only where they use a secret: whoever proves itself by a key is never asked here.
+//! Failures count for the client at that address, and for the address.
+//!
+//! - A client that failed too often at an address waits there: no secret of it is looked at, right or wrong.
+//! - An address with too many failures waits as well, but a right secret still passes: behind a proxy there is one address
+//!   for everybody, and whoever guesses there must not lock the others out. What an address gains by that is bounded by
+//!   the first rule: a few guesses for each client that there is.
+//!
+//! Whoever proves itself by a key is never asked here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -66,11 +72,14 @@ impl Guesses {
     }
 
     /// Milliseconds for which no secret of this client is looked at from this address, right or wrong; 0: now is fine.
-    pub(super) fn wait(&self, client: &str, is_known: bool, address: Option<IpAddr>, now: Millis) -> Millis {
-        let of_client = self.clients(is_known).get(&key(client, address));
-        let of_address = self.addresses.get(&network(address));
-        let of_client = of_client.map_or(0, |count| count.wait(FREE_OF_CLIENT, now));
-        of_client.max(of_address.map_or(0, |count| count.wait(FREE_OF_ADDRESS, now)))
+    pub(super) fn wait_of_client(&self, client: &str, is_known: bool, address: Option<IpAddr>, now: Millis) -> Millis {
+        self.clients(is_known).get(&key(client, address)).map_or(0, |count| count.wait(FREE_OF_CLIENT, now))
+    }
+
+    /// Milliseconds for which whoever has a wrong secret at this address is told to wait, whichever client it names: one
+    /// that exists and one that does not are told the same.
+    pub(super) fn wait_of_address(&self, address: Option<IpAddr>, now: Millis) -> Millis {
+        self.addresses.get(&network(address)).map_or(0, |count| count.wait(FREE_OF_ADDRESS, now))
     }
 
     /// Notes a wrong secret.
@@ -119,22 +128,22 @@ mod tests {
         let (guesses, mut now) = (Guesses::new(), 1_000_000);
         for _ in 0..5 {
             guesses.failed("a", true, AT, now);
-            assert_eq!(guesses.wait("a", true, AT, now), 0);
+            assert_eq!(guesses.wait_of_client("a", true, AT, now), 0);
         }
         let mut waits = Vec::new();
         for _ in 0..12 {
             guesses.failed("a", true, AT, now);
-            let wait = guesses.wait("a", true, AT, now);
-            assert_eq!(guesses.wait("a", true, AT, now + wait), 0);
+            let wait = guesses.wait_of_client("a", true, AT, now);
+            assert_eq!(guesses.wait_of_client("a", true, AT, now + wait), 0);
             waits.push(wait / 1000);
             now += wait;
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]);
         guesses.failed("a", true, AT, now);
-        assert_eq!(guesses.wait("a", true, ELSEWHERE, now), 0, "another address");
-        assert_eq!(guesses.wait("b", true, AT, now), 0, "another client");
+        assert_eq!(guesses.wait_of_client("a", true, ELSEWHERE, now), 0, "another address");
+        assert_eq!(guesses.wait_of_client("b", true, AT, now), 0, "another client");
         guesses.succeeded("a", AT);
-        assert_eq!(guesses.wait("a", true, AT, now), 0);
+        assert_eq!(guesses.wait_of_client("a", true, AT, now), 0);
     }
 
     #[test]
@@ -144,10 +153,11 @@ mod tests {
             guesses.failed(&format!("c{n}"), n % 2 == 0, AT, 1000);
         }
         guesses.succeeded("mine", AT);
-        assert!(guesses.wait("new", true, AT, 1000) > 0);
-        assert_eq!(guesses.wait("new", true, ELSEWHERE, 1000), 0);
+        assert!(guesses.wait_of_address(AT, 1000) > 0);
+        assert_eq!(guesses.wait_of_address(ELSEWHERE, 1000), 0);
+        assert_eq!(guesses.wait_of_client("new", true, AT, 1000), 0, "nobody else at that address is locked out");
         guesses.failed("c", true, AT, 1000 + FORGET + 1);
-        assert_eq!(guesses.wait("new", true, AT, 1000 + FORGET + 1), 0);
+        assert_eq!(guesses.wait_of_address(AT, 1000 + FORGET + 1), 0);
     }
 
     #[test]

@@ -16,9 +16,11 @@ use hallpass_verify::{CertificateThumbprint, Confirmation, ForeignToken, Proof};
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use crate::issue::Issuer;
-use crate::model::{Agent, AgentStatus};
+use crate::issue::{Issuer, TokenError};
+use crate::model::{Agent, AgentStatus, Change, UsedAssertion};
 use crate::world::Millis;
+
+use assertion::told;
 
 pub(super) use certificate::{MAX_CHAIN, names};
 pub(super) use guess::Guesses;
@@ -120,6 +122,7 @@ impl Caller {
 pub struct Authenticated {
     agent: Arc<Agent>,
     method: &'static str,
+    used: Option<Arc<UsedAssertion>>,
 }
 
 impl Authenticated {
@@ -132,30 +135,47 @@ impl Authenticated {
     pub fn method(&self) -> &'static str {
         self.method
     }
+
+    /// What has to be durable before this agent is answered: that its assertion was used.
+    pub(super) fn spent(&self) -> Vec<Change> {
+        self.used.iter().cloned().map(Change::UseAssertion).collect()
+    }
 }
 
 /// Why nobody was authenticated.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Failed {
     /// For the audit log.
     pub(super) reason: &'static str,
     /// How long the client must wait before its secret is looked at.
     pub(super) wait: Millis,
+    /// What the client is told, where it has proved enough to be told something.
+    pub(super) told: Option<TokenError>,
 }
 
 impl From<&'static str> for Failed {
     fn from(reason: &'static str) -> Self {
-        Self { reason, wait: 0 }
+        Self { reason, wait: 0, told: None }
     }
+}
+
+/// A client's own assertion that did not count.
+fn of_assertion(reason: &'static str) -> Failed {
+    let told = match reason {
+        "assertion_cache_full" => Some(TokenError::AssertionsFull),
+        reason => told(reason).map(TokenError::BadAssertion),
+    };
+    Failed { reason, wait: 0, told }
 }
 
 impl Issuer {
     /// Checks what was presented.
     ///
     /// # Errors
-    /// A reason for the audit log. The caller is told none of them apart: whoever guesses must not learn which
-    /// client ids there are.
+    /// A reason for the audit log. The caller is told none of them apart until it has proved something: whoever guesses
+    /// must not learn which client ids there are.
     pub(super) async fn authenticate(&self, caller: &Caller, now: Millis) -> Result<Authenticated, Failed> {
+        let mut used = None;
         let (agent, method) = match &caller.presented {
             Presented::Nothing => return Err("no_client_authentication".into()),
             Presented::Secret { id, secret } => {
@@ -163,7 +183,9 @@ impl Issuer {
                 (self.by_slowed_secret(id, secret, caller.address, now)?, "client_secret")
             }
             Presented::Assertion { id, kind, assertion } => {
-                self.by_assertion(id.as_deref(), kind, assertion, now).await?
+                let (agent, method, assertion) = self.by_assertion(id.as_deref(), kind, assertion, now).await?;
+                used = assertion.map(Arc::new);
+                (agent, method)
             }
             Presented::Grant { id, assertion } => {
                 self.may_use("federated")?;
@@ -182,9 +204,12 @@ impl Issuer {
             }
         };
         match agent.status {
-            AgentStatus::Active => Ok(Authenticated { agent, method }),
-            AgentStatus::Suspended => Err("agent_suspended".into()),
-            AgentStatus::Revoked => Err("agent_revoked".into()),
+            AgentStatus::Active => Ok(Authenticated { agent, method, used }),
+            // It has proved who it is, so it may be told.
+            status => {
+                let stopped = TokenError::Stopped { status, by_grant: false };
+                Err(Failed { reason: stopped.reason(), wait: 0, told: Some(stopped) })
+            }
         }
     }
 
@@ -194,24 +219,25 @@ impl Issuer {
         kind: &str,
         assertion: &str,
         now: Millis,
-    ) -> Result<(Arc<Agent>, &'static str), &'static str> {
+    ) -> Result<(Arc<Agent>, &'static str, Option<UsedAssertion>), Failed> {
         let token = match kind {
             JWT_BEARER | JWT_SPIFFE => Self::read_assertion(assertion)?,
-            _ => return Err("client_assertion_type_unknown"),
+            _ => return Err("client_assertion_type_unknown".into()),
         };
         if kind == JWT_SPIFFE {
             self.may_use("spiffe")?;
-            return Ok((self.by_svid(id, &token, now).await?, "spiffe"));
+            return Ok((self.by_svid(id, &token, now).await.map_err(of_assertion)?, "spiffe", None));
         }
         match (id, token.claimed_issuer()) {
             // Somebody else's word, about a client that was named: without the name, nobody is.
             (Some(id), Some(issuer)) if issuer != id && token.claimed_subject() != Some(issuer) => {
                 self.may_use("federated")?;
-                Ok((self.by_federation(id, &token, now).await?, "federated"))
+                Ok((self.by_federation(id, &token, now).await?, "federated", None))
             }
             _ => {
                 self.may_use("private_key_jwt")?;
-                Ok((self.by_private_key(id, &token, now).await?, "private_key_jwt"))
+                let (agent, used) = self.by_private_key(id, &token, now).await.map_err(of_assertion)?;
+                Ok((agent, "private_key_jwt", Some(used)))
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Assertions that were used, until they end (RFC 7523 §3: `jti` once). Bounded memory; full is closed.
+//! Assertions that were used, until they end (RFC 7523 §3: `jti` once). Bounded memory; full is closed. What is used is also
+//! written into the database, before its sender is answered, and read from there at the start.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -6,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use hallpass_verify::Seconds;
 use ring::digest::{Context, SHA256};
+
+use crate::model::UsedAssertion;
 
 /// Assertions that are remembered at once: under 60 MiB.
 pub(crate) const MAX_REMEMBERED: usize = 1_000_000;
@@ -61,20 +64,30 @@ impl Replay {
         }
     }
 
+    /// Remembers what was used before a restart.
+    pub(crate) fn restore(&self, used: &[UsedAssertion]) {
+        for one in used {
+            let counter = counter_of(&one.agent_id);
+            let (Some(of_client), Some(shard)) = (self.of_client.get(counter), self.shard(&one.digest)) else {
+                continue;
+            };
+            let end = u32::try_from(one.expires_at.saturating_add(999) / 1000).unwrap_or(u32::MAX);
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            if shard.used.insert(one.digest, (end, u16::try_from(counter).unwrap_or(0))).is_none() {
+                self.held.fetch_add(1, Ordering::Relaxed);
+                of_client.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn shard(&self, name: &[u8; 16]) -> Option<&Mutex<Shard>> {
+        self.shards.get(last_two(name) % SHARDS)
+    }
+
     /// Uses an assertion that ends at `end`. Ask last, once all else about it is good: what was refused is not used up.
     pub(in crate::issue) fn once(&self, client: &str, jti: &str, end: Seconds, now: Seconds) -> Use {
-        let mut context = Context::new(&SHA256);
-        // The length first: `a` + `bc` is another pair than `ab` + `c`.
-        context.update(&(client.len() as u64).to_be_bytes());
-        context.update(client.as_bytes());
-        let counter_at = context.clone().finish();
-        context.update(jti.as_bytes());
-        let digest = context.finish();
-        let mut key = [0_u8; 16];
-        key.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-        let pick = |bytes: &[u8]| bytes.iter().rev().take(2).fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
-        let (counter, shard) = (pick(counter_at.as_ref()) % COUNTERS, pick(digest.as_ref()) % SHARDS);
-        let (Some(of_client), Some(shard)) = (self.of_client.get(counter), self.shards.get(shard)) else {
+        let (key, counter) = (name_of(client, jti), counter_of(client));
+        let (Some(of_client), Some(shard)) = (self.of_client.get(counter), self.shard(&key)) else {
             return Use::Full;
         };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,6 +147,28 @@ impl Replay {
     }
 }
 
+/// Half of SHA-256(length of client ‖ client ‖ jti). The length first: `a` + `bc` is another pair than `ab` + `c`.
+pub(in crate::issue) fn name_of(client: &str, jti: &str) -> [u8; 16] {
+    let mut context = of_client(client);
+    context.update(jti.as_bytes());
+    context.finish().as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+fn counter_of(client: &str) -> usize {
+    last_two(of_client(client).finish().as_ref()) % COUNTERS
+}
+
+fn of_client(client: &str) -> Context {
+    let mut context = Context::new(&SHA256);
+    context.update(&(client.len() as u64).to_be_bytes());
+    context.update(client.as_bytes());
+    context
+}
+
+fn last_two(bytes: &[u8]) -> usize {
+    bytes.iter().rev().take(2).fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +181,18 @@ mod tests {
         assert_eq!(replay.once("a", "bc", 1200, 1099), Use::Again, "another end is no other jti");
         assert_eq!(replay.once("ab", "c", 1100, 1000), Use::First, "another client's");
         assert_eq!(replay.once("a", "bc", 1300, 1100), Use::First, "it has ended");
+    }
+
+    #[test]
+    fn what_was_used_before_a_restart_is_used_after_it() {
+        let used = UsedAssertion { digest: name_of("a", "bc"), agent_id: "a".into(), expires_at: 1_100_000 };
+        let replay = Replay::new(100);
+        replay.restore(&[used]);
+        assert_eq!(replay.once("a", "bc", 1100, 1000), Use::Again);
+        assert_eq!(replay.once("a", "b", 1100, 1000), Use::First);
+        assert_eq!(replay.once("a", "bc", 1200, 1100), Use::First, "it has ended");
+        replay.tick(1200);
+        assert_eq!(replay.held.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::secret::{ClientSecret, client_secret_digest};
 use crate::world::Millis;
 
 impl Issuer {
-    /// As [`Self::by_secret`], unless too many were wrong: then no secret is looked at for a while, right or wrong.
+    /// As [`Self::by_secret`], unless too many of this client were wrong: then none is looked at for a while, right or
+    /// wrong. Where too many of the address were wrong, only a right one passes.
     pub(super) fn by_slowed_secret(
         &self,
         id: &str,
@@ -21,18 +22,23 @@ impl Issuer {
         now: Millis,
     ) -> Result<Arc<Agent>, Failed> {
         let is_known = self.registry.agent(id).is_some();
-        let wait = self.guesses.wait(id, is_known, address, now);
+        let wait = self.guesses.wait_of_client(id, is_known, address, now);
         if wait > 0 {
-            return Err(Failed { reason: "client_secret_slowed", wait });
+            return Err(Failed { reason: "client_secret_slowed", wait, told: None });
         }
-        let outcome = self.by_secret(id, secret, now);
-        match &outcome {
-            Ok(_) => self.guesses.succeeded(id, address),
+        let wait = self.guesses.wait_of_address(address, now);
+        match self.by_secret(id, secret, now) {
+            Ok(agent) => {
+                self.guesses.succeeded(id, address);
+                Ok(agent)
+            }
             // Nonsense is no guess: its checksum tells that it was never a secret.
-            Err("client_secret_malformed") => {}
-            Err(_) => self.guesses.failed(id, is_known, address, now),
+            Err(reason @ "client_secret_malformed") => Err(reason.into()),
+            Err(reason) => {
+                self.guesses.failed(id, is_known, address, now);
+                Err(Failed { reason, wait, told: None })
+            }
         }
-        Ok(outcome?)
     }
 
     fn by_secret(&self, id: &str, secret: &str, now: Millis) -> Result<Arc<Agent>, &'static str> {

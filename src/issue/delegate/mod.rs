@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::issue::mint::{Plan, check_bound, check_labels};
+use crate::issue::mint::{check_bound, check_labels};
 use crate::issue::{Authenticated, Caller, IssuedToken, Issuer, TokenError, TokenRequest};
 use crate::model::{Delegation, Session};
 use crate::secret::ordered_id;
@@ -124,7 +124,6 @@ impl Issuer {
         if subject.depth > self.settings.max_depth {
             return Err(invalid("the chain of delegation would become too deep (delegation.max_depth)"));
         }
-        self.check_room(own)?;
         let expires_at = now.saturating_add(life).min(subject.ends);
         // A token that would die within the second it is made in is no token.
         if expires_at / 1000 <= now / 1000 {
@@ -152,7 +151,7 @@ impl Issuer {
             cnf,
             delegation: Some(Arc::new(delegation)),
         };
-        let plan = Plan { session: Arc::new(session), is_new: true };
+        let plan = self.plan(session, Some(expires_at), now)?;
         let issued = self.mint(agent, grant, plan, &request.token, request_id, now).await?;
         Ok((issued, issued_type))
     }

@@ -150,6 +150,8 @@ pub(crate) enum Mode {
     Names(String),
     /// Its discovery document names this place for the keys.
     KeysAt(String),
+    /// Its discovery document names this issuer, and this place for the keys.
+    NamesKeysAt(String, String),
 }
 
 struct Now {
@@ -197,9 +199,12 @@ impl Idp {
                     text(StatusCode::OK, &jwks.to_string())
                 }
                 mode if is_discovery => {
-                    let issuer = if let Mode::Names(other) = mode { other.clone() } else { issuer };
-                    let keys =
-                        if let Mode::KeysAt(other) = mode { other.clone() } else { format!("http://{host}/jwks") };
+                    let (issuer, keys) = match mode {
+                        Mode::Names(other) => (other.clone(), format!("http://{host}/jwks")),
+                        Mode::KeysAt(other) => (issuer, other.clone()),
+                        Mode::NamesKeysAt(other, keys) => (other.clone(), keys.clone()),
+                        _ => (issuer, format!("http://{host}/jwks")),
+                    };
                     // As Kubernetes and GitHub Actions write it: without an authorization endpoint.
                     text(StatusCode::OK, &json!({ "issuer": issuer, "jwks_uri": keys }).to_string())
                 }

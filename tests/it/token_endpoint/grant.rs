@@ -127,15 +127,97 @@ async fn rfc8707_s2_resource_narrows_audience_and_scope() {
     }
 }
 
+/// `new URL("https://orders.example.com")` writes a slash at the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc3986_s6_2_another_spelling_of_a_resource_is_that_resource_and_aud_is_the_registered_one() {
+    let scene = Scene::new().await;
+    let upper = |text: String| text.replacen("http://", "HTTP://", 1);
+    for (spelling, aud) in [
+        (format!("{ORDERS}/"), ORDERS.to_owned()),
+        ("HTTPS://orders.example.com".to_owned(), ORDERS.to_owned()),
+        ("https://Orders.Example.COM:443/".to_owned(), ORDERS.to_owned()),
+        ("https://orders.example.com:".to_owned(), ORDERS.to_owned()),
+        (upper(scene.exchange("")), scene.exchange("")),
+        (upper(scene.exchange("/crm")), scene.exchange("/crm")),
+        (scene.exchange("/%63rm"), scene.exchange("/crm")),
+    ] {
+        for name in ["resource", "audience"] {
+            let (status, answer) = scene.broker.token_request(&scene.agent, &[(name, &spelling)]).await;
+            assert_eq!(status, 200, "{spelling}: {answer}");
+            assert_eq!(claims(&answer)["aud"], *aud, "{spelling}");
+        }
+    }
+    // Both spellings are one audience, and one of an API alone.
+    let slash = format!("{ORDERS}/");
+    let (_, answer) = scene.broker.token_request(&scene.agent, &[("resource", ORDERS), ("resource", &slash)]).await;
+    assert_eq!(claims(&answer)["aud"], ORDERS);
+    let document = format!("resources: [ {{ name: twin, audience: \"{slash}\", scopes: [read] }} ]");
+    let body = json!({ "document": document });
+    let (status, answer) = scene.broker.admin("POST", "/admin/v1/apply", body).await;
+    assert_eq!((status, &answer["mistakes"][0]["at"]), (400, &json!("resources[0].audience")), "{answer}");
+}
+
+/// Clients of other servers say `audience` with any grant; passed over, they would get a token for another audience.
+#[tokio::test(flavor = "multi_thread")]
+async fn audience_is_taken_like_resource_and_an_unknown_one_is_refused() {
+    let scene = Scene::new().await;
+    let crm = scene.exchange("/crm");
+    for (form, aud) in [
+        (vec![("audience", ORDERS)], json!(ORDERS)),
+        (vec![("audience", &*crm)], json!(crm)),
+        (vec![("audience", ORDERS), ("resource", ORDERS)], json!(ORDERS)),
+    ] {
+        let (status, answer) = scene.broker.token_request(&scene.agent, &form).await;
+        assert_eq!(status, 200, "{form:?}: {answer}");
+        assert_eq!(claims(&answer)["aud"], aud);
+    }
+    for unknown in ["https://other.example.com", "orders", "crm", "*"] {
+        let (status, answer) = scene.broker.token_request(&scene.agent, &[("audience", unknown)]).await;
+        assert_eq!((status, text(&answer, "error")), (400, "invalid_target"), "{unknown}");
+    }
+    let (status, answer) = scene.broker.token_request(&scene.agent, &[("audience", ORDERS), ("resource", &crm)]).await;
+    assert_eq!((status, text(&answer, "error")), (400, "invalid_target"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc6749_s5_2_invalid_scope_names_the_scopes_and_says_what_helps() {
+    let scene = Scene::new().await;
+    for (asked, named, not_named, hint) in [
+        ("crm:contacts.read+crm:contacts.delete", "crm:contacts.delete", "crm:contacts.read ", "roles"),
+        ("crm:a+crm:b", "crm:a crm:b", "+", "roles"),
+        ("orders:orders.read", "orders:orders.read", "\\", "resource"),
+        ("crm:contacts.read,wiki:pages.read", "crm:contacts.read,wiki:pages.read", "\\", "single spaces, not by ','"),
+        ("crm:contacts.read%3Bwiki:pages.read", "crm:contacts.read;", "\\", "single spaces, not by ';'"),
+        ("crm:contacts.read|wiki:pages.read", "crm:contacts.read", "\\", "single spaces, not by '|'"),
+        ("crm:contacts.read%2Bwiki:pages.read", "crm:contacts.read", "\\", "single spaces, not by '+'"),
+        ("crm:contacts.read%2520wiki:pages.read", "crm:contacts.read", "\\", "single spaces, not by '%20'"),
+        ("crm:contacts.read++wiki:pages.read", "", "\\", "separated by single spaces"),
+        ("crm:contacts.read%0Awiki:pages.read", "", "\\", "separated by single spaces"),
+        ("crm:contacts.read%09wiki:pages.read", "", "\\", "separated by single spaces"),
+        ("%5B%22crm:contacts.read%22%5D", "", "\\", "separated by single spaces"),
+    ] {
+        let answer = scene.ask(&format!("scope={asked}")).await;
+        let said = text(&answer.is_error(400, "invalid_scope").json(), "error_description").to_owned();
+        assert!(said.contains(named) && said.contains(hint) && !said.contains(not_named), "{asked}: {said}");
+    }
+    let many: Vec<_> = (0..500).map(|n| format!("crm:{n}{}", "x".repeat(100))).collect();
+    let answer = scene.ask(&format!("scope={}", many.join("+"))).await;
+    let said = text(&answer.is_error(400, "invalid_scope").json(), "error_description").to_owned();
+    assert!(said.len() < 1500 && said.contains("and more"), "{}", said.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rfc8707_s2_an_unknown_resource_is_invalid_target() {
     let scene = Scene::new().await;
     for unknown in [
         "https://other.example.com".to_owned(),
-        format!("{ORDERS}/"),
         format!("{ORDERS}#fragment"),
         format!("{ORDERS}?x=1"),
-        "HTTPS://orders.example.com".to_owned(),
+        format!("{ORDERS}//"),
+        "https://orders.example.com:8443".to_owned(),
+        "https://orders.example.com\\".to_owned(),
+        " https://orders.example.com".to_owned(),
+        "https://user@orders.example.com/".to_owned(),
         "orders".to_owned(),
         "/exchange/crm".to_owned(),
         scene.exchange("/"),

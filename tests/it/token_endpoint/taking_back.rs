@@ -94,3 +94,41 @@ async fn rfc7662_s4_a_token_for_an_api_behind_a_gateway_is_active_too() {
 }
 
 // RFC 8414, RFC 7517: metadata and keys.
+
+/// An admin who takes a token back by its id learns whether there was anything to take back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_or_was_never_issued_is_not_said_to_be_revoked() {
+    let (clock, scene) = Scene::clocked().await;
+    let revoke = async |body: Value| scene.broker.admin("POST", "/admin/v1/tokens/revoke", body).await;
+    let token = text(&scene.ask("").await.is_token(), "access_token").to_owned();
+    let jti = text(&forge::payload(&token), "jti").to_owned();
+    let before = scene.broker.records().await.len();
+    for bad in ["tk_nope", "nonsense", "tk_AAAAAAAAAAAAAAAAAAAAAAAAAA", "tk_zzzzzzzzzzzzzzzzzzzzzzzzz0"] {
+        let (status, answer) = revoke(json!({ "jti": bad })).await;
+        assert_eq!((status, text(&answer, "code")), (400, "token_id_malformed"), "{bad}");
+    }
+    // Of this moment, and of times to come.
+    let now = scene.broker.running.state.world.now();
+    for made in [now, now - 60_000, now + 86_400_000] {
+        let id = hallpass::secret::ordered_id("tk_", made, &hallpass::world::SystemEntropy);
+        let (status, answer) = revoke(json!({ "jti": id })).await;
+        assert_eq!((status, text(&answer, "code")), (404, "token_unknown"));
+    }
+    assert_eq!(scene.broker.records().await.len(), before, "nothing was changed, and nothing is said to be");
+    // Five minutes later it has expired; a quarter of an hour later its id says so itself.
+    clock.add_seconds(301);
+    let (status, answer) = revoke(json!({ "token": token })).await;
+    assert_eq!((status, &answer["revoked"], &answer["expired"]), (200, &json!(false), &json!(true)), "{answer}");
+    clock.add_seconds(700);
+    let (status, answer) = revoke(json!({ "jti": jti })).await;
+    assert_eq!((status, &answer["revoked"], &answer["expired"]), (200, &json!(false), &json!(true)), "{answer}");
+    // One among many records, and twice.
+    let token = text(&scene.ask("").await.is_token(), "access_token").to_owned();
+    for _ in 0..30 {
+        scene.ask("").await.is_token();
+    }
+    let jti = json!({ "jti": text(&forge::payload(&token), "jti") });
+    assert_eq!(revoke(jti.clone()).await.1["revoked"], true);
+    assert_eq!(revoke(jti).await.1["already"], true);
+    assert_eq!(scene.introspect(&token).await, json!({ "active": false }));
+}

@@ -277,7 +277,9 @@ impl Model {
         }
         let unknown = resources.iter().any(|one| matches!(one, Resource::Unknown(_)));
         let apart = resources.iter().any(|one| matches!(one, Resource::Api(api) if *api >= UPSTREAMS));
-        if unknown || (apart && resources.len() > 1) {
+        // Like a resource, and unknown.
+        let elsewhere = ask.hopeful.is_some_and(|(name, _)| name == "audience");
+        if unknown || elsewhere || (apart && resources.len() > 1) {
             errors.push("invalid_target");
         }
         let reaches = |api: usize| {

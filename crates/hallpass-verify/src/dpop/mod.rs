@@ -54,8 +54,8 @@ pub enum ProofRefusal {
     /// `none`, HMAC, or an algorithm that the key is not for.
     #[error("the DPoP proof's algorithm is not accepted, or is not one for its key")]
     WrongAlgorithm,
-    /// No `jwk`, a private one, or one of a kind that is not accepted.
-    #[error("the DPoP proof's jwk is not the public key of an accepted kind")]
+    /// No `jwk`, a private one, one of a kind that is not accepted, or one that is meant for something else.
+    #[error("the DPoP proof's jwk is not a public key, of an accepted kind, that is meant for signatures")]
     BadKey,
     /// The signature does not fit.
     #[error("the DPoP proof's signature is wrong")]
@@ -284,7 +284,7 @@ impl Dpop {
 
         let issued = self.check_claims(&claims, request, token, now)?;
         let key = jwk.public().ok_or(ProofRefusal::BadKey)?;
-        if !key.is_for(algorithm) {
+        if !key.is_for(algorithm) || !jwk.allows(algorithm) {
             return Err(ProofRefusal::WrongAlgorithm.into());
         }
         let thumbprint = key.thumbprint();

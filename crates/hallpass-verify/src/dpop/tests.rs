@@ -192,6 +192,28 @@ fn rfc9449_s4_3_each_defect_is_refused() {
 }
 
 #[test]
+fn rfc7517_s4_a_proofs_key_is_used_for_what_it_says_it_is_for() {
+    for (holder, own, other) in [(Holder::es256(), "ES256", "EdDSA"), (Holder::ed25519(), "Ed25519", "ES256")] {
+        let proof = |name: &str, value: Value| {
+            let header = with(holder.header(), "jwk", with(holder.jwk(), name, value));
+            check(&dpop(), &[&holder.sign(&header, &claims())], NOW).map(drop)
+        };
+        for (name, value) in [("alg", json!(own)), ("use", json!("sig")), ("key_ops", json!(["verify"]))] {
+            assert_eq!(proof(name, value.clone()), Ok(()), "{name} {value}");
+        }
+        for alg in [other, "RS256", "ECDH-ES", "none", ""] {
+            assert_eq!(proof("alg", json!(alg)), Err(ProofRefusal::WrongAlgorithm), "{alg}");
+        }
+        for (name, value) in
+            [("use", json!("enc")), ("key_ops", json!(["sign"])), ("key_ops", json!(["verify", "deriveKey"]))]
+        {
+            assert_eq!(proof(name, value.clone()), Err(ProofRefusal::BadKey), "{name} {value}");
+        }
+        assert_eq!(proof("key_ops", json!("verify")), Err(ProofRefusal::Malformed));
+    }
+}
+
+#[test]
 fn rfc9449_s8_a_nonce_is_asked_for_and_taken() {
     let nonces = DpopNonces::new(&[7; 32]);
     let dpop = Dpop::new(DpopSettings { nonces: Some(nonces.clone()), ..DpopSettings::default() });

@@ -260,7 +260,19 @@ fn keys_of_other_kinds_and_uses_are_passed_over() {
     for (name, value) in [
         ("use", json!("enc")),
         ("use", json!("jwt-svid")),
+        ("use", json!(7)),
+        ("use", Value::Null),
         ("key_ops", json!(["sign"])),
+        ("key_ops", json!([])),
+        ("key_ops", json!("verify")),
+        ("key_ops", json!(["verify", 7])),
+        ("key_ops", json!(["verify", "verify"])),
+        ("key_ops", json!(["verify", "wrapKey"])),
+        ("dp", json!("AA")),
+        ("oth", json!([])),
+        ("alg", json!(7)),
+        ("crv", json!("P-256")),
+        ("crv", json!(7)),
         ("alg", json!("HS256")),
         ("alg", json!("ES256")),
         ("d", json!("AA")),
@@ -273,6 +285,26 @@ fn keys_of_other_kinds_and_uses_are_passed_over() {
     }
     assert_eq!(count(with("key_ops", json!(["sign", "verify"])), KeyUse::Signature), 1);
     assert!(ForeignKeys::from_value(&json!([]), KeyUse::Signature).is_none());
+    // RFC 7518 §3.4, §6.3: each curve has its algorithm, and an RSA key has no curve.
+    for (kid, name, value, is_good) in [
+        ("p256", "alg", "ES256", true),
+        ("p256", "alg", "ES384", false),
+        ("p384", "alg", "ES384", true),
+        ("p384", "alg", "ES256", false),
+        ("p384", "crv", "P-256", false),
+        ("rsa", "alg", "PS256", true),
+        ("rsa", "alg", "ES256", false),
+        ("rsa", "alg", "RSA-OAEP", false),
+        ("rsa", "crv", "P-256", false),
+    ] {
+        let mut key = genuine().into_iter().find(|key| key["kid"] == kid).unwrap();
+        key[name] = value.into();
+        let jwks = json!({ "keys": [good.clone(), key] });
+        let read = ForeignKeys::from_value(&jwks, KeyUse::Signature).unwrap().len();
+        assert_eq!(read, 1 + usize::from(is_good), "{kid} {name} {value}");
+        let problems = ForeignKeys::problems(&jwks, KeyUse::Signature);
+        assert_eq!(problems.iter().map(|(n, _)| *n).collect::<Vec<_>>(), vec![1; usize::from(!is_good)]);
+    }
     // A point of which one half is short is none (RFC 7518 §6.2.1.2).
     for (kid, at) in [("p256", "x"), ("p256", "y"), ("p384", "x"), ("p384", "y")] {
         let mut key = genuine().into_iter().find(|key| key["kid"] == kid).unwrap();
