@@ -153,8 +153,7 @@ pub(super) const KEYS: &[Key] = &[
     integer("listen.drain_seconds", 20, 0, 3_600, "Seconds that calls in flight get to finish when the broker stops"),
     boolean("listen.http2", true, "Speak HTTP/2 beside HTTP/1.1"),
     optional("listen.trusted_proxies", "10.0.0.0/8, 192.0.2.7",
-        "Addresses of proxies in front: what they say of a client in Client-Cert (its certificate) and X-Forwarded-For \
-         (its address, for which wrong secrets are counted) is heard, from nobody else; without it all have the proxy's address"),
+        "Proxies whose Client-Cert (a client's certificate) and X-Forwarded-For (whose wrong secrets count) are heard"),
 
     optional("tls.cert_file", "keys/tls.crt", "Certificate chain in PEM; with key_file it turns TLS on"),
     optional("tls.key_file", "keys/tls.key", "Private key in PEM, readable by its owner alone (chmod 600)"),
