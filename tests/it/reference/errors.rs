@@ -374,6 +374,10 @@ fn of_types(source: &Source, sources: &[Source], page: &mut Page) {
                         continue;
                     }
                     let Some(Stmt::Expr(Expr::Match(arms), None)) = function.block.stmts.last() else { continue };
+                    // Exit codes are numbers.
+                    if arms.arms.iter().all(|arm| text(&arm.body).is_none()) {
+                        continue;
+                    }
                     let Some((section, status)) = place_of(&name, &called) else { continue };
                     for arm in &arms.arms {
                         let Some(code) = text(&arm.body) else { continue };
