@@ -45,6 +45,8 @@ pub const METRICS: &[Metric] = {
     &[
         metric("hallpass_tokens_issued_total", Counter, Unit::Count, "Access tokens that were issued."),
         metric("hallpass_tokens_refused_total", Counter, Unit::Count, "Token requests that were refused, by reason."),
+        metric("hallpass_sessions_continued_total", Counter, Unit::Count,
+            "Token requests that went on in a session that there was, as their agent had no room for another."),
         metric("hallpass_client_authentication_failures_total", Counter, Unit::Count,
             "Agents that could not prove who they are, by reason and endpoint."),
         metric("hallpass_certificates_issued_total", Counter, Unit::Count, "Client certificates that were issued."),

@@ -66,7 +66,9 @@ async fn a_wrong_id_and_a_wrong_secret_are_answered_byte_for_byte_alike() {
         (unknown, another_secret()),
         (unknown, scene.agent.client_secret.clone()),
         ("helpdesk", scene.agent.client_secret.clone()),
-        (suspended.client_id.as_str(), suspended.client_secret.clone()),
+        // Whoever knows its secret is told that it is suspended, and nobody else.
+        (suspended.client_id.as_str(), another_secret()),
+        (suspended.client_id.as_str(), scene.agent.client_secret.clone()),
     ] {
         for in_body in [false, true] {
             let answer = if in_body {
