@@ -70,7 +70,9 @@ fn place_of(name: &str, function: &str) -> Option<(&'static str, &'static str)> 
         ("Refusal", "code") => (TOKENS, "401"),
         ("ProofRefusal", "code") => (TOKENS, "401; 400 at the token endpoint"),
         ("TargetError", "code") => (CALLS, "400"),
-        ("ProofRefusal", "reason") | ("AddressRefusal" | "Denial" | "BodyError" | "Ended", _) => (RECORDS, "none"),
+        ("ProofRefusal", "reason")
+        | ("TokenError", "reason")
+        | ("AddressRefusal" | "Denial" | "BodyError" | "Ended", _) => (RECORDS, "none"),
         // They pass on what others say.
         ("CallError" | "DpopRefusal" | "Error", _) => return None,
         _ => {
@@ -84,7 +86,12 @@ const STATUS: [(&str, &str); 3] =
     [("invalid_client", "401"), ("temporarily_unavailable", "503"), ("server_error", "500")];
 
 /// What a reader needs who has only the code, where the sources have no sentence in one piece.
-const SENTENCES: [(&str, &str); 8] = [
+const SENTENCES: [(&str, &str); 10] = [
+    (
+        "operation_not_allowed",
+        "no operation that this token reaches has this method and path; the sentence names the nearest",
+    ),
+    ("upstream_unknown", "there is no upstream of this name; see the paths that the admin gave you"),
     ("bad_body", "the body is not JSON as this endpoint takes it; the sentence names the member"),
     ("bad_identity", "how the agent should prove itself has mistakes; the sentence lists them"),
     ("bad_master_key", "the new master key is no master key; 'hallpass init' in an empty folder makes one"),
@@ -94,6 +101,9 @@ const SENTENCES: [(&str, &str); 8] = [
     ("database", "the database cannot be opened; the sentence says why"),
     ("not_admin", "what was presented is no admin's; log in with 'hallpass login', or show an admin's certificate"),
 ];
+
+/// Codes that come from elsewhere in the program, where they are read: a denial's, and the pairs in `value.rs`.
+const PASSED_ON: [&str; 2] = ["src/broker/mod.rs denial_code", "src/http/admin/value.rs code"];
 
 /// The sentences of the token endpoint, which are made for each case. They replace what the variants say to those who read
 /// the sources.
@@ -169,15 +179,28 @@ fn add(page: &mut Page, section: &'static str, status: &str, code: &str, sentenc
 fn every_code_is_on_its_page() {
     let sources = sources();
     let mut page = Page::new();
+    let mut unseen = Vec::new();
+    let constants: BTreeMap<String, String> =
+        sources.iter().flat_map(|source| &source.file.items).filter_map(constant).collect();
     for source in &sources {
         let section = match source.path.as_str() {
             path if path.starts_with("src/http/admin/") => ADMIN,
             path if path.starts_with("src/http/") || path.starts_with("src/broker/") || path == "src/error.rs" => CALLS,
             _ => START,
         };
-        let mut calls = Calls { section, page: &mut page, texts: Vec::new(), closures: BTreeMap::new() };
+        let mut calls = Calls {
+            path: &source.path,
+            section,
+            page: &mut page,
+            texts: Vec::new(),
+            codes: Vec::new(),
+            constants: &constants,
+            unseen: &mut unseen,
+            closures: BTreeMap::new(),
+        };
         calls.visit_file(&source.file);
     }
+    assert!(unseen.is_empty(), "docs/errors.md: write these codes as texts where the error is made: {unseen:#?}");
     for source in &sources {
         of_types(source, &sources, &mut page);
     }
@@ -198,9 +221,13 @@ fn every_code_is_on_its_page() {
             let of = |table: &[(&str, &str)]| {
                 table.iter().find(|(code, _)| *code == name).map(|(_, sentence)| (*sentence).to_owned())
             };
+            let entry = match of(&SENTENCES) {
+                Some(sentence) if entry.sentences.is_empty() => Entry { sentences: vec![sentence], ..entry },
+                _ => entry,
+            };
             let own = of(&OAUTH_SENTENCES).filter(|_| section == OAUTH).map(|one| vec![one]);
             let advice = of(&ADVICE).filter(|_| [TOKENS, CALLS].contains(&section) || name == "conflict");
-            let sentences = own.unwrap_or(entry.sentences).into_iter().chain(of(&SENTENCES)).chain(advice);
+            let sentences = own.unwrap_or(entry.sentences).into_iter().chain(advice);
             let sentences: Vec<_> = sentences.map(|one| sentence(&one)).collect();
             if sentences.is_empty() {
                 bare.push(name.clone());
@@ -228,10 +255,17 @@ fn every_code_is_on_its_page() {
 
 /// `Error::invalid("code", "sentence")` and its kin, and values with the fields `code` and `message`.
 struct Calls<'a> {
+    path: &'a str,
     section: &'static str,
     page: &'a mut Page,
     /// Names that are bound to a text, the innermost last.
     texts: Vec<(String, String)>,
+    /// Names that are bound to one of several codes, the innermost last.
+    codes: Vec<(String, Vec<String>)>,
+    /// Constant texts of the program.
+    constants: &'a BTreeMap<String, String>,
+    /// Where an error gets a code that cannot be read here.
+    unseen: &'a mut Vec<String>,
     /// Closures whose one parameter is the sentence: their status and code.
     closures: BTreeMap<String, (String, String)>,
 }
@@ -263,6 +297,33 @@ impl Calls<'_> {
             }
             self.in_tokens(group.stream());
         }
+    }
+
+    /// What an expression may be as a code; nothing where another type gives it, which is looked at by itself.
+    fn codes_of(&mut self, expression: &Expr) -> Vec<String> {
+        if let Some(code) = text(expression) {
+            return vec![code];
+        }
+        match expression {
+            Expr::Path(path) => {
+                let name = path.path.segments.last().unwrap().ident.to_string();
+                if let Some((_, codes)) = self.codes.iter().rev().find(|(known, _)| *known == name) {
+                    return codes.clone();
+                }
+                let bound = self.texts.iter().rev().find(|(known, _)| *known == name).map(|(_, text)| text);
+                if let Some(code) = bound.or_else(|| self.constants.get(&name)) {
+                    return vec![code.clone()];
+                }
+                let place = format!("{} {name}", self.path);
+                if !PASSED_ON.contains(&place.as_str()) {
+                    self.unseen.push(place);
+                }
+            }
+            Expr::MethodCall(call) if call.method == "code" || call.method == "reason" => {}
+            Expr::Field(_) => {}
+            other => self.unseen.push(quote::quote!(#other).to_string()),
+        }
+        Vec::new()
     }
 
     /// The kind's status and the code, if this makes an `Error`.
@@ -303,13 +364,18 @@ impl<'ast> Visit<'ast> for Calls<'_> {
     }
 
     fn visit_block(&mut self, block: &'ast syn::Block) {
-        let before = self.texts.len();
+        let (before, codes_before) = (self.texts.len(), self.codes.len());
         for statement in &block.stmts {
             if let Stmt::Local(local) = statement
                 && let (Pat::Ident(name), Some(init)) = (&local.pat, &local.init)
             {
                 if let Some(text) = text(&init.expr) {
                     self.texts.push((name.ident.to_string(), text));
+                }
+                if let Expr::Match(arms) = &*init.expr
+                    && let Some(codes) = arms.arms.iter().map(|arm| text(&arm.body)).collect::<Option<Vec<_>>>()
+                {
+                    self.codes.push((name.ident.to_string(), codes));
                 }
                 if let Expr::Closure(closure) = &*init.expr
                     && let Expr::Call(call) = &*closure.body
@@ -321,13 +387,37 @@ impl<'ast> Visit<'ast> for Calls<'_> {
         }
         syn::visit::visit_block(self, block);
         self.texts.truncate(before);
+        self.codes.truncate(codes_before);
     }
 
     fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
         if let Some((status, code, sentence)) = self.made(call) {
             add(self.page, self.section, &status, &code, sentence);
+        } else if let Expr::Path(function) = &*call.func
+            && let [.., ty, kind] = function.path.segments.iter().collect::<Vec<_>>().as_slice()
+            && ty.ident == "Error"
+            && let Some((_, status)) = KINDS.iter().find(|(name, _)| kind.ident == name)
+            && kind.ident != "internal"
+        {
+            let sentence = call.args.get(1).and_then(|one| self.sentence(one));
+            for code in self.codes_of(&call.args[0]) {
+                add(self.page, self.section, status, &code, sentence.clone());
+            }
         }
         syn::visit::visit_expr_call(self, call);
+    }
+
+    /// A code and its sentence, as the checks of a credential's value give them.
+    fn visit_expr_tuple(&mut self, pair: &'ast syn::ExprTuple) {
+        if self.path == "src/http/admin/value.rs"
+            && let [code, sentence] = pair.elems.iter().collect::<Vec<_>>().as_slice()
+            && let (Some(code), Some(sentence)) = (text(code), self.sentence(sentence))
+            && code.starts_with("value_")
+        {
+            let sentence = format!("the value {sentence}; give the key alone, or insist with --as-is");
+            add(self.page, self.section, "400", &code, Some(sentence));
+        }
+        syn::visit::visit_expr_tuple(self, pair);
     }
 
     /// What stands in a macro (`select!`) is tokens to the parser.
@@ -358,6 +448,11 @@ impl<'ast> Visit<'ast> for Calls<'_> {
         }
         syn::visit::visit_expr_struct(self, one);
     }
+}
+
+fn constant(item: &Item) -> Option<(String, String)> {
+    let Item::Const(one) = item else { return None };
+    Some((one.ident.to_string(), text(&one.expr)?))
 }
 
 /// The codes of enums: `fn code` and `fn reason`, and the sentence of each variant.
