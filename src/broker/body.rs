@@ -247,7 +247,7 @@ fn codings(headers: &http::HeaderMap, has_secret: bool) -> Result<Vec<Coding>> {
     planned.and_then(|codings| check(headers).map(|()| codings).map_err(str::to_owned)).map_err(|what| {
         let text =
             format!("the upstream's answer has {what}, so it cannot be searched for its secret and is not passed on");
-        Error::bad_gateway("upstream_encoding", text)
+        Error::bad_gateway("upstream_encoding", text).because(what)
     })
 }
 
@@ -263,7 +263,7 @@ fn not_opened(reason: BodyError, codings: &[Coding]) -> Error {
                 "the upstream says 'Content-Encoding: {}', but the body it sent is not in that coding; the fault is the upstream's",
                 names.join(", ")
             );
-            Error::bad_gateway("upstream_encoding", text)
+            Error::bad_gateway("upstream_encoding", text).because("the body is not in the coding that its head names")
         }
         _ => Error::bad_gateway("upstream_reset", "the upstream broke its answer off at the beginning"),
     }

@@ -48,10 +48,9 @@ impl Signals {
         })
     }
 
-    /// The next one that asks for the end.
+    /// The next one that asks for the end at once. SIGTERM does not, however often it comes: service managers repeat it.
     async fn end(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.quit.recv() => "SIGQUIT",
         }

@@ -78,7 +78,7 @@ impl Desk {
             register.extend(["--role", role]);
         }
         register.push("--json");
-        fs::write(binary.dir.path().join("agent.json"), binary.ok(&register, "")).unwrap();
+        super::login::write(&binary.dir.path().join("agent.json"), &binary.ok(&register, ""));
         Some(Self { binary, _standins: standins })
     }
 
@@ -91,9 +91,11 @@ impl Desk {
         let scratch = tempfile::tempdir_in(self.binary.dir.path()).unwrap();
         command.current_dir(scratch.path()).env("HOME", scratch.path()).env("PYTHON", python);
         command.env("BROKER", &self.binary.public).env("TOKEN", token.trim());
+        command.env("NODE_OPTIONS", format!("--require {ROOT}/tests/interop/clients/localhost.cjs"));
         command.env("STRIPE_HOST", format!("http://stripe.localhost:{port}"));
         let said = tokio::task::spawn_blocking(move || runtime::run(&mut command, Duration::from_secs(120)));
-        let said = said.await.unwrap().unwrap_or_else(|why| panic!("{why}\nThe broker said:\n{}", self.binary.serve_log()));
+        let said =
+            said.await.unwrap().unwrap_or_else(|why| panic!("{why}\nThe broker said:\n{}", self.binary.serve_log()));
         assert!(!said.contains(SECRET), "{said}");
         self.leaves_no_trace(scratch.path());
         said
@@ -146,7 +148,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries
         .flat_map(|entry| {
             let kind = entry.file_type().unwrap();
-            if kind.is_dir() { files(&entry.path()) } else { Some(entry.path()).filter(|_| kind.is_file()).into_iter().collect() }
+            if kind.is_dir() {
+                files(&entry.path())
+            } else {
+                Some(entry.path()).filter(|_| kind.is_file()).into_iter().collect()
+            }
         })
         .collect()
 }
@@ -245,7 +251,8 @@ async fn pip_installs_from_an_index_with_the_token_in_its_url() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stripe_and_pygithub_follow_three_pages() {
-    let expected = "stripe ['cus_1', 'cus_2', 'cus_3']\nstripe grace@example.com\ngithub ['issue 1', 'issue 2', 'issue 3']";
+    let expected =
+        "stripe ['cus_1', 'cus_2', 'cus_3']\nstripe grace@example.com\ngithub ['issue 1', 'issue 2', 'issue 3']";
     prints(python("tests/interop/clients/sdks.py").await, expected);
 }
 

@@ -3,6 +3,7 @@
 //!
 //! What they need is installed once into `target/interop`, from the lock files here and by their hashes.
 
+mod clients;
 mod login;
 mod readme_example;
 mod runtime;

@@ -112,7 +112,7 @@ fn which_broker_is_never_a_guess() {
     {
         desk.fails(2, &["--server", odd, "status"], "is no admin listener");
     }
-    desk.fails(2, &["--server", "https://127.0.0.1:9", "audit", "verify"], "where its database is");
+    desk.fails(3, &["--server", "https://127.0.0.1:9", "audit", "verify"], "no broker answers");
     desk.fails(2, &["--admin-cert", "a", "--admin-key", "b", "status"], "name it by --server");
     desk.fails(1, &["--server", "https://127.0.0.1:9", "--server-ca", "gone.crt", "status"], "gone.crt cannot be read");
 

@@ -82,7 +82,7 @@ async fn p1_of_a_file_nothing_is_kept_but_what_was_asked_for() {
     let (cert, ..) = pair();
     let document = format!(
         "{}trust_domains: [ {{ name: a.example, bundle_file: b }} ]\nagents: [ {{ name: a, roles: [], identity: {{ methods: \
-         [ {{ method: private_key_jwt, jwks: {{ keys: [ {{ kty: EC, x: AA, note: {CANARY} }} ] }} }} ] }} }} ]\n",
+         [ {{ method: private_key_jwt, jwks: {{ keys: [ {{ kty: EC, crv: P-256, x: MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4, \"y\": 4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM, note: {CANARY} }} ] }} }} ] }} }} ]\n",
         upstream("f")
     );
     let bundle = json!({ "keys": [{ "kty": "EC", "x": "AA", "note": CANARY }], "password": CANARY }).to_string();

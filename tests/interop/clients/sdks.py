@@ -11,6 +11,7 @@ customers = payments.v1.customers.list({"limit": 1})
 print("stripe", [customer.id for customer in customers.auto_paging_iter()])
 print("stripe", payments.v1.customers.create({"email": "grace@example.com"}).email)
 
-hub = Github(base_url=f"{BROKER}/exchange/github", auth=Auth.Token(TOKEN), per_page=1)
+# Lazy: else it goes on with the URL in the body of the first answer, which names the API itself.
+hub = Github(base_url=f"{BROKER}/exchange/github", auth=Auth.Token(TOKEN), per_page=1, lazy=True)
 issues = hub.get_repo("acme/answer").get_issues()
 print("github", [issue.title for issue in issues])

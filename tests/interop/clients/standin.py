@@ -223,7 +223,9 @@ class Standin(BaseHTTPRequestHandler):
             return
         if self.rest.lower() == "/@acme%2fanswer":
             integrity = "sha512-" + base64.b64encode(hashlib.sha512(TARBALL).digest()).decode()
-            dist = {"tarball": f"{self.base}/@acme/answer/-/answer-1.0.0.tgz", "integrity": integrity, "shasum": hashlib.sha1(TARBALL).hexdigest()}
+            # A registry lies at the root of its host.
+            tarball = f"{self.base.removesuffix('/npm')}/@acme/answer/-/answer-1.0.0.tgz"
+            dist = {"tarball": tarball, "integrity": integrity, "shasum": hashlib.sha1(TARBALL).hexdigest()}
             version = {"name": "@acme/answer", "version": "1.0.0", "dist": dist}
             return self.answer(200, {"name": "@acme/answer", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}})
         if self.rest == "/@acme/answer/-/answer-1.0.0.tgz":

@@ -316,7 +316,7 @@ async fn missing_and_revoked_credentials() {
     assert_eq!(get().await.status(), 200);
     broker.admin_ok("POST", "/admin/v1/credentials/crm-key/revoke", Value::Null).await;
     assert_eq!(problem(get().await, 403).await, "credential_revoked");
-    broker.admin_ok("DELETE", "/admin/v1/credentials/crm-key", Value::Null).await;
+    broker.admin_ok("DELETE", "/admin/v1/credentials/crm-key?force=true", Value::Null).await;
     assert_eq!(problem(get().await, 503).await, "credential_missing");
     broker.put_credential("crm-key", SECRET).await;
     assert_eq!(get().await.status(), 200);

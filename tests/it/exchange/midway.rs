@@ -61,7 +61,9 @@ async fn end(broker: &TestBroker, base_url: &str, what: &str) {
         "operation gone" => apply(own.replace("/{*rest}", "/other/{*rest}")).await,
         "upstream moved" => apply(own.replace(base_url, "https://elsewhere.example.com")).await,
         "credential revoked" => post("/admin/v1/credentials/crm-key/revoke").await,
-        "credential removed" => drop(broker.admin_ok("DELETE", "/admin/v1/credentials/crm-key", Value::Null).await),
+        "credential removed" => {
+            drop(broker.admin_ok("DELETE", "/admin/v1/credentials/crm-key?force=true", Value::Null).await)
+        }
         other => panic!("{other}"),
     }
 }

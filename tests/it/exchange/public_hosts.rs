@@ -348,7 +348,8 @@ async fn names_are_checked_when_they_are_applied_and_end_with_their_definition()
     let upstream = Upstream::echo().await;
     let (broker, token) = scene(&upstream).await;
     let one = |name: &str, hosts: &str| {
-        document(&upstream.url(), HEADER, &format!("public_hosts: [{hosts}]")).replace("crm", name)
+        let document = document(&upstream.url(), HEADER, "public_hosts: [HOSTS]").replace("crm", name);
+        document.replace("HOSTS", hosts)
     };
     let mistaken = async |document: String| {
         let (status, answer) = broker.admin("POST", "/admin/v1/apply", json!({ "document": document })).await;

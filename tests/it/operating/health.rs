@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::real::until;
 use crate::support::{Engine, TestBroker};
 
-/// A clock that panics when it is asked from a frame whose name holds this text.
+/// A clock that panics when it is asked from a frame whose name or file holds this text.
 struct Trap {
     clock: SystemClock,
     is_set: AtomicBool,
@@ -55,7 +55,7 @@ async fn an_audit_writer_that_panics_ends_the_broker_and_healthz_says_so_before(
         let (status, answer) = broker.admin("POST", "/admin/v1/agents", serde_json::json!({ "name": "x" })).await;
         assert_eq!((status, &answer["code"]), (503, &"audit_unavailable".into()), "{answer}");
     };
-    a_panic("try_commit", "audit writer", write).await;
+    a_panic("src/audit/ledger.rs", "audit writer", write).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
