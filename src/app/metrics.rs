@@ -57,8 +57,6 @@ pub const METRICS: &[Metric] = {
         metric("hallpass_call_seconds", Histogram, Unit::Seconds,
             "Seconds from a brokered call's request to the end of its answer."),
         metric("hallpass_calls_in_flight", Gauge, Unit::Count, "Brokered calls in flight now."),
-        metric("hallpass_request_headers_dropped_total", Counter, Unit::Count,
-            "Headers of agents' requests that were left out, as the upstream's definition does not name them."),
         metric("hallpass_streams_stalled_total", Counter, Unit::Count,
             "Streams of HTTP/2 that were ended because their reader did not read."),
         metric("hallpass_sessions", Gauge, Unit::Count, "Sessions that have not ended."),

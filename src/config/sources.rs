@@ -114,9 +114,6 @@ pub(super) fn outbound(reader: &mut Reader) -> Option<Outbound> {
     let (proxy, file_key, except) = ("outbound.proxy", "outbound.proxy_file", "outbound.no_proxy");
     let is_file = reader.is_given(file_key);
     if !is_file && !reader.is_given(proxy) {
-        if reader.is_given(except) {
-            reader.mistake(except, "is set without a proxy", "set outbound.proxy, or remove it");
-        }
         return Some(Outbound::Direct);
     }
     if is_file && reader.is_given(proxy) {

@@ -163,6 +163,8 @@ const OTHER: &[(&str, &str)] = &[
     ("exchange.max_calls", "30"),
     ("exchange.max_calls_per_agent", "29"),
     ("exchange.token_cache", "31"),
+    ("outbound.proxy", "\"http://proxy.example.com:3128\""),
+    ("outbound.no_proxy", "\"10.0.0.0/8\""),
     ("log.format", "\"json\""),
     ("log.level", "\"trace\""),
 ];
@@ -220,6 +222,8 @@ fn assert_other(dir: &Dir, config: &Config) {
     assert_eq!((exchange.connect_timeout.as_secs(), exchange.response_timeout.as_secs()), (25, 26));
     assert_eq!((exchange.idle_timeout.as_secs(), exchange.max_request_bytes), (27, 2800));
     assert_eq!((exchange.max_response_bytes, exchange.max_calls, exchange.token_cache), (2900, 30, 31));
+    let Outbound::Proxy { url, except } = &config.outbound else { panic!("no proxy") };
+    assert_eq!((url.expose(), except.as_str()), (&b"http://proxy.example.com:3128"[..], "10.0.0.0/8"));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Trace));
 }
 
@@ -235,7 +239,7 @@ fn every_setting_can_be_set_in_the_file() {
     let dir = dir_with_tls();
     let text: String = OTHER.iter().map(|(path, value)| format!("{path} = {value}\n")).collect();
     assert_other(&dir, &dir.load(text, &[]).unwrap());
-    let alternatives = ["database.url_file", "vault.master_key_env", "vault.master_key_command"];
+    let alternatives = ["outbound.proxy_file", "database.url_file", "vault.master_key_env", "vault.master_key_command"];
     for key in KEYS {
         assert!(OTHER.iter().any(|(path, _)| *path == key.path) || alternatives.contains(&key.path), "{}", key.path);
     }
