@@ -217,7 +217,9 @@ impl Known {
         if text.chars().all(|one| is_direct(one, false)) {
             return;
         }
-        for (more, always_ended) in [(true, false), (true, true), (false, false), (false, true)] {
+        let differs_anyway = !text.chars().all(|one| is_direct(one, true));
+        let encoders = [(true, false), (true, true), (false, false), (false, true)];
+        for (more, always_ended) in encoders.into_iter().filter(|(more, _)| !more || differs_anyway) {
             let encoded = utf7(text, more, always_ended);
             if encoded.as_slice() != whole {
                 self.push(&encoded, As::Itself);
@@ -228,7 +230,12 @@ impl Known {
 
 /// RFC 2152: set D, and set O with `more`.
 fn is_direct(one: char, more: bool) -> bool {
-    one.is_ascii_alphanumeric() || "'(),-./:? ".contains(one) || (more && "!\"#$%&*;<=>@[]^_`{|}".contains(one))
+    match one {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => true,
+        '\'' | '(' | ')' | ',' | '-' | '.' | '/' | ':' | '?' | ' ' => true,
+        '!'..='}' => more && !matches!(one, '+' | '\\'),
+        _ => false,
+    }
 }
 
 fn utf7(text: &str, more: bool, always_ended: bool) -> Zeroizing<Vec<u8>> {

@@ -134,14 +134,22 @@ pub(super) fn at(forms: &[Vec<Readings>], spaced: bool, data: &[u8]) -> Option<(
     of_plain.into_iter().chain(of_spaced).max_by_key(|(len, _)| *len)
 }
 
-/// The scrubbed text of what begins before `until`, and where the rest begins.
-pub(super) fn scrub(forms: &[Vec<Readings>], spaced: bool, data: &[u8], until: usize) -> (Vec<u8>, usize) {
-    let (mut out, mut pos) = (Vec::new(), 0);
-    while pos < until {
+/// Appends to `out` the scrubbed text of what begins before the place that `until` gives for the data behind the last
+/// secret; gives where the rest begins.
+pub(super) fn scrub_certain(
+    forms: &[Vec<Readings>],
+    spaced: bool,
+    data: &[u8],
+    until: impl Fn(&[u8]) -> usize,
+    out: &mut Vec<u8>,
+) -> usize {
+    let (mut pos, mut end) = (0, until(data));
+    while pos < end {
         match at(forms, spaced, &data[pos..]) {
             Some((len, mark)) => {
                 out.extend_from_slice(&mark.bytes());
                 pos += len;
+                end = pos + until(&data[pos..]);
             }
             None => {
                 out.push(data[pos]);
@@ -149,5 +157,5 @@ pub(super) fn scrub(forms: &[Vec<Readings>], spaced: bool, data: &[u8], until: u
             }
         }
     }
-    (out, pos)
+    pos
 }

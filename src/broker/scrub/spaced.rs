@@ -54,21 +54,24 @@ impl Needles {
         }
         let mut units = Vec::with_capacity(UNITS.min(run.data.len()));
         loop {
-            let (mut last, mut ends) = (start, false);
             units.clear();
             units.extend(run.data.get(start));
-            while units.len() < UNITS.saturating_add(self.plain_longest) {
-                ends = !run.goes_on(last);
-                if ends {
-                    break;
+            let mut ends = true;
+            for next in run.data.get(start.saturating_add(1)..).unwrap_or_default().chunks_exact(run.stride) {
+                match next {
+                    _ if units.len() == UNITS.saturating_add(self.plain_longest) => {
+                        ends = false;
+                        break;
+                    }
+                    [zeros @ .., unit] if *unit != 0 && zeros.iter().all(|byte| *byte == 0) => units.push(*unit),
+                    _ => break,
                 }
-                last = last.saturating_add(run.stride);
-                units.extend(run.data.get(last));
             }
+            let last = place_of(start, units.len().saturating_sub(1), run.stride);
             let here = if ends { units.len() } else { UNITS };
             let here = here.min(run.until.saturating_sub(start).div_ceil(run.stride));
             if let Some(found) = self.find_plain(&units, 0, here) {
-                let place = |unit: usize| start.saturating_add(unit.saturating_mul(run.stride));
+                let place = |unit: usize| place_of(start, unit, run.stride);
                 let range = place(found.range.start)..place(found.range.end.saturating_sub(1)).saturating_add(1);
                 return Ok(Found { range, mark: Mark::Spaced(run.stride) });
             }
@@ -136,15 +139,18 @@ fn suspect(words: &[[u8; WORD]]) -> Option<usize> {
     };
     let (blocks, rest) = words.as_chunks::<16>();
     let mut before = 0_usize;
-    for block in blocks {
-        if block.iter().fold(false, |any, word| any | is_suspect(word)) {
-            break;
+    for block in blocks.iter().map(<[_; 16]>::as_slice).chain([rest]) {
+        // Half of such a word is zeros. Most texts have none, and most other data has few: they are counted first, which
+        // the compiler does for 16 bytes at once.
+        let zeros: u8 = block.as_flattened().iter().map(|byte| u8::from(*byte == 0)).sum();
+        if zeros >= 4
+            && let Some(at) = block.iter().position(is_suspect)
+        {
+            return Some(before.saturating_add(at));
         }
-        before = before.saturating_add(16);
+        before = before.saturating_add(block.len());
     }
-    let rest =
-        if before == words.len().saturating_sub(rest.len()) { rest } else { words.get(before..).unwrap_or_default() };
-    rest.iter().position(is_suspect).map(|at| before.saturating_add(at))
+    None
 }
 
 /// Which bytes of a word are units, if it is one of spaced text: the first of them, and the stride.
