@@ -19,6 +19,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use hallpass::app::Surroundings;
 use hallpass::issue::{Caller, ExchangeRequest, Presented, TokenRequest};
+use hallpass::model::Origin;
 use hallpass_verify::{Dpop, DpopNonces, DpopRequest, DpopSettings};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::pki_types::CertificateDer;
@@ -102,7 +103,7 @@ impl Scene {
 
     /// Client authentication and nothing else; it must succeed.
     async fn known(&self, caller: Caller) {
-        let id: Arc<str> = Arc::from("rq_bench");
+        let id = Origin { request: Arc::from("rq_bench"), client: None };
         self.broker.running.state.issuer.client(&caller, Some("bench"), &id).await.unwrap();
     }
 }
@@ -204,7 +205,7 @@ fn exchange(criterion: &mut Criterion) {
         .collect();
     let issuer = &scene.broker.running.state.issuer;
     let request = || TokenRequest { resources: vec!["https://orders.example.com".into()], ..TokenRequest::default() };
-    let id: Arc<str> = Arc::from("rq_bench");
+    let id = Origin { request: Arc::from("rq_bench"), client: None };
     let chain = async || {
         let first = issuer.token(&by_secret(&agents[0].0, &agents[0].1), &request(), &id).await.unwrap();
         let mut token = first.token.to_string();

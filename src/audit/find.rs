@@ -36,6 +36,7 @@ pub async fn issued_at(store: &Store, jti: &str, since: Millis) -> Result<Option
                 if !record.body.contains(jti) {
                     continue;
                 }
+                // A record that cannot be read is for `audit verify`.
                 let issued = serde_json::from_str::<Issued<'_>>(record.body).ok();
                 let issued = issued.filter(|one| one.kind == "token.issued" && one.token.as_deref() == Some(jti));
                 if let Some(issued) = issued {

@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 
 use crate::audit::{Haste, Ledger, Recorded, Throttle, more};
 use crate::error::Error;
-use crate::model::{AgentStatus, Event, EventKind, Target, TargetError};
+use crate::model::{AgentStatus, Event, EventKind, Origin, Target, TargetError};
 use crate::outbound::Resolve;
 use crate::policy::{self, CompiledUpstream, Denial, Hint, Permit};
 use crate::registry::Registry;
@@ -81,8 +81,8 @@ pub struct Call {
     pub headers: http::HeaderMap,
     /// The agent's body.
     pub body: StreamBody,
-    /// The request id.
-    pub request_id: Arc<str>,
+    /// Which request it is, and from where.
+    pub origin: Origin,
     /// How soon its intent has to be durable.
     pub haste: Haste,
     /// By which address it came, and with the token where.
@@ -274,7 +274,7 @@ impl Broker {
     /// nobody signed are counted only: a stranger must not be able to fill the log. Nor must whoever kept a dead token:
     /// of these refusals some are recorded and the rest counted. One whose proof lacks our nonce is counted only, too: each
     /// agent begins that way (RFC 9449 §9).
-    pub async fn token_refused(&self, token: &str, refusal: DpopRefusal, upstream: &str, request_id: &Arc<str>) {
+    pub async fn token_refused(&self, token: &str, refusal: DpopRefusal, upstream: &str, origin: &Origin) {
         let keys = self.registry.keys();
         let nonce_only = refusal == DpopRefusal::Proof(ProofRefusal::UseNonce);
         let claims = self.verifier.identify(token, keys.verifying()).ok().filter(|_| !nonce_only);
@@ -282,7 +282,7 @@ impl Broker {
             count_refusal(refusal.reason());
             return;
         };
-        let mut event = self.event(EventKind::CallRefused, &claims, request_id);
+        let mut event = self.event(EventKind::CallRefused, &claims, origin);
         event.upstream = Some(upstream.into());
         if let Some(event) = self.seldom(event, &claims, refusal.reason()) {
             self.record(event, refusal.reason()).await;
@@ -291,12 +291,12 @@ impl Broker {
 
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
     pub async fn call(&self, call: Call) -> Result<http::Response<Download>, CallError> {
-        let Call { claims, upstream, method, target, headers, body, request_id, haste, reached } = call;
+        let Call { claims, upstream, method, target, headers, body, origin, haste, reached } = call;
         let target = upstream.base().complete(target);
         let place = match self.place(&claims) {
             Ok(place) => place,
             Err(error) => {
-                let mut event = self.event(EventKind::CallRefused, &claims, &request_id);
+                let mut event = self.event(EventKind::CallRefused, &claims, &origin);
                 event.upstream = Some(upstream.name().clone());
                 event.method = Some(method.as_str().into());
                 on_record::fill(&mut event, &self.query_values, &upstream, &target);
@@ -307,23 +307,23 @@ impl Broker {
                 return Err(error.into());
             }
         };
-        let permit = self.permit(&claims, &upstream, &method, target, &request_id).await?;
+        let permit = self.permit(&claims, &upstream, &method, target, &origin).await?;
         let credential = match self.credential(&permit) {
             Ok(credential) => credential,
             Err(error) => {
-                self.refused(self.call_event(EventKind::CallRefused, &permit, &request_id), error.code).await;
+                self.refused(self.call_event(EventKind::CallRefused, &permit, &origin), error.code).await;
                 return Err(error.into());
             }
         };
         let limits = self.limits(&upstream);
         if let Err(error) = head::check_request(&headers, &body, limits.max_request_bytes) {
-            self.refused(self.call_event(EventKind::CallRefused, &permit, &request_id), error.code).await;
+            self.refused(self.call_event(EventKind::CallRefused, &permit, &origin), error.code).await;
             return Err(error.into());
         }
 
         let links = links::Links::new(&permit, &self.issuer, reached);
         // Before the intent is written: an agent that goes away meanwhile leaves an outcome all the same.
-        let ending = self.call_event(EventKind::CallOutcome, &permit, &request_id);
+        let ending = self.call_event(EventKind::CallOutcome, &permit, &origin);
         let mut event = Event { kind: EventKind::CallIntent, ..ending.clone() };
         event.decision = Some("allow");
         event.credential = credential.as_ref().map(inject::ChosenCredential::label);
@@ -482,7 +482,7 @@ impl Broker {
         upstream: &Arc<CompiledUpstream>,
         method: &http::Method,
         target: Target,
-        request_id: &Arc<str>,
+        origin: &Origin,
     ) -> Result<Permit, CallError> {
         let Some(agent) = self.registry.agent(&claims.client_id) else {
             return Err(CallError::Token(self.registry.why_stopped(&claims.client_id)));
@@ -493,7 +493,7 @@ impl Broker {
             Ok(permit) => return Ok(permit),
             Err(denied) => denied,
         };
-        let mut event = self.event(EventKind::CallRefused, claims, request_id);
+        let mut event = self.event(EventKind::CallRefused, claims, origin);
         event.agent_name = Some(agent.name.clone());
         event.upstream = Some(upstream.name().clone());
         event.method = Some(method.as_str().into());
@@ -540,7 +540,7 @@ impl Broker {
         }
     }
 
-    fn event(&self, kind: EventKind, claims: &Claims, request_id: &Arc<str>) -> Event {
+    fn event(&self, kind: EventKind, claims: &Claims, origin: &Origin) -> Event {
         let mut event = Event::new(kind);
         event.agent = Some(claims.client_id.as_str().into());
         event.agent_name = self.registry.agent(&claims.client_id).map(|agent| agent.name.clone());
@@ -551,12 +551,12 @@ impl Broker {
             event.task.clone_from(&session.task);
             event.purpose.clone_from(&session.purpose);
         }
-        event.request = Some(request_id.clone());
+        event.came_by(origin);
         event
     }
 
-    fn call_event(&self, kind: EventKind, permit: &Permit, request_id: &Arc<str>) -> Event {
-        let mut event = self.event(kind, permit.claims(), request_id);
+    fn call_event(&self, kind: EventKind, permit: &Permit, origin: &Origin) -> Event {
+        let mut event = self.event(kind, permit.claims(), origin);
         event.upstream = Some(permit.upstream().name().clone());
         event.operation = Some(permit.operation().id.clone());
         event.method = Some(permit.method().clone());

@@ -400,7 +400,7 @@ pub(super) mod tests {
         registry.apply_all(&[Change::PutSession(Arc::new(session(&first.watched.world, 3_600_000)))], None);
         assert_eq!((Watch::new(first.clone()).ended(), first.ended()), (None, None));
         // Forgotten: its token's own end counts, which is long past.
-        let (second, registry) = right(1);
+        let (second, registry) = right(0);
         registry.apply_all(&[Change::Prune { before: second.watched.world.now() + 1_000 }], None);
         assert_eq!(second.ended(), Some(Ended::Session));
     }

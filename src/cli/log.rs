@@ -156,6 +156,7 @@ fn put(to: &impl std::os::fd::AsFd, text: &[u8]) -> Result<(), usize> {
 /// Whether a write will not wait: for a reader who is away, every thread would come to stand here in turn.
 fn is_ready(to: &impl std::os::fd::AsFd) -> bool {
     let patience = if IS_STUCK.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+    // None waits without end; a second fits into any Timespec.
     let patience = Timespec::try_from(patience).ok();
     let mut asked = [PollFd::new(to, PollFlags::OUT)];
     // What cannot be asked is written to: the answer is an error then, at once.

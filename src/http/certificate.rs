@@ -6,7 +6,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 
 use crate::http::State;
-use crate::http::extract::{Form, RequestId, caller};
+use crate::http::extract::{Form, RequestId, caller, origin};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::TokenError;
 
@@ -15,17 +15,17 @@ pub(super) async fn renew(
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, OAuthError> {
-    answer(&state, &id, request).await.map_err(|error| OAuthError::new(error, &id.0))
+    answer(&state, request).await.map_err(|error| OAuthError::new(error, &id.0))
 }
 
-async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
+async fn answer(state: &State, request: Request) -> Result<Response, TokenError> {
     let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
-    let caller = caller(&parts, &form)?;
-    let agent = state.issuer.client(&caller, Some("certificate"), &id.0).await?;
+    let (caller, origin) = (caller(&parts, &form)?, origin(&parts.extensions));
+    let agent = state.issuer.client(&caller, Some("certificate"), &origin).await?;
     let csr = form
         .get("csr")
         .ok_or_else(|| TokenError::InvalidRequest("csr is missing; send a certification request in PEM".into()))?;
-    let issued = state.issuer.renew(&agent, &caller, csr, &id.0).await?;
+    let issued = state.issuer.renew(&agent, &caller, csr, &origin).await?;
     let body = json!({
         "certificate": issued.pem,
         "serial": issued.serial,

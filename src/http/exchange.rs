@@ -15,12 +15,12 @@ use crate::broker::{BodyError, Call, Reached};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::agent_token::{self, AgentToken, Found};
-use crate::http::extract::{RequestId, proof_token};
+use crate::http::extract::{RequestId, origin, proof_token};
 use crate::http::problem::FromUpstream;
 use crate::http::reply::Problem;
 use crate::http::strangers::Known;
 use crate::http::{dpop, lost, resource};
-use crate::model::Target;
+use crate::model::{Origin, Target};
 use crate::policy::CompiledUpstream;
 
 pub(super) async fn exchange(
@@ -99,7 +99,7 @@ async fn brokered(
     let token = match found {
         Found::Token(token) => token,
         Found::Nothing => return Err(Problem::no_token(dpop::is_spoken(&parts.headers), id)),
-        Found::Differ(tokens) => return Err(differ(state, &tokens, known, name, id).await),
+        Found::Differ(tokens) => return Err(differ(state, &tokens, known, name, &origin(&parts.extensions)).await),
     };
     let expected = dpop::Expected::at(public_host.as_deref().unwrap_or(&state.issuer_url), &parts);
     let claims = if token.by_proof() {
@@ -114,7 +114,7 @@ async fn brokered(
             claims
         }
         Err(refusal) => {
-            state.broker.token_refused(&token.text, refusal, name, id).await;
+            state.broker.token_refused(&token.text, refusal, name, &origin(&parts.extensions)).await;
             let problem = match refusal {
                 DpopRefusal::Token(refusal) if !token.by_proof() => Problem::of_token(refusal, id),
                 refusal => Problem::of_proof(refusal, expected.url(), id),
@@ -137,7 +137,7 @@ async fn brokered(
         target,
         headers: parts.headers,
         body: body.map_err(|_| BodyError::Broken).boxed_unsync(),
-        request_id: id.clone(),
+        origin: origin(&parts.extensions),
         haste: parts.extensions.get().copied().unwrap_or(Haste::Now),
         reached: Reached { public_host, by_authorization },
     };
@@ -152,10 +152,11 @@ async fn brokered(
 }
 
 /// Tokens of ours that differ. A bad one among them is what is told: whoever renews it sends two that are alike again.
-async fn differ(state: &State, tokens: &[AgentToken], known: Option<&str>, name: &str, id: &Arc<str>) -> Problem {
+async fn differ(state: &State, tokens: &[AgentToken], known: Option<&str>, name: &str, origin: &Origin) -> Problem {
+    let id = &origin.request;
     for token in tokens {
         if let Some(refusal) = state.broker.refusal_of(&token.text, known) {
-            state.broker.token_refused(&token.text, DpopRefusal::Token(refusal), name, id).await;
+            state.broker.token_refused(&token.text, DpopRefusal::Token(refusal), name, origin).await;
             return Problem::of_token(refusal, id).about(Some(token.place.to_string()));
         }
     }

@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::Extensions;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts as RequestParts;
 use http_body_util::{BodyExt as _, Limited};
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::http::connection::Connection;
 use crate::issue::{Caller, Presented, TokenError};
+use crate::model::Origin;
 
 /// Where an answer says which request it answers.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,6 +34,11 @@ const MAX_PARAMETERS: usize = 64;
 /// The id of a request: made here, never taken from the caller, who could otherwise write into our log.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(pub(super) Arc<str>);
+
+/// Which request it is, and from where; the front door has put it there.
+pub(super) fn origin(extensions: &Extensions) -> Origin {
+    extensions.get().cloned().unwrap_or_else(|| Origin { request: Arc::from("?"), client: None })
+}
 
 /// A form that was read by RFC 6749's rules.
 #[derive(Debug)]

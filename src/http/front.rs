@@ -19,6 +19,7 @@ use crate::http::problem::{name_for, say_source};
 use crate::http::public_hosts;
 use crate::http::reply::Problem;
 use crate::http::routes::Listener;
+use crate::model::Origin;
 use crate::secret::ordered_id;
 
 /// What every request passes first.
@@ -29,6 +30,9 @@ pub(super) async fn front_door(
 ) -> Response {
     let id: Arc<str> = ordered_id("rq_", state.world.now(), state.world.entropy.as_ref()).into();
     request.extensions_mut().insert(RequestId(id.clone()));
+    let client = request.extensions().get::<Connection>().and_then(|connection| connection.address);
+    let client = client.map(|address| address.to_canonical());
+    request.extensions_mut().insert(Origin { request: id.clone(), client });
     let may_stay_unread = request.version() < Version::HTTP_2 && may_be_large(request.headers());
     let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
     let problem_name = accept::name_of_problem(request.headers());

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::http::State;
 use crate::http::dpop;
-use crate::http::extract::{Form, RequestId, bearer, caller, proof_token};
+use crate::http::extract::{Form, RequestId, bearer, caller, origin, proof_token};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::TokenError;
 use crate::model::INTROSPECT_SCOPE;
@@ -41,7 +41,8 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
         }
         None => {
             let caller = caller(&parts, &form).map_err(refuse)?;
-            let agent = state.issuer.client(&caller, Some("introspect"), &id.0).await.map_err(refuse)?;
+            let agent =
+                state.issuer.client(&caller, Some("introspect"), &origin(&parts.extensions)).await.map_err(refuse)?;
             state.issuer.may_introspect(&agent)
         }
     };

@@ -44,6 +44,7 @@ fn who(state: &State, parts: &mut RequestParts) -> Option<Claims> {
     let Ok(Found::Token(token)) = agent_token::take(&mut parts.headers, None, None, ours) else { return None };
     let expected = dpop::Expected::of(state, parts);
     if token.by_proof() {
+        // A bad token is nobody's here: the answer is then the one for strangers.
         return state.broker.authenticate_by_proof(&token.text, None, &state.dpop, &expected.request()).ok();
     }
     let possession = Possession { certificate: expected.request().certificate, proof: None };

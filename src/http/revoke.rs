@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use crate::http::State;
-use crate::http::extract::{Form, RequestId, caller};
+use crate::http::extract::{Form, RequestId, caller, origin};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::TokenError;
 
@@ -15,16 +15,16 @@ pub(super) async fn revoke(
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, OAuthError> {
-    answer(&state, &id, request).await.map_err(|error| OAuthError::new(error, &id.0))
+    answer(&state, request).await.map_err(|error| OAuthError::new(error, &id.0))
 }
 
-async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
+async fn answer(state: &State, request: Request) -> Result<Response, TokenError> {
     let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
-    let caller = caller(&parts, &form)?;
-    let agent = state.issuer.client(&caller, Some("revoke"), &id.0).await?;
+    let (caller, origin) = (caller(&parts, &form)?, origin(&parts.extensions));
+    let agent = state.issuer.client(&caller, Some("revoke"), &origin).await?;
     // §2.1: `token_type_hint` is a hint; there is one place to look.
     let token = form.get("token").ok_or_else(|| TokenError::InvalidRequest("token is missing".into()))?;
-    state.issuer.revoke_own(&agent, token, &id.0).await?;
+    state.issuer.revoke_own(&agent, token, &origin).await?;
     let mut response = StatusCode::OK.into_response();
     no_store(response.headers_mut());
     Ok(response)

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::http::State;
 use crate::http::dpop;
-use crate::http::extract::{Form, RequestId, caller};
+use crate::http::extract::{Form, RequestId, caller, origin};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::{ExchangeRequest, IssuedToken, Presented, TokenError, TokenRequest, TokenType};
 
@@ -24,13 +24,13 @@ pub(super) async fn token(
     request: Request,
 ) -> Response {
     let is_spoken = dpop::is_spoken(request.headers());
-    let answer = answer(&state, &id, request).await.map_err(|error| OAuthError::new(error, &id.0)).into_response();
+    let answer = answer(&state, request).await.map_err(|error| OAuthError::new(error, &id.0)).into_response();
     dpop::with_nonce(&state, is_spoken, answer)
 }
 
-async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, TokenError> {
+async fn answer(state: &State, request: Request) -> Result<Response, TokenError> {
     let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
-    let mut caller = caller(&parts, &form)?;
+    let (mut caller, origin) = (caller(&parts, &form)?, origin(&parts.extensions));
     caller.proof = dpop::of_token_request(state, &parts)?;
     let is_exchange = match form.get("grant_type") {
         Some("client_credentials") => false,
@@ -61,11 +61,11 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
     // APIs here are URIs. Passed over, the token would be one for another audience than the client thinks.
     request.resources.extend(form.all("audience"));
     if !is_exchange {
-        let issued = state.issuer.token(&caller, &request, &id.0).await?;
+        let issued = state.issuer.token(&caller, &request, &origin).await?;
         return Ok(render(&issued, None));
     }
     let request = exchange(&form, request)?;
-    let (issued, kind) = state.issuer.exchange(&caller, &request, &id.0).await?;
+    let (issued, kind) = state.issuer.exchange(&caller, &request, &origin).await?;
     Ok(render(&issued, Some(kind)))
 }
 

@@ -7,7 +7,7 @@ use hallpass_verify::{AccessToken, Confirmation, ScopeSet};
 
 use crate::issue::narrow::{Ceiling, Grant};
 use crate::issue::{Authenticated, Issuer, TokenError, TokenRequest};
-use crate::model::{Agent, AgentStatus, Change, Event, EventKind, Session, check_label};
+use crate::model::{Agent, AgentStatus, Change, Event, EventKind, Origin, Session, check_label};
 use crate::secret::ordered_id;
 use crate::world::Millis;
 
@@ -53,7 +53,7 @@ impl Issuer {
         grant: Grant,
         plan: Plan,
         request: &TokenRequest,
-        request_id: &Arc<str>,
+        origin: &Origin,
         now: Millis,
     ) -> Result<IssuedToken, TokenError> {
         let Plan { session, is_new } = plan;
@@ -98,7 +98,7 @@ impl Issuer {
         event.audience = Some(token.aud.0.clone());
         event.task = request.task.as_deref().map(Arc::from).or_else(|| session.task.clone());
         event.purpose = request.purpose.as_deref().map(Arc::from).or_else(|| session.purpose.clone());
-        event.request = Some(request_id.clone());
+        event.came_by(origin);
         let mut changes = spent;
         if is_new {
             changes.push(Change::PutSession(session.clone()));

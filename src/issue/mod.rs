@@ -21,7 +21,7 @@ use hallpass_verify::{
 };
 
 use crate::audit::{Ledger, Throttle, more};
-use crate::model::{AgentStatus, Change, Event, EventKind, INTROSPECT_SCOPE, UsedAssertion};
+use crate::model::{AgentStatus, Change, Event, EventKind, INTROSPECT_SCOPE, Origin, UsedAssertion};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::trust::Trust;
@@ -193,21 +193,21 @@ impl Issuer {
         &self,
         caller: &Caller,
         request: &TokenRequest,
-        request_id: &Arc<str>,
+        origin: &Origin,
     ) -> Result<IssuedToken, TokenError> {
         let now = self.world.now();
-        let agent = self.client(caller, None, request_id).await?;
+        let agent = self.client(caller, None, origin).await?;
         let now = self.past_the_cut(agent.agent(), now).await?;
         let granted = self.session(&agent, caller.confirmation(), request, now);
         let granted = granted.and_then(|plan| Ok((self.narrow(&agent, request, plan.ceiling())?, plan)));
         let outcome = match granted {
-            Ok((grant, plan)) => self.mint(&agent, grant, plan, request, request_id, now).await,
+            Ok((grant, plan)) => self.mint(&agent, grant, plan, request, origin, now).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &outcome
             && !matches!(error, TokenError::Unavailable)
         {
-            self.refused(&agent, error, None, request_id).await;
+            self.refused(&agent, error, None, origin).await;
         }
         outcome
     }
@@ -223,7 +223,7 @@ impl Issuer {
         &self,
         caller: &Caller,
         action: Option<&'static str>,
-        request_id: &Arc<str>,
+        origin: &Origin,
     ) -> Result<Authenticated, TokenError> {
         let (now, presented) = (self.world.now(), &caller.presented);
         let Failed { reason, wait, told } = match self.authenticate(caller, now).await {
@@ -237,7 +237,7 @@ impl Issuer {
                     return Ok(agent);
                 };
                 let error = TokenError::Proof(refusal);
-                self.refused(&agent, &error, None, request_id).await;
+                self.refused(&agent, &error, None, origin).await;
                 return Err(error);
             }
             Err(failed) => failed,
@@ -255,7 +255,7 @@ impl Issuer {
             event.decision = Some("deny");
             event.reason = Some(reason.into());
             event.action = action.map(Arc::from);
-            event.request = Some(request_id.clone());
+            event.came_by(origin);
             // What somebody claims to be is theirs to choose: kept short and marked as a claim.
             let claimed = claimed.as_deref().map(|id| format!("claimed:{}", printable(id)));
             event.object = match (claimed, more(left_out)) {
@@ -365,13 +365,7 @@ impl Issuer {
         self.registry.definitions().scopes_of(agent.agent())
     }
 
-    async fn refused(
-        &self,
-        agent: &Authenticated,
-        error: &TokenError,
-        action: Option<&'static str>,
-        request_id: &Arc<str>,
-    ) {
+    async fn refused(&self, agent: &Authenticated, error: &TokenError, action: Option<&'static str>, origin: &Origin) {
         let reason = match error {
             TokenError::Proof(refusal) => refusal.reason(),
             error => error.reason(),
@@ -383,7 +377,7 @@ impl Issuer {
         event.action = action.map(Arc::from);
         // Our own words: nothing that a token or a request says is in them, but for the scopes that were asked for.
         event.object = action.and_then(|_| error.text()).map(Arc::from);
-        event.request = Some(request_id.clone());
+        event.came_by(origin);
         event.agent = Some(agent.agent().id.clone());
         event.agent_name = Some(agent.agent().name.clone());
         self.record_refusal(event, agent.spent(), reason).await;

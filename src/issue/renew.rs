@@ -1,11 +1,9 @@
 //! Certificates of the broker's own authority: the first by an admin's hand, the next by the one before it.
 
-use std::sync::Arc;
-
 use crate::error::{Error, Kind, Result};
 use crate::issue::certificates::{Authority, IssuedCertificate, Leaf};
 use crate::issue::{Authenticated, Caller, Issuer, TokenError};
-use crate::model::{Agent, AgentStatus, Event, EventKind};
+use crate::model::{Agent, AgentStatus, Event, EventKind, Origin};
 
 impl Issuer {
     /// The broker's own authority.
@@ -44,7 +42,7 @@ impl Issuer {
         agent: &Authenticated,
         caller: &Caller,
         csr: &str,
-        request_id: &Arc<str>,
+        origin: &Origin,
     ) -> std::result::Result<IssuedCertificate, TokenError> {
         let agent = agent.agent();
         let chain = caller.certificates.as_deref().unwrap_or_default();
@@ -67,7 +65,7 @@ impl Issuer {
         event.agent_name = Some(agent.name.clone());
         event.action = Some("renew certificate".into());
         event.object = Some(format!("serial {}", issued.serial).into());
-        event.request = Some(request_id.clone());
+        event.came_by(origin);
         self.ledger.commit(vec![event], Vec::new()).await?;
         // Stopped while the record was on its way to disk (P3)? It would be refused anyway: it is older than the stop.
         self.still_active(&agent.id)?;

@@ -6,7 +6,7 @@ use hallpass_verify::{Claims, Seconds};
 
 use crate::audit::LedgerError;
 use crate::issue::{Authenticated, Issuer, TokenError};
-use crate::model::{Agent, Change, Event, EventKind, Revocation, RevocationKind};
+use crate::model::{Agent, Change, Event, EventKind, Origin, Revocation, RevocationKind};
 use crate::world::Millis;
 
 /// No token lives longer (P2), so no revocation of tokens needs to be remembered for longer than this and a margin.
@@ -27,8 +27,8 @@ pub const MAX_OWN_REVOCATIONS: usize = 1000;
 pub struct Actor {
     /// The admin; `None` when an agent does it to its own token.
     pub admin: Option<Arc<str>>,
-    /// The request id.
-    pub request: Arc<str>,
+    /// By which request.
+    pub origin: Origin,
     /// Why, in the admin's words.
     pub reason: String,
 }
@@ -39,7 +39,7 @@ impl Issuer {
     ///
     /// # Errors
     /// [`TokenError::UnauthorizedClient`] for somebody else's token (§2.1). An unknown or dead token is no error (§2.2).
-    pub async fn revoke_own(&self, agent: &Authenticated, token: &str, request: &Arc<str>) -> Result<(), TokenError> {
+    pub async fn revoke_own(&self, agent: &Authenticated, token: &str, origin: &Origin) -> Result<(), TokenError> {
         let keys = self.registry.keys();
         let Ok(claims) = self.verifier.identify(token, keys.verifying()) else { return Ok(()) };
         if *claims.client_id != *agent.agent().id {
@@ -48,7 +48,7 @@ impl Issuer {
         if claims.exp <= self.world.now() / 1000 {
             return Ok(());
         }
-        let actor = Actor { admin: None, request: request.clone(), reason: "revoked by its agent".into() };
+        let actor = Actor { admin: None, origin: origin.clone(), reason: "revoked by its agent".into() };
         let exp = claims.exp.saturating_mul(1000);
         if self.has_line_left(&agent.agent().id, keep_of_token(exp, self.world.now())) {
             return Ok(self.revoke_token(&claims.jti, exp, Some(&claims), &actor).await?);
@@ -151,7 +151,7 @@ impl Issuer {
         event.action = Some(what.into());
         event.object = Some(object.into());
         event.reason = Some(actor.reason.as_str().into()).filter(|reason: &Arc<str>| !reason.is_empty());
-        event.request = Some(actor.request.clone());
+        event.came_by(&actor.origin);
         event
     }
 }

@@ -1,5 +1,6 @@
 //! Audit records: who did what, whether it was allowed, and why.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hallpass_verify::AccessToken;
@@ -128,6 +129,19 @@ pub struct Event {
     /// The request id that the caller saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Arc<str>>,
+    /// The address that the request came from: behind a listed proxy the one that it names. None on the admin socket,
+    /// where `admin` names the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+}
+
+/// The request that a record tells of.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its id, which the caller sees as well.
+    pub request: Arc<str>,
+    /// The address that it came from, if it came over the network.
+    pub client: Option<IpAddr>,
 }
 
 /// How a brokered call went. Sizes and digests are of the bodies as they left us: the request's as the upstream got
@@ -157,6 +171,12 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Event {
+    /// Fills in which request it is about.
+    pub fn came_by(&mut self, origin: &Origin) {
+        self.request = Some(origin.request.clone());
+        self.client = origin.client;
+    }
+
     /// Fills in whose token it is about: on whose behalf, through whom, bound to what.
     pub fn about(&mut self, token: &AccessToken) {
         self.subject = Some(token.sub.as_str().into());
@@ -203,6 +223,7 @@ impl Event {
             before: None,
             after: None,
             request: None,
+            client: None,
         }
     }
 }

@@ -19,7 +19,7 @@ mod upstream;
 
 pub use admin::AdminRole;
 pub use agent::{Agent, AgentStatus, StoredSecret};
-pub use audit::{AuditRow, CallFacts, Event, EventKind, Head};
+pub use audit::{AuditRow, CallFacts, Event, EventKind, Head, Origin};
 pub use change::{Change, DefinitionKind, Rewrapped, StoredKey, UsedAssertion};
 pub use credential::{Credential, CredentialVersion, SealedColumns};
 pub use distinguished_name::DistinguishedName;

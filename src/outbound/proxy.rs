@@ -16,6 +16,7 @@ use http_body_util::Empty;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::outbound::{DialError, Resolve};
 
@@ -54,8 +55,7 @@ impl Resolve for Proxied {
 
     fn hop(&self, tls: bool, host: &str, port: u16) -> Option<Hop> {
         // What is on this machine is reached from here.
-        let is_here = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        if is_here {
+        if is_here(host) {
             return None;
         }
         let scheme = if tls { "https" } else { "http" };
@@ -96,7 +96,8 @@ impl Hop {
         let broken = |error: hyper::Error| DialError::Proxy(format!("it does not speak HTTP as expected: {error}"));
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(broken)?;
-        let driver = tokio::spawn(connection.with_upgrades());
+        // Dropped wherever this ends without a connection, so that none is left behind.
+        let driver = AbortOnDropHandle::new(tokio::spawn(connection.with_upgrades()));
         let target = authority(host, port);
         let mut request = Request::builder().method(Method::CONNECT).uri(&target).header(HOST, &target);
         if let Some(authorization) = &self.authorization {
@@ -107,13 +108,11 @@ impl Hop {
         match answer.status() {
             status if status.is_success() => {}
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                driver.abort();
                 return Err(failed(
                     "it wants a user and a password (407); give its URL with both by outbound.proxy_file".into(),
                 ));
             }
             status => {
-                driver.abort();
                 return Err(failed(format!("it answered {status} to CONNECT {target}")));
             }
         }
@@ -123,8 +122,15 @@ impl Hop {
         if !parts.read_buf.is_empty() {
             return Err(failed("it spoke before the connection was used".into()));
         }
+        drop(driver);
         Ok(parts.io.into_inner())
     }
+}
+
+/// Whether a host is this machine: `localhost` and all names below it (RFC 6761 §6.3), and loopback addresses.
+fn is_here(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Whether a name can only be meant for a network's inside.
@@ -153,7 +159,17 @@ mod tests {
         for through in ["api.example.com", "192.0.2.1", "2001:db8::1", "corp.example.org"] {
             assert!(goes(through), "{through}");
         }
-        for direct in ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1", "10.1.2.3", "api.corp.example.com"] {
+        for direct in [
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "app.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "10.1.2.3",
+            "api.corp.example.com",
+        ] {
             assert!(!goes(direct), "{direct}");
         }
         let hop = proxied.hop(true, "api.example.com", 443).unwrap();

@@ -223,7 +223,8 @@ fn an_upstream_that_does_not_read() {
                     let body = vec![b'x'; MAX_BODY];
                     let mut answer = [0; 64];
                     let (_, read) = futures_util::join!(writer.write_all(&body), reader.read(&mut answer));
-                    assert!(start.elapsed() < Duration::from_secs(15));
+                    // The upstream has 5 s; that it ends at all is what counts, also where every core is busy elsewhere.
+                    assert!(start.elapsed() < Duration::from_secs(60));
                     String::from_utf8_lossy(&answer[..read.unwrap_or(0)]).into_owned()
                 });
             }

@@ -9,6 +9,7 @@ mod audit_readers;
 mod certificates;
 mod cli;
 mod cli_tokens;
+mod client_address;
 mod delegation;
 mod delegation_property;
 mod denials;

@@ -149,15 +149,15 @@ async fn a_person_logs_in_works_and_logs_out(engine: Engine) {
     assert!(token.starts_with("hp_ad_"));
     let record = scene.last().await;
     assert_eq!(
-        (&record["action"], &record["object"], &record["admin"]),
-        (&json!("login"), &json!("operator"), &login["name"])
+        (&record["action"], &record["object"], &record["admin"], &record["client"]),
+        (&json!("login"), &json!("operator"), &login["name"], &json!("127.0.0.1"))
     );
 
     let (status, agent) = scene.ask("POST", "/admin/v1/agents", json!({ "name": "helpdesk" }), Some(token), None).await;
     assert_eq!(status, 200, "{agent}");
     let record = scene.last().await;
     assert_eq!((&record["action"], &record["admin"]), (&json!("agent register"), &login["name"]), "{record}");
-    assert_eq!(record["agent_name"], "helpdesk");
+    assert_eq!((&record["agent_name"], &record["client"]), (&json!("helpdesk"), &json!("127.0.0.1")));
 
     let (status, answer) = scene.ask("POST", "/admin/v1/logout", Value::Null, Some(token), None).await;
     assert_eq!((status, &answer["logged_out"]), (200, &json!(true)));

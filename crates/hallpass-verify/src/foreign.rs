@@ -210,6 +210,7 @@ impl ForeignKey {
             None => None,
             Some(name) => Some(name.as_str().and_then(ForeignAlgorithm::parse).ok_or(KeyProblem::UnknownAlgorithm)?),
         };
+        // What is no base64url is a key with parts missing: told below.
         let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
         let point = |size: usize| {
             let (x, y) = (bytes("x")?, bytes("y")?);

@@ -111,6 +111,8 @@ struct Seen {
     scope: Option<String>,
     #[serde(default)]
     status: Option<u16>,
+    #[serde(default)]
+    client: Option<String>,
 }
 
 impl Seen {
@@ -134,6 +136,9 @@ impl Seen {
         // On whose behalf, where that is not the agent itself.
         if let Some(subject) = self.subject.as_deref().filter(|subject| Some(*subject) != self.agent.as_deref()) {
             line.push_str(&format!(" for {subject}"));
+        }
+        if let Some(client) = &self.client {
+            line.push_str(&format!(" from {client}"));
         }
         if let Some(status) = self.status {
             line.push_str(&format!(" {status}"));

@@ -85,7 +85,7 @@ fn mistaken(admin: &Admin, mistakes: Vec<Mistake>) -> Response {
     let count = mistakes.len();
     let message = format!("the document has {count} mistake{}; nothing was changed", if count == 1 { "" } else { "s" });
     let more = Map::from_iter([("mistakes".to_owned(), json!(mistakes))]);
-    problem(StatusCode::BAD_REQUEST, "document_invalid", &message, &admin.request, more)
+    problem(StatusCode::BAD_REQUEST, "document_invalid", &message, &admin.origin.request, more)
 }
 
 fn inline_files(manifest: &mut Manifest, files: &BTreeMap<String, String>) -> Vec<Mistake> {

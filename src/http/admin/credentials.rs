@@ -140,7 +140,8 @@ pub(in crate::http) async fn revoke(
         let credential = state.registry.credential(&name).ok_or_else(|| unknown(&name))?;
         let mut event = Event::new(EventKind::Revocation);
         let base = admin.event("credential", &name);
-        (event.admin, event.action, event.object, event.request) = (base.admin, base.action, base.object, base.request);
+        (event.admin, event.action, event.object) = (base.admin, base.action, base.object);
+        (event.request, event.client) = (base.request, base.client);
         event.reason = reason.map(Arc::from);
         let now = state.world.now();
         let state_of = |at: Option<i64>| json!({ "revoked_at": at, "versions": versions(&credential) });

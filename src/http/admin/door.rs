@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::http::State;
 use crate::http::admin::Admin;
 use crate::http::connection::Connection;
-use crate::http::extract::{RequestId, bearer};
+use crate::http::extract::{RequestId, bearer, origin};
 use crate::http::reply::Problem;
 use crate::issue::{AdminIdentity, NO_ROLE, NotAdmin};
 use crate::model::{AdminRole, Event, EventKind};
@@ -33,13 +33,13 @@ pub(in crate::http) async fn only_admins(
     let identity = match identity(&state, &request) {
         Ok(identity) => identity,
         Err(reason) => {
-            record(&state, refusal(&state, None, reason, &request, &id)).await;
+            record(&state, refusal(&state, None, reason, &request)).await;
             return Problem::new(unauthenticated(reason), &id).into_response();
         }
     };
     let needed = if matches!(*request.method(), Method::GET | Method::HEAD) { AdminRole::Viewer } else { role };
     if identity.role < needed {
-        record(&state, refusal(&state, Some(&identity), "role_too_low", &request, &id)).await;
+        record(&state, refusal(&state, Some(&identity), "role_too_low", &request)).await;
         let text = format!("this takes the admin role {needed}, and yours is {}; ask an owner for it", identity.role);
         return Problem::new(Error::forbidden("role_too_low", text), &id).into_response();
     }
@@ -47,7 +47,8 @@ pub(in crate::http) async fn only_admins(
         let text = "the path holds a name that is no UTF-8; names are written as they were given";
         return Problem::new(Error::invalid("bad_path", text), &id).into_response();
     }
-    request.extensions_mut().insert(Admin { name: identity.name, request: id });
+    let origin = origin(request.extensions());
+    request.extensions_mut().insert(Admin { name: identity.name, origin });
     next.run(request).await
 }
 
@@ -81,13 +82,7 @@ fn unauthenticated(reason: &'static str) -> Error {
 }
 
 /// The record of a refusal; so many a minute are kept: of strangers for each reason, of an admin for each of them.
-fn refusal(
-    state: &State,
-    who: Option<&AdminIdentity>,
-    reason: &'static str,
-    request: &Request,
-    id: &Arc<str>,
-) -> Option<Event> {
+fn refusal(state: &State, who: Option<&AdminIdentity>, reason: &'static str, request: &Request) -> Option<Event> {
     metrics::counter!("hallpass_admin_refused_total", "reason" => reason).increment(1);
     let left_out = state.admin_refusals.may_record(who.map_or(reason, |who| &who.name), state.world.now())?;
     let mut event = Event::new(EventKind::Admin);
@@ -97,7 +92,7 @@ fn refusal(
     event.method = Some(request.method().as_str().into());
     event.action = request.extensions().get::<MatchedPath>().map(|path| path.as_str().into());
     event.object = more(left_out).map(Arc::from);
-    event.request = Some(id.clone());
+    event.came_by(&origin(request.extensions()));
     Some(event)
 }
 

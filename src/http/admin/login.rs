@@ -18,7 +18,7 @@ use crate::http::admin::{Admin, Input, json as reply, unrecorded};
 use crate::http::extract::{RequestId, bearer};
 use crate::http::reply::{Problem, no_store};
 use crate::issue::{NO_ROLE, NotAdmin};
-use crate::model::{Event, EventKind};
+use crate::model::{Event, EventKind, Origin};
 
 /// Where to log in: what the CLI needs for the device flow (RFC 8628). None of it is secret.
 pub(in crate::http) async fn settings(
@@ -46,11 +46,12 @@ pub(in crate::http) struct IdToken {
 pub(in crate::http) async fn log_in(
     AxumState(state): AxumState<State>,
     Extension(RequestId(id)): Extension<RequestId>,
+    Extension(origin): Extension<Origin>,
     Input(input): Input<IdToken, MAX_LOGIN>,
 ) -> Result<Response, Problem> {
     let mut event = Event::new(EventKind::Admin);
     event.action = Some("login".into());
-    event.request = Some(id.clone());
+    event.came_by(&origin);
     let login = match state.admins.log_in(&input.id_token).await {
         Ok(login) => login,
         Err(why) => {

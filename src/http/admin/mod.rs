@@ -35,7 +35,7 @@ use crate::http::State;
 use crate::http::extract::RequestId;
 use crate::http::reply::Problem;
 use crate::issue::Actor;
-use crate::model::{Agent, Event, EventKind};
+use crate::model::{Agent, Event, EventKind, Origin};
 
 pub use held::Held;
 pub use rewrap::{MasterKeyFiles, finish_rewrap, write_private};
@@ -47,7 +47,7 @@ const MAX_BODY: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Admin {
     name: Arc<str>,
-    request: Arc<str>,
+    origin: Origin,
 }
 
 impl FromRequestParts<State> for Admin {
@@ -66,7 +66,7 @@ impl Admin {
         event.admin = Some(self.name.clone());
         event.action = Some(action.into());
         event.object = Some(object.into());
-        event.request = Some(self.request.clone());
+        event.came_by(&self.origin);
         event
     }
 
@@ -79,11 +79,11 @@ impl Admin {
 
     /// For revocations.
     fn actor(&self, reason: Option<String>) -> Actor {
-        Actor { admin: Some(self.name.clone()), request: self.request.clone(), reason: reason.unwrap_or_default() }
+        Actor { admin: Some(self.name.clone()), origin: self.origin.clone(), reason: reason.unwrap_or_default() }
     }
 
     fn problem(&self, error: Error) -> Problem {
-        Problem::new(error, &self.request)
+        Problem::new(error, &self.origin.request)
     }
 }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::issue::mint::{check_bound, check_labels};
 use crate::issue::{Authenticated, Caller, IssuedToken, Issuer, TokenError, TokenRequest};
-use crate::model::{Delegation, Session};
+use crate::model::{Delegation, Origin, Session};
 use crate::secret::ordered_id;
 
 pub use person::MAX_SUBJECT_AGE;
@@ -72,14 +72,14 @@ impl Issuer {
         &self,
         caller: &Caller,
         request: &ExchangeRequest,
-        request_id: &Arc<str>,
+        origin: &Origin,
     ) -> Result<(IssuedToken, TokenType), TokenError> {
-        let agent = self.client(caller, None, request_id).await?;
-        let outcome = self.delegate(&agent, caller, request, request_id).await;
+        let agent = self.client(caller, None, origin).await?;
+        let outcome = self.delegate(&agent, caller, request, origin).await;
         if let Err(error) = &outcome
             && !matches!(error, TokenError::Unavailable)
         {
-            self.refused(&agent, error, Some("exchange"), request_id).await;
+            self.refused(&agent, error, Some("exchange"), origin).await;
         }
         outcome
     }
@@ -89,7 +89,7 @@ impl Issuer {
         agent: &Authenticated,
         caller: &Caller,
         request: &ExchangeRequest,
-        request_id: &Arc<str>,
+        origin: &Origin,
     ) -> Result<(IssuedToken, TokenType), TokenError> {
         let issued_type = match request.requested_token_type.as_deref().map(TokenType::parse) {
             None => TokenType::AccessToken,
@@ -152,7 +152,7 @@ impl Issuer {
             delegation: Some(Arc::new(delegation)),
         };
         let plan = self.plan(session, Some(expires_at), now)?;
-        let issued = self.mint(agent, grant, plan, &request.token, request_id, now).await?;
+        let issued = self.mint(agent, grant, plan, &request.token, origin, now).await?;
         Ok((issued, issued_type))
     }
 

@@ -1,4 +1,4 @@
-//! SIGHUP reloads and never kills; SIGTERM and SIGINT drain; a second one cuts.
+//! SIGHUP reloads and never kills; SIGTERM and SIGINT drain; a second SIGINT cuts.
 
 use std::time::{Duration, Instant};
 
