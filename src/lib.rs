@@ -11,7 +11,7 @@
 //! | memory | [`audit`]: hash chain and group commit · [`registry`]: what hot paths read instead of SQL |
 //! | disk, wire | [`store`]: all SQL, for both engines · [`outbound`]: dialling, with every address checked |
 //! | pure | [`policy`]: `decide()` → `Permit` · [`vault`]: envelope encryption · [`keyring`]: signing keys · [`config`] |
-//! | ground | [`secret`] · [`world`]: clock and entropy · [`error`] · [`model`]: plain types · [`life`]: tasks that must not die · `turn`: fair shares of the threads |
+//! | ground | [`secret`] · [`world`]: clock and entropy · [`error`] · [`model`]: plain types · [`supervise`]: essential tasks · [`yield_queue`]: fair shares of the threads |
 //! | below | `hallpass_verify`: what a gateway embeds, too |
 //!
 //! **A token request**: `http/token.rs` → [`issue`] (authenticate → narrow → mint) → [`registry`] → [`keyring`] →
@@ -37,14 +37,14 @@ pub mod error;
 pub mod http;
 pub mod issue;
 pub mod keyring;
-pub mod life;
 pub mod model;
 pub mod outbound;
 pub mod policy;
 pub mod registry;
 pub mod secret;
 pub mod store;
+pub mod supervise;
 pub mod trust;
-mod turn;
 pub mod vault;
 pub mod world;
+pub mod yield_queue;

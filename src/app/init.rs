@@ -11,10 +11,10 @@ use crate::config::{Config, MasterKey as MasterKeySource};
 use crate::error::{Error, Result};
 use crate::http::write_private;
 use crate::issue::{CLIENT_SECRET_KEY, DPOP_NONCE_KEY, first_keys};
-use crate::life::Life;
 use crate::model::{Change, Event, EventKind, Head};
 use crate::registry::Registry;
 use crate::store::{Access, Everything, Store};
+use crate::supervise::Supervisor;
 use crate::vault::{MasterKey, Vault};
 use crate::world::World;
 
@@ -102,7 +102,7 @@ async fn first_records(config: &Config, store: &Store, vault: Vault, world: Worl
     changes.push(put_mac_key);
     let registry = Arc::new(Registry::new(Everything::default(), keys)?);
     let settings = ledger_settings(config, &config.issuer_for(config.listen.public));
-    let ledger = Ledger::start(settings, store.clone(), registry, world, Head::EMPTY, mac_key, &Life::begin());
+    let ledger = Ledger::start(settings, store.clone(), registry, world, Head::EMPTY, mac_key, &Supervisor::new());
     let mut event = Event::new(EventKind::Broker);
     event.action = Some("init".into());
     let outcome = ledger.commit(vec![event], changes).await;

@@ -26,16 +26,16 @@ use crate::config::{ClientCertificates, Config, DatabaseTarget, Tls};
 use crate::error::{Error, Result};
 use crate::http::{Held, Listeners, Parts, Secured, State, bind_admin, finish_rewrap, serve};
 use crate::issue::{Authority, CLIENT_SECRET_KEY, Certificates, ClientCas, Issuer, IssuerParts, KeyKeeper, open_keys};
-use crate::life::{Life, Lost, Phase};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::{Access, ServeLock, Store, StoreError};
+use crate::supervise::{Failure, Phase, Supervisor};
 use crate::trust::Trust;
-use crate::turn::Turns;
 use crate::vault::query_value_key;
 use crate::world::{Clock as _, Millis, SystemClock, SystemEntropy, World};
+use crate::yield_queue::YieldQueue;
 
 pub use init::{init, init_within};
 pub use master_key::{UnfinishedRewrap, open_broker_secret, open_vault};
@@ -198,10 +198,10 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let registry = Arc::new(Registry::new(everything, keys)?);
     // Before the parts that count: what is looked up before there is a recorder counts for nobody.
     let metrics = recorder()?;
-    let life = Life::begin();
+    let supervisor = Supervisor::new();
     let vault = Arc::new(ArcSwap::from_pointee(vault));
     let settings = ledger_settings(&config, &issuer);
-    let ledger = Ledger::start(settings, store.clone(), registry.clone(), world.clone(), head, mac_key, &life);
+    let ledger = Ledger::start(settings, store.clone(), registry.clone(), world.clone(), head, mac_key, &supervisor);
     let nonce_key = match nonce_key {
         Some(key) => key,
         None => dpop::make_nonce_key(&ledger, &vault.load(), &world).await?,
@@ -212,10 +212,10 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let trust = || Trust::new(leeway, world.clone(), registry.clone(), resolver.clone());
     let admins = admins(config.admin.as_ref(), admin_cas, trust(), &world)?;
     let trust = Arc::new(trust());
-    let turns = Turns::start(&life);
+    let yields = YieldQueue::start(&supervisor);
     let state: State = Arc::new(Parts {
         issuer_url: issuer.clone(),
-        life: life.clone(),
+        supervisor: supervisor.clone(),
         world: world.clone(),
         registry: registry.clone(),
         ledger: ledger.clone(),
@@ -251,7 +251,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
                 issuer: issuer.clone(),
                 resolver: resolver.clone(),
                 query_values,
-                turns: turns.clone(),
+                yields: yields.clone(),
             },
         ),
         client_secret_key,
@@ -259,7 +259,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         master_key_files: key_files,
         metrics,
         one_admin_at_a_time: tokio::sync::Mutex::new(()),
-        turns,
+        yields,
         revocation_list: Default::default(),
         config,
     });
@@ -274,16 +274,16 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     ledger.commit(told, first_changes).await.map_err(Error::internal)?;
 
     let reload = Arc::new(Mutex::new(reload));
-    let keeper = life.vital("keeper", keep(state.clone(), lock, reload.clone()));
+    let keeper = supervisor.spawn("keeper", keep(state.clone(), lock, reload.clone()));
     let is_tls = tls.is_some();
     let listeners = Listeners { public: listener, tls, remote_admin, ops, admin };
-    let server = life.vital("listeners", {
+    let server = supervisor.spawn("listeners", {
         let state = state.clone();
         async move {
             serve(listeners, state.clone()).await;
-            match state.life.phase() {
+            match state.supervisor.phase() {
                 Phase::Serving => Err("they ended by themselves".to_owned()),
-                Phase::Draining | Phase::Cutting => Ok(()),
+                Phase::Draining | Phase::Aborting => Ok(()),
             }
         }
     });
@@ -308,8 +308,8 @@ impl Running {
     }
 
     /// Resolves when the broker stops by itself, because it must not go on.
-    pub async fn stopped(&self) -> Lost {
-        self.state.life.until_lost().await
+    pub async fn stopped(&self) -> Failure {
+        self.state.supervisor.until_failure().await
     }
 
     /// Reads certificates and CAs again, changed or not, and says in the log what came of it.
@@ -319,7 +319,7 @@ impl Running {
 
     /// Takes no more connections, lets calls in flight finish, writes what waits, and stops.
     pub async fn stop(self) {
-        self.state.life.enter(Phase::Draining);
+        self.state.supervisor.enter(Phase::Draining);
         if self.server.await.is_err() {
             tracing::error!("the server task panicked");
         }
@@ -344,7 +344,7 @@ impl Running {
 
 /// Schedules: key rotation, renewed certificates, pruning, and whether the database is still ours alone.
 async fn keep(state: State, mut lock: ServeLock, reload: Arc<Mutex<Reload>>) -> Result<(), String> {
-    let mut phases = state.life.phases();
+    let mut phases = state.supervisor.phases();
     let mut last_prune = state.world.now();
     let mut lock_is_lost = false;
     loop {

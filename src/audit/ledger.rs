@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::in_doubt::{Attempt, InDoubt};
 use crate::audit::{CHECKPOINT_TYP, Checkpoint, chain, head_is_authentic, head_mac};
-use crate::life::Life;
 use crate::model::{AuditRow, Change, Event, EventKind, Head};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::{Batch, Store, StoreError, StoredCheckpoint};
+use crate::supervise::Supervisor;
 use crate::world::{Millis, World, monotonic};
 
 /// How long after a failure the database is tried again. Until it takes a record, everybody is refused at once: each of
@@ -149,7 +149,7 @@ impl Ledger {
         world: World,
         head: Head,
         mac_key: SecretBytes,
-        life: &Life,
+        supervisor: &Supervisor,
     ) -> Self {
         let (entries, waiting) = mpsc::channel(settings.max_waiting);
         let healthy = Arc::new(AtomicBool::new(true));
@@ -172,7 +172,7 @@ impl Ledger {
             taken: 0,
             last_checkpoint,
         };
-        life.vital("audit writer", async move {
+        supervisor.spawn("audit writer", async move {
             writer.run(waiting).await;
             // It was closed, or nobody is left who could send.
             Ok(())

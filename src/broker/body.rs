@@ -18,11 +18,11 @@ use crate::broker::right::{Ended, Right, Watch};
 use crate::broker::scrub::{self, Coding, Needles, Scrubber};
 use crate::broker::{CallError, StreamBody, ahead, caching, head, mark};
 use crate::error::{Error, Result};
-use crate::turn::{Turn, Turns};
+use crate::yield_queue::{ByteBudget, YieldQueue};
 
-/// Bytes that a body may move before others get their turn: some tenths of a millisecond of searching and digesting. A
-/// quarter of it makes nobody's wait shorter that could be measured, and uploads slower by a tenth.
-const TURN: usize = 128 * 1024;
+/// Bytes that a body may move before other tasks run: some tenths of a millisecond of searching and digesting. A quarter
+/// of it makes no measurable difference to others, and uploads slower by a tenth.
+const BUDGET: usize = 128 * 1024;
 
 /// What bounds the bodies of a call.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(super) struct BodyLimits {
     pub(super) idle_timeout: Duration,
     pub(super) max_request_bytes: u64,
     pub(super) max_response_bytes: u64,
-    pub(super) turns: Turns,
+    pub(super) yields: YieldQueue,
 }
 
 /// Why a body broke off. After the head of an answer is out this can only cut the connection; the audit log says why.
@@ -94,14 +94,14 @@ pub(super) struct Upload {
     meter: SharedMeter,
     limit: u64,
     idle: IdleTimer,
-    turn: Turn,
+    budget: ByteBudget,
     watch: Watch,
 }
 
 impl Upload {
     pub(super) fn new(inner: StreamBody, limits: &BodyLimits, meter: SharedMeter, right: Arc<Right>) -> Self {
         let (limit, idle) = (limits.max_request_bytes, IdleTimer::new(limits.idle_timeout));
-        Self { inner, meter, limit, idle, turn: limits.turns.of(TURN), watch: Watch::new(right) }
+        Self { inner, meter, limit, idle, budget: limits.yields.budget(BUDGET), watch: Watch::new(right) }
     }
 
     /// The meter, to tell a slow upload from a slow upstream.
@@ -116,7 +116,7 @@ impl Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            ready!(self.turn.poll(cx));
+            ready!(self.budget.poll_ready(cx));
             if let Some(ended) = self.watch.ended() {
                 return Poll::Ready(Some(Err(BodyError::Ended(ended))));
             }
@@ -137,7 +137,7 @@ impl Body for Upload {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if self.meter.pass(&data) > self.limit => Some(Err(BodyError::TooLarge)),
                     Ok(data) => {
-                        self.turn.moved(data.len());
+                        self.budget.spend(data.len());
                         Some(Ok(Frame::data(data)))
                     }
                     Err(_trailers) => continue,
@@ -217,7 +217,7 @@ pub(super) async fn answer(
         ended: false,
         limit: limits.max_response_bytes,
         idle: IdleTimer::new(limits.idle_timeout),
-        turn: limits.turns.of(TURN),
+        budget: limits.yields.budget(BUDGET),
         head_redactions: redactions + more_redactions,
         outcome: Some(outcome),
         watch: Watch::new(right),
@@ -280,7 +280,7 @@ pub struct Download {
     ended: bool,
     limit: u64,
     idle: IdleTimer,
-    turn: Turn,
+    budget: ByteBudget,
     head_redactions: u64,
     outcome: Option<Outcome>,
     watch: Watch,
@@ -309,10 +309,10 @@ impl Download {
         Poll::Ready(Some(Err(error)))
     }
 
-    /// Searches the next piece of what has come. A piece is no longer than a turn.
+    /// Searches the next piece of what has come. A piece is no longer than a budget.
     fn read_on(&mut self) {
-        let data = self.unread.split_to(self.unread.len().min(TURN));
-        self.turn.moved(data.len());
+        let data = self.unread.split_to(self.unread.len().min(BUDGET));
+        self.budget.spend(data.len());
         // As announced by its length: whoever waits for the end is not kept waiting for another look at it.
         self.ended = self.unread.is_empty() && self.inner.is_end_stream();
         match &mut self.scrubber {
@@ -366,7 +366,7 @@ impl Body for Download {
                 self.finish("completed");
                 return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
-            ready!(self.turn.poll(cx));
+            ready!(self.budget.poll_ready(cx));
             if !self.unread.is_empty() {
                 self.read_on();
                 continue;
@@ -420,14 +420,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_upload_whose_next_piece_is_always_there_gives_way_after_each_turn() {
-        let pieces = (0..16).map(|_| Ok(Frame::data(Bytes::from_static(&[0; TURN / 4]))));
+    async fn an_upload_whose_next_piece_is_always_there_gives_way_after_each_budget() {
+        let pieces = (0..16).map(|_| Ok(Frame::data(Bytes::from_static(&[0; BUDGET / 4]))));
         let limits = BodyLimits {
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
             max_request_bytes: u64::MAX,
             max_response_bytes: u64::MAX,
-            turns: Turns::start(&crate::life::Life::begin()),
+            yields: YieldQueue::start(&crate::supervise::Supervisor::new()),
         };
         let inner = StreamBody::new(http_body_util::StreamBody::new(stream::iter(pieces)));
         let (right, _) = crate::broker::right::tests::right(60_000);
@@ -442,6 +442,6 @@ mod tests {
             let Some(frame) = frame.await else { break };
             bytes += frame.unwrap().into_data().unwrap().len();
         }
-        assert_eq!((bytes, ways), (4 * TURN, 4));
+        assert_eq!((bytes, ways), (4 * BUDGET, 4));
     }
 }

@@ -34,9 +34,9 @@ use crate::outbound::Resolve;
 use crate::policy::{self, CompiledUpstream, Denial, Hint, Permit};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
-use crate::turn::Turns;
 use crate::vault::Vault;
 use crate::world::World;
+use crate::yield_queue::YieldQueue;
 
 pub use body::{BodyError, Download};
 pub use dial::check_ca;
@@ -139,7 +139,7 @@ pub struct Broker {
     stopping: Arc<AtomicBool>,
     refusals: Throttle,
     query_values: SecretBytes,
-    turns: Turns,
+    yields: YieldQueue,
     metrics: CallMetrics,
 }
 
@@ -176,7 +176,7 @@ pub struct BrokerParts {
     /// The key under which records show values of queries ([`crate::vault::query_value_key`]).
     pub query_values: SecretBytes,
     /// Shares the threads among the bodies of calls.
-    pub(crate) turns: Turns,
+    pub yields: YieldQueue,
 }
 
 impl std::fmt::Debug for BrokerParts {
@@ -190,7 +190,7 @@ impl Broker {
     pub fn new(settings: BrokerSettings, parts: BrokerParts) -> Self {
         let places = Arc::new(Semaphore::new(settings.max_calls));
         let stopping = Arc::default();
-        let BrokerParts { world, registry, ledger, vault, verifier, issuer, resolver, query_values, turns } = parts;
+        let BrokerParts { world, registry, ledger, vault, verifier, issuer, resolver, query_values, yields } = parts;
         Self {
             settings,
             world,
@@ -206,7 +206,7 @@ impl Broker {
             stopping,
             refusals: Throttle::default(),
             query_values,
-            turns,
+            yields,
             metrics: CallMetrics {
                 calls: metrics::counter!("hallpass_calls_total"),
                 seconds: metrics::histogram!("hallpass_call_seconds"),
@@ -591,7 +591,7 @@ impl Broker {
             idle_timeout: seconds(timeouts.idle_seconds, self.settings.idle_timeout),
             max_request_bytes: limits.max_request_bytes.unwrap_or(self.settings.max_request_bytes),
             max_response_bytes: limits.max_response_bytes.unwrap_or(self.settings.max_response_bytes),
-            turns: self.turns.clone(),
+            yields: self.yields.clone(),
         }
     }
 

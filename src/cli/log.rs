@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::cli::Failure;
 use crate::config::{Log, LogFormat, LogLevel};
-use crate::life::panic_text;
+use crate::supervise::panic_text;
 
 /// A pipe that is ready takes so much without a wait (PIPE_BUF).
 const AT_ONCE: usize = 4096;

@@ -11,7 +11,7 @@ use crate::app::{Running, Surroundings, raise_descriptor_limit, seal_process, st
 use crate::cli::log::{LogControl, log_to_stderr};
 use crate::cli::{Context, Failure, Outcome};
 use crate::config::{Config, LogFormat, Overrides};
-use crate::life::Phase;
+use crate::supervise::Phase;
 
 /// Files that are neither a connection nor a call: database, log, listeners, admins.
 const SPARE_DESCRIPTORS: usize = 256;
@@ -81,14 +81,14 @@ impl Serve {
                 _ = quit.recv() => break told_to_stop("SIGQUIT"),
             }
         };
-        let life = running.state.life.clone();
+        let supervisor = running.state.supervisor.clone();
         let ended = tokio::time::timeout(drain + END_AT_MOST, async {
             let mut end = std::pin::pin!(running.stop());
             tokio::select! {
                 () = &mut end => return,
                 signal = signals.end() => tracing::warn!(signal, "a second signal: what is in flight is cut"),
             }
-            life.enter(Phase::Cutting);
+            supervisor.enter(Phase::Aborting);
             end.await;
         });
         let ended = ended.await;

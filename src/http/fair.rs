@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::strangers::Standing;
-use crate::turn::{Turn, Turns};
+use crate::yield_queue::{ByteBudget, YieldQueue};
 
 /// Bytes that a connection may read before others get their turn: a few hundred of the smallest frames.
 const TURN: usize = 4 * 1024;
@@ -21,13 +21,13 @@ pub(super) struct Fair<T> {
     inner: T,
     standing: Standing,
     /// Among those who are known. Strangers have turns of their own: a line of them is as long as they like.
-    among_known: Turn,
-    among_strangers: Turn,
+    among_known: ByteBudget,
+    among_strangers: ByteBudget,
 }
 
 impl<T> Fair<T> {
-    pub(super) fn new(inner: T, turns: &Turns, standing: &Standing) -> Self {
-        let (among_known, among_strangers) = (turns.of(TURN), standing.turns().of(TURN));
+    pub(super) fn new(inner: T, turns: &YieldQueue, standing: &Standing) -> Self {
+        let (among_known, among_strangers) = (turns.budget(TURN), standing.turns().budget(TURN));
         Self { inner, standing: standing.clone(), among_known, among_strangers }
     }
 }
@@ -36,10 +36,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Fair<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let turn = if this.standing.is_known() { &mut this.among_known } else { &mut this.among_strangers };
-        ready!(turn.poll(cx));
+        ready!(turn.poll_ready(cx));
         let before = buf.filled().len();
         let read = Pin::new(&mut this.inner).poll_read(cx, buf);
-        turn.moved(buf.filled().len() - before);
+        turn.spend(buf.filled().len() - before);
         read
     }
 }
@@ -79,12 +79,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_whose_bytes_are_always_there_gives_way_after_each_turn() {
-        let standing = Strangers::new(&crate::life::Life::begin()).standing();
+        let standing = Strangers::new(&crate::supervise::Supervisor::new()).standing();
         let sent = [0; 4 * TURN];
         // Only what is read counts, and the other direction is not used.
         let mut stream = Fair::new(
             tokio::io::join(&sent[..], tokio::io::sink()),
-            &Turns::start(&crate::life::Life::begin()),
+            &YieldQueue::start(&crate::supervise::Supervisor::new()),
             &standing,
         );
         let (mut bytes, mut ways) = (0, 0);

@@ -43,13 +43,13 @@ use crate::audit::{Ledger, Throttle};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::issue::{Admins, Issuer, KeyKeeper};
-use crate::life::Life;
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::store::Store;
-use crate::turn::Turns;
+use crate::supervise::Supervisor;
 use crate::vault::Vault;
 use crate::world::World;
+use crate::yield_queue::YieldQueue;
 
 pub use admin::{Held, MasterKeyFiles, finish_rewrap, write_private};
 pub use serve::{Listeners, Secured, bind_admin, serve};
@@ -64,8 +64,8 @@ pub struct Parts {
     pub config: Config,
     /// `iss`.
     pub issuer_url: Arc<str>,
-    /// Whether it serves, stops, or has lost a part.
-    pub life: Life,
+    /// Whether it serves, stops, or has failed.
+    pub supervisor: Supervisor,
     /// Time and randomness.
     pub world: World,
     /// The in-memory view.
@@ -99,7 +99,7 @@ pub struct Parts {
     /// Admin changes come one after the other: each checks what is there before it changes it.
     pub one_admin_at_a_time: tokio::sync::Mutex<()>,
     /// Shares the threads among connections that are never at an end.
-    pub(crate) turns: Turns,
+    pub yields: YieldQueue,
     /// The signed revocation list, made anew when it is old or something was revoked.
     pub revocation_list: revocations::SignedLists,
 }

@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::json;
 
 use crate::http::State;
-use crate::life::Phase;
+use crate::supervise::Phase;
 
 /// Longer than a commit may take.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// The process runs, and no part of it is lost. What a restart would not mend, such as a database that is away, does not
 /// count here.
 pub(super) async fn healthz(AxumState(state): AxumState<State>) -> Response {
-    match state.life.lost() {
+    match state.supervisor.failure() {
         None => Json(json!({ "status": "ok" })).into_response(),
         Some(lost) => {
             let text = "this part is lost, and the broker stops; its log says why";
@@ -29,10 +29,10 @@ pub(super) async fn healthz(AxumState(state): AxumState<State>) -> Response {
 
 /// The process can do its work: the audit log can be written, now.
 pub(super) async fn readyz(AxumState(state): AxumState<State>) -> Response {
-    if let Some(lost) = state.life.lost() {
+    if let Some(lost) = state.supervisor.failure() {
         return unavailable(&json!({ "status": "not ready", "part": lost.part, "reason": "this part is lost" }));
     }
-    if state.life.phase() != Phase::Serving {
+    if state.supervisor.phase() != Phase::Serving {
         return not_ready("the broker is stopping");
     }
     // An empty commit goes the way of every record. While the log is known to be away, the ledger says so at once, and tries

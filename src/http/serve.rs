@@ -35,9 +35,9 @@ use crate::http::routes::{Listener, router};
 use crate::http::strangers::{Standing, Strangers};
 use crate::http::streams::{Paced, Streams};
 use crate::issue::AdminIdentity;
-use crate::life::Phase;
 use crate::model::AdminRole;
-use crate::turn::Turns;
+use crate::supervise::Phase;
+use crate::yield_queue::YieldQueue;
 
 /// Headers of one request, at most.
 const MAX_HEADERS: usize = 128;
@@ -94,7 +94,7 @@ struct Manner {
     trusted_proxies: Vec<IpNet>,
     strangers: Strangers,
     /// Among those who are known.
-    turns: Turns,
+    turns: YieldQueue,
     stop: watch::Receiver<Phase>,
 }
 
@@ -102,7 +102,7 @@ struct Manner {
 /// Health is told until the end of that: whoever sends us agents must see that we are stopping, and why.
 pub async fn serve(listeners: Listeners, state: State) {
     let listen = &state.config.listen;
-    let life = &state.life;
+    let life = &state.supervisor;
     let last = watch::Sender::new(Phase::Serving);
     // Not by address: agents may all come from behind one.
     let shared = |all: usize| Places::new(all, all);
@@ -114,7 +114,7 @@ pub async fn serve(listeners: Listeners, state: State) {
         http2: listen.http2,
         trusted_proxies: listen.trusted_proxies.clone(),
         strangers: Strangers::new(life),
-        turns: state.turns.clone(),
+        turns: state.yields.clone(),
         stop: life.phases(),
     };
     // Admins come by themselves: a proxy that may speak for agents must not say who is an admin. And
@@ -147,7 +147,7 @@ pub async fn serve(listeners: Listeners, state: State) {
     let admins = async { finish(unix(listeners.admin, admins, manner.clone()).await, &state).await };
     let work = async {
         tokio::join!(agents, remote_admin, admins);
-        if life.lost().is_some() {
+        if life.failure().is_some() {
             // Where nothing was in flight, nobody would have had the time to ask what is wrong.
             tokio::time::sleep(FAREWELL).await;
         }
@@ -217,12 +217,12 @@ async fn stopped(stop: &mut watch::Receiver<Phase>) {
 /// calls are recorded before the log closes.
 async fn finish(open: Open, state: &State) {
     let Open { graceful, mut connections } = open;
-    let mut phases = state.life.phases();
+    let mut phases = state.supervisor.phases();
     let cut = tokio::select! {
         drained = tokio::time::timeout(state.config.listen.drain, graceful.shutdown()) => {
             drained.is_err().then_some("connections were still busy after listen.drain_seconds; they are cut")
         }
-        _ = phases.wait_for(|phase| *phase == Phase::Cutting) => {
+        _ = phases.wait_for(|phase| *phase == Phase::Aborting) => {
             Some("connections that were still busy are cut, as a second signal asked for")
         }
     };
@@ -436,7 +436,7 @@ mod tests {
 
     use super::*;
     use crate::http::strangers::Known;
-    use crate::life::Life;
+    use crate::supervise::Supervisor;
 
     /// Longer than a busy machine takes.
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -486,7 +486,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_known_connection_is_served_while_strangers_have_no_thread_and_a_new_one_is_not() {
-        let life = Life::begin();
+        let life = Supervisor::new();
         let strangers = Strangers::new(&life);
         let threads = tokio::runtime::Handle::current().metrics().num_workers().saturating_sub(1).max(1);
         let manner = Manner {
@@ -496,7 +496,7 @@ mod tests {
             http2: true,
             trusted_proxies: Vec::new(),
             strangers: strangers.clone(),
-            turns: Turns::start(&life),
+            turns: YieldQueue::start(&life),
             stop: life.phases(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -19,9 +19,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::http::serve::MAX_STREAMS;
-use crate::life::Life;
-use crate::turn::Turns;
+use crate::supervise::Supervisor;
 use crate::world::monotonic;
+use crate::yield_queue::YieldQueue;
 
 /// Requests that may come over a connection after an answer to somebody known, until it is a stranger's again: who only
 /// begins calls and resets them, or has them refused, is no good agent for long. Twice as many as may be open at once.
@@ -63,7 +63,7 @@ struct Line {
     busy: AtomicUsize,
     /// Who waits for one of them.
     waiting: Arc<Notify>,
-    turns: Turns,
+    turns: YieldQueue,
     since: Instant,
     /// When somebody known was last there, in milliseconds after `since`; 0 for never.
     last_known: AtomicU64,
@@ -86,16 +86,16 @@ impl Drop for Thread {
 
 impl Strangers {
     /// All worker threads of the current runtime but one; if there is but one, that.
-    pub(super) fn new(life: &Life) -> Self {
-        Self::with(Handle::current().metrics().num_workers().saturating_sub(1).max(1), life)
+    pub(super) fn new(supervisor: &Supervisor) -> Self {
+        Self::with(Handle::current().metrics().num_workers().saturating_sub(1).max(1), supervisor)
     }
 
-    fn with(threads: usize, life: &Life) -> Self {
+    fn with(threads: usize, supervisor: &Supervisor) -> Self {
         Self(Arc::new(Line {
             threads,
             busy: AtomicUsize::new(0),
             waiting: Arc::default(),
-            turns: Turns::start(life),
+            turns: YieldQueue::start(supervisor),
             since: monotonic(),
             last_known: AtomicU64::new(0),
         }))
@@ -174,7 +174,7 @@ impl Standing {
     }
 
     /// Turns among strangers.
-    pub(super) fn turns(&self) -> &Turns {
+    pub(super) fn turns(&self) -> &YieldQueue {
         &self.0.strangers.0.turns
     }
 
@@ -276,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_wait_for_each_other_and_nobody_known_waits_for_them() {
-        let strangers = Strangers::with(1, &Life::begin());
+        let strangers = Strangers::with(1, &Supervisor::new());
         let friend = known(&strangers);
         let held = strangers.thread().unwrap();
         let (first, second) = (strangers.standing(), strangers.standing());
@@ -302,7 +302,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_the_line_or_is_known_meanwhile_holds_up_nobody() {
-        let strangers = Strangers::with(1, &Life::begin());
+        let strangers = Strangers::with(1, &Supervisor::new());
         let _friend = known(&strangers);
         let held = strangers.thread().unwrap();
         let standing = strangers.standing();
@@ -325,7 +325,7 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_who_are_alone_do_not_wait() {
-        let strangers = Strangers::with(1, &Life::begin());
+        let strangers = Strangers::with(1, &Supervisor::new());
         let _held = strangers.thread().unwrap();
         let standing = strangers.standing();
         standing.asked();
@@ -338,7 +338,7 @@ mod tests {
             threads: 0,
             busy: AtomicUsize::new(0),
             waiting: Arc::default(),
-            turns: Turns::start(&Life::begin()),
+            turns: YieldQueue::start(&Supervisor::new()),
             since: monotonic().checked_sub(ALONE_AFTER + Duration::from_millis(100)).unwrap(),
             last_known: AtomicU64::new(1),
         }));
@@ -347,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn credit_is_used_up_by_requests_that_nobody_known_is_answered() {
-        let strangers = Strangers::with(1, &Life::begin());
+        let strangers = Strangers::with(1, &Supervisor::new());
         let standing = known(&strangers);
         for _ in 1..CREDIT {
             assert!(standing.is_known());
@@ -373,7 +373,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
     async fn of_three_threads_strangers_get_two_even_to_free_what_they_leave() {
-        let strangers = Strangers::new(&Life::begin());
+        let strangers = Strangers::new(&Supervisor::new());
         let _friend = known(&strangers);
         static NOW: AtomicUsize = AtomicUsize::new(0);
         static MOST: AtomicUsize = AtomicUsize::new(0);

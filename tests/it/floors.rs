@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The floors, from the ground up. A room may use every room on a lower floor.
 const FLOORS: &[&[&str]] = &[
     &["hallpass_verify"],
-    &["world", "error", "secret", "model", "life", "turn"],
+    &["world", "error", "secret", "model", "supervise", "yield_queue"],
     &["policy", "vault", "keyring", "config"],
     &["store", "outbound"],
     &["audit", "registry"],
@@ -29,7 +29,7 @@ const ALSO: &[(&str, &str)] = &[
     ("model", "world"),
     ("model", "error"),
     ("model", "secret"),
-    ("turn", "life"), // who hands turns out must not die unseen
+    ("yield_queue", "supervise"), // its task is an essential one
     // The ledger shows a change to the registry once it is durable, before anybody is answered (P3, P9).
     ("audit", "registry"),
     ("cli", "app"), // `serve` and `quickstart` start it

@@ -9,11 +9,11 @@ use futures_util::poll;
 use hallpass::audit::{Ledger, LedgerError, LedgerSettings, Verification, verify_node};
 use hallpass::issue::first_keys;
 use hallpass::keyring::{Algorithm, Policy};
-use hallpass::life::Life;
 use hallpass::model::{Agent, AgentStatus, Change, Event, EventKind, Head, SealedColumns, Session};
 use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
 use hallpass::store::{Access, Everything, Store};
+use hallpass::supervise::Supervisor;
 use hallpass::vault::{MasterKey, Vault};
 use hallpass::world::{Clock, Millis, SystemEntropy, World};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -62,7 +62,7 @@ async fn ledger_in(world: World, store: &Store, registry: Arc<Registry>) -> Ledg
         checkpoint_after_ms: 1_000_000,
     };
     let head = store.audit_head("node-1").await.unwrap().map_or(Head::EMPTY, |signed| signed.head);
-    Ledger::start(settings, store.clone(), registry, world, head, mac_key(), &Life::begin())
+    Ledger::start(settings, store.clone(), registry, world, head, mac_key(), &Supervisor::new())
 }
 
 async fn fresh(engine: Engine) -> Option<(Store, String, tempfile::TempDir)> {

@@ -9,7 +9,6 @@ use hallpass::audit::{Ledger, LedgerError, LedgerSettings, Verification, append,
 use hallpass::config::{self, Overrides};
 use hallpass::issue::first_keys;
 use hallpass::keyring::{Algorithm, Policy};
-use hallpass::life::Life;
 use hallpass::model::{
     Agent, AgentStatus, AuditRow, Change, Credential, CredentialVersion, DefinitionKind, Event, EventKind, Head,
     Revocation, RevocationKind, Rewrapped, SealedColumns, Session, StoredKey, StoredSecret, UsedAssertion,
@@ -17,6 +16,7 @@ use hallpass::model::{
 use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
 use hallpass::store::{Access, Batch, Everything, ServeLock, Store, StoreError};
+use hallpass::supervise::Supervisor;
 use hallpass::vault::{MasterKey, Vault};
 use hallpass::world::World;
 use reqwest::Method;
@@ -100,7 +100,7 @@ impl Fresh {
             world,
             Head::EMPTY,
             mac_key.clone(),
-            &Life::begin(),
+            &Supervisor::new(),
         );
         (ledger, registry, mac_key)
     }
