@@ -5,11 +5,11 @@
 //! | floor | rooms |
 //! |---|---|
 //! | top | [`app`] wires everything together; `main` calls [`cli`] |
-//! | doors | [`http`]: all listeners, axum lives only here · [`cli`]: the commands (never each other) |
+//! | doors | [`http`]: routes and handlers, axum lives only here · [`cli`]: the commands (never each other) |
 //! | work | [`issue`]: a token request, taking back, who an admin is · [`broker`]: a brokered call (never each other) |
 //! | trust | [`trust`]: who others are: fetches and keeps their keys |
 //! | memory | [`audit`]: hash chain and group commit · [`registry`]: what hot paths read instead of SQL |
-//! | disk, wire | [`store`]: all SQL, for both engines · [`outbound`]: dialling, with every address checked |
+//! | disk, wire | [`store`]: all SQL, for both engines · [`outbound`]: dialling, with every address checked · [`listen`]: accept, TLS, HTTP/1.1 and HTTP/2, drain |
 //! | pure | [`policy`]: `decide()` → `Permit` · [`vault`]: envelope encryption · [`keyring`]: signing keys · [`config`] |
 //! | ground | [`secret`] · [`world`]: clock and entropy · [`error`] · [`model`]: plain types · [`supervise`]: essential tasks · [`yield_queue`]: fair shares of the threads |
 //! | below | `hallpass_verify`: what a gateway embeds, too |
@@ -20,7 +20,7 @@
 //! **A brokered call**: `http/exchange.rs` → `hallpass_verify` → [`broker`] → [`policy`] → [`audit`] → [`vault`] →
 //! `broker/inject.rs` → `broker/dial.rs` → `broker/scrub`
 //!
-//! **An admin's request**: `http/serve.rs` (the socket, or TLS) → `http/admin/door.rs` (who it is, and whether the route's
+//! **An admin's request**: [`listen`] (the unix socket, or TLS) → `http/admin/door.rs` (who it is, and whether the route's
 //! role is theirs) → a file for each noun in `http/admin/` → [`audit`]
 //!
 //! Types make the first two lines one-way: `Unverified → Claims` (only the verifier builds it) `→ Permit` (only
@@ -37,6 +37,7 @@ pub mod error;
 pub mod http;
 pub mod issue;
 pub mod keyring;
+pub mod listen;
 pub mod model;
 pub mod outbound;
 pub mod policy;

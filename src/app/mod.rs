@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hallpass_verify::TokenVerifier;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
@@ -24,8 +24,9 @@ use crate::audit::{HEAD_SECRET, Ledger, Throttle};
 use crate::broker::{Broker, BrokerParts};
 use crate::config::{ClientCertificates, Config, DatabaseTarget, Tls};
 use crate::error::{Error, Result};
-use crate::http::{Held, Listeners, Parts, Secured, State, bind_admin, finish_rewrap, serve};
+use crate::http::{Held, Listeners, Parts, Secured, State, finish_rewrap, serve};
 use crate::issue::{Authority, CLIENT_SECRET_KEY, Certificates, ClientCas, Issuer, IssuerParts, KeyKeeper, open_keys};
+use crate::listen::{bind_tcp, bind_unix, server_config};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
@@ -46,14 +47,10 @@ use master_key::{broker_secret, client_ca};
 use metrics::recorder;
 use reload::Reload;
 use settings::{broker_settings, issue_settings, key_policy, ledger_settings, way_out};
-use tls::{client_cas, tls_config};
+use tls::{client_cas, server_certificate};
 
 /// How often schedules are looked at: key rotation, forgetting what cannot matter any more, the database lock.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Connections that wait to be accepted, at most; the system may allow fewer (`net.core.somaxconn`). By default it would
-/// be 128, which a gateway that starts anew with its agents fills in a moment.
-const BACKLOG: u32 = 4_096;
 
 /// A broker that serves.
 pub struct Running {
@@ -163,7 +160,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let store = open_store(&config, Access::Serve).await?;
     let lock = store.lock().await.map_err(startup)?;
     store.migrate().await.map_err(startup)?;
-    let admin = bind_admin(&config.listen.admin_socket).await.map_err(|error| {
+    let admin = bind_unix(&config.listen.admin_socket).await.map_err(|error| {
         let path = config.listen.admin_socket.display();
         Error::unavailable("admin_socket", format!("the admin socket {path} cannot be made: {error}"))
     })?;
@@ -393,7 +390,7 @@ async fn keep(state: State, mut lock: ServeLock, reload: Arc<Mutex<Reload>>) -> 
 
 /// What a listener with this certificate speaks; the certificate may change while it runs.
 fn secure(tls: &Tls, http2: bool, reload: &mut Reload) -> Result<Arc<rustls::ServerConfig>> {
-    let (server, certificate) = tls_config(tls, http2)?;
+    let (server, certificate) = server_config(server_certificate(tls)?, http2)?;
     reload.server(tls, certificate);
     Ok(server)
 }
@@ -459,7 +456,7 @@ fn system_world(floor: Millis) -> World {
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
-    listen(address).map_err(|error| {
+    bind_tcp(address).map_err(|error| {
         Error::unavailable(
             "cannot_listen",
             format!("{key}: cannot listen on {address}: {error}; choose another address or stop what listens there"),
@@ -467,18 +464,9 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
     })
 }
 
-/// Where a burst of connections finds the queue full, the kernel answers some by SYN cookies and then forgets them: their
-/// clients wait on a connection that nobody has.
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// The port after the public one, unless somebody has it already and nobody asked for it in particular.
 async fn bind_default_ops(address: SocketAddr) -> Result<TcpListener> {
-    match listen(address) {
+    match bind_tcp(address) {
         Ok(listener) => Ok(listener),
         Err(error) => {
             tracing::warn!(%address, %error, "the default ops address is taken; using any free port (set listen.ops to fix it)");

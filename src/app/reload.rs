@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::app::tls::{ServerCertificate, client_cas, server_certificate};
+use crate::app::tls::{client_cas, server_certificate};
 use crate::config::{ClientCertificates, Tls};
 use crate::error::Result;
 use crate::issue::ClientCas;
+use crate::listen::ServerCertificate;
 
 /// What tells one content of a file from the next without reading it: modification time, size, inode.
 type Stamp = Option<(i64, i64, u64, u64)>;

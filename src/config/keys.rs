@@ -152,6 +152,8 @@ pub(super) const KEYS: &[Key] = &[
     integer("listen.max_header_bytes", 32_768, 8_192, 1_048_576, "Bytes that a request's head may have"),
     integer("listen.drain_seconds", 20, 0, 3_600, "Seconds that calls in flight get to finish when the broker stops"),
     boolean("listen.http2", true, "Speak HTTP/2 beside HTTP/1.1"),
+    boolean("listen.limit_untrusted", true,
+        "Connections that have shown no good token, secret or certificate leave a thread free for those that have"),
     optional("listen.trusted_proxies", "10.0.0.0/8, 192.0.2.7",
         "Proxies whose Client-Cert (a client's certificate) and X-Forwarded-For (whose wrong secrets count) are heard"),
 

@@ -153,6 +153,8 @@ pub struct Listen {
     pub drain: Duration,
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
+    /// Whether unauthenticated connections leave a worker thread free for others.
+    pub limit_untrusted: bool,
     /// Peers whose `Client-Cert` (RFC 9440) counts, and whose `X-Forwarded-For` says at which address secrets are guessed.
     pub trusted_proxies: Vec<IpNet>,
 }

@@ -67,7 +67,7 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(config.listen.admin_socket, dir.path("data/admin.sock"));
     assert_eq!((config.listen.max_connections, config.listen.max_header_bytes), (10_000, 32_768));
     assert_eq!((config.listen.header_timeout.as_secs(), config.listen.drain.as_secs()), (10, 20));
-    assert!(config.listen.http2);
+    assert!(config.listen.http2 && config.listen.limit_untrusted);
     assert!(config.tls.is_none());
     assert!(config.client_certificates.ca_file.is_none() && config.client_certificates.crl_file.is_none());
     assert!(config.listen.trusted_proxies.is_empty());
@@ -110,6 +110,7 @@ const OTHER: &[(&str, &str)] = &[
     ("listen.max_header_bytes", "0x4000"),
     ("listen.drain_seconds", "0"),
     ("listen.http2", "false"),
+    ("listen.limit_untrusted", "false"),
     ("listen.trusted_proxies", "\"10.0.0.0/8, ::1\""),
     ("tls.cert_file", "\"cert.pem\""),
     ("tls.key_file", "\"key.pem\""),
@@ -178,7 +179,7 @@ fn assert_other(dir: &Dir, config: &Config) {
     assert_eq!(config.listen.admin_socket, Path::new("/run/hp.sock"));
     assert_eq!((config.listen.max_connections, config.listen.max_header_bytes), (11, 16_384));
     assert_eq!((config.listen.header_timeout.as_secs(), config.listen.drain.as_secs()), (12, 0));
-    assert!(!config.listen.http2);
+    assert!(!config.listen.http2 && !config.listen.limit_untrusted);
     let proxies: Vec<_> = config.listen.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
     assert_eq!(config.client_certificates.ca_file, Some(dir.path("cert.pem")));

@@ -128,6 +128,7 @@ fn listen(reader: &mut Reader, overrides: Overrides) -> Option<Listen> {
         max_header_bytes: size(reader, "listen.max_header_bytes"),
         drain: seconds(reader, "listen.drain_seconds"),
         http2: reader.boolean("listen.http2"),
+        limit_untrusted: reader.boolean("listen.limit_untrusted"),
         trusted_proxies: trusted_proxies(reader),
     })
 }

@@ -6,9 +6,9 @@ use http::uri::Authority;
 use url::Url;
 
 use crate::http::State;
-use crate::http::connection::Connection;
 use crate::http::public_hosts;
 use crate::http::routes::Listener;
+use crate::listen::Connection;
 
 /// Whether `authority` names this listener: by the address that the connection came to, or, at the public listener, by the
 /// issuer's name or an upstream's public host. What a request says of itself, in `Host` or `X-Forwarded-Host`, is no evidence of that.

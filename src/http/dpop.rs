@@ -6,9 +6,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts as RequestParts;
 
 use crate::http::State;
-use crate::http::connection::Connection;
 use crate::http::extract::proof_token;
 use crate::issue::TokenError;
+use crate::listen::Connection;
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");

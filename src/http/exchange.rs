@@ -18,8 +18,8 @@ use crate::http::agent_token::{self, AgentToken, Found};
 use crate::http::extract::{RequestId, origin, proof_token};
 use crate::http::problem::FromUpstream;
 use crate::http::reply::Problem;
-use crate::http::strangers::Known;
 use crate::http::{dpop, lost, resource};
+use crate::listen::{Authenticated, Connection};
 use crate::model::{Origin, Target};
 use crate::policy::CompiledUpstream;
 
@@ -63,30 +63,31 @@ pub(super) async fn answer(
     metadata: impl Fn() -> String,
 ) -> Response {
     let is_spoken = dpop::is_spoken(request.headers());
-    let mut is_known = false;
+    let mut is_authenticated = false;
     let by_proof = proof_token(request.headers()).is_some();
-    let answer = brokered(state, id, request, asked, &mut is_known).await;
+    let answer = brokered(state, id, request, asked, &mut is_authenticated).await;
     let answer = answer.map_err(|problem| {
         let problem = problem.with_resource_metadata(&metadata());
         // Libraries for DPoP look for the one challenge that is theirs.
         if by_proof { problem } else { problem.with_password_place() }
     });
     let mut answer = answer.into_response();
-    if is_known {
-        answer.extensions_mut().insert(Known);
+    if is_authenticated {
+        answer.extensions_mut().insert(Authenticated);
     }
     dpop::with_nonce(state, is_spoken, answer)
 }
 
-/// `is_known`: whether the caller showed a good token, whatever comes of the call.
+/// `is_authenticated`: whether the caller showed a good token, whatever comes of the call.
 async fn brokered(
     state: &State,
     id: &Arc<str>,
     request: Request,
     asked: Asked<'_>,
-    is_known: &mut bool,
+    is_authenticated: &mut bool,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
+    let gives_way = parts.extensions.get::<Connection>().is_some_and(|connection| connection.gives_way);
     let Asked { name, path, upstream, public_host } = asked;
     let problem = |error: Error| Problem::new(error, id);
 
@@ -110,7 +111,7 @@ async fn brokered(
     };
     let claims = match claims {
         Ok(claims) => {
-            *is_known = true;
+            *is_authenticated = true;
             claims
         }
         Err(refusal) => {
@@ -138,7 +139,7 @@ async fn brokered(
         headers: parts.headers,
         body: body.map_err(|_| BodyError::Broken).boxed_unsync(),
         origin: origin(&parts.extensions),
-        haste: parts.extensions.get().copied().unwrap_or(Haste::Now),
+        haste: if gives_way { Haste::WithOthers } else { Haste::Now },
         reached: Reached { public_host, by_authorization },
     };
     match state.broker.call(call).await {

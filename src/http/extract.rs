@@ -14,8 +14,8 @@ use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
-use crate::http::connection::Connection;
 use crate::issue::{Caller, Presented, TokenError};
+use crate::listen::Connection;
 use crate::model::Origin;
 
 /// Where an answer says which request it answers.

@@ -13,12 +13,12 @@ use crate::error::Error;
 use crate::http::State;
 use crate::http::accept;
 use crate::http::authority::{is_host, is_ours, is_same};
-use crate::http::connection::Connection;
 use crate::http::extract::{MAX_FORM, REQUEST_ID, RequestId};
 use crate::http::problem::{name_for, say_source};
 use crate::http::public_hosts;
 use crate::http::reply::Problem;
 use crate::http::routes::Listener;
+use crate::listen::Connection;
 use crate::model::Origin;
 use crate::secret::ordered_id;
 

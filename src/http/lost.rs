@@ -16,7 +16,7 @@ use crate::http::dpop;
 use crate::http::extract::RequestId;
 use crate::http::front;
 use crate::http::reply::Problem;
-use crate::http::strangers::Known;
+use crate::listen::Authenticated;
 use crate::model::AgentStatus;
 use crate::policy::{View, nearest_name};
 use crate::registry::Definitions;
@@ -34,7 +34,7 @@ pub(super) async fn no_such_route(
     let advice = advice(&state, &claims, parts.uri.path())
         .unwrap_or_else(|| "there is nothing at this path; brokered calls go to /exchange/UPSTREAM/PATH".to_owned());
     let mut response = Problem::new(Error::not_found("no_such_route", advice), &id).into_response();
-    response.extensions_mut().insert(Known);
+    response.extensions_mut().insert(Authenticated);
     response
 }
 

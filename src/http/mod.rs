@@ -6,13 +6,10 @@ mod agent_token;
 mod authority;
 mod authorize;
 mod certificate;
-mod client_cert;
-mod connection;
 mod discovery;
 mod dpop;
 mod exchange;
 mod extract;
-mod fair;
 mod front;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -20,7 +17,6 @@ pub mod fuzzing;
 mod introspect;
 mod lost;
 mod ops;
-mod places;
 mod problem;
 mod public_hosts;
 pub mod reply;
@@ -29,8 +25,6 @@ mod revocations;
 mod revoke;
 pub mod routes;
 mod serve;
-mod strangers;
-mod streams;
 mod token;
 
 use std::sync::Arc;
@@ -52,8 +46,7 @@ use crate::world::World;
 use crate::yield_queue::YieldQueue;
 
 pub use admin::{Held, MasterKeyFiles, finish_rewrap, write_private};
-pub use serve::{Listeners, Secured, bind_admin, serve};
-pub use strangers::Known;
+pub use serve::{Listeners, Secured, serve};
 
 /// What handlers work with. Cheap to clone.
 pub type State = Arc<Parts>;

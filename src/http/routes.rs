@@ -2,13 +2,15 @@
 
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::Response;
 use axum::routing::{MethodRouter, any, delete, get, post};
 
 use crate::http::admin::definitions::{self, Issuers, Resources, Roles, TrustDomains};
 use crate::http::{
     State, admin, authorize, certificate, discovery, exchange, front, introspect, lost, ops, resource, revocations,
-    revoke, strangers, token,
+    revoke, token,
 };
+use crate::listen::Authenticated;
 use crate::model::AdminRole;
 
 /// Which listener a route is on.
@@ -126,6 +128,14 @@ pub fn table() -> Vec<Route> {
     ]
 }
 
+/// Marks the answer of a route that nobody gets 2xx from who did not show who they are.
+async fn authenticated_if_successful(mut answer: Response) -> Response {
+    if answer.status().is_success() {
+        answer.extensions_mut().insert(Authenticated);
+    }
+    answer
+}
+
 /// The router of one listener. Every answer carries a request id; ambiguous requests are refused before any handler, and
 /// nobody reaches an admin's route who is not one, of the role that its row names.
 pub fn router(listener: Listener, state: State) -> Router {
@@ -136,10 +146,10 @@ pub fn router(listener: Listener, state: State) -> Router {
         let handler = match row.access {
             Access::Admin(role) => {
                 let handler = row.handler.layer(from_fn_with_state((state.clone(), role), admin::door::only_admins));
-                handler.layer(map_response(strangers::known_if_successful))
+                handler.layer(map_response(authenticated_if_successful))
             }
-            Access::Client | Access::ClientOrBearer => row.handler.layer(map_response(strangers::known_if_successful)),
-            // The exchange says it itself: a 404 with a good token is an answer to somebody known, too.
+            Access::Client | Access::ClientOrBearer => row.handler.layer(map_response(authenticated_if_successful)),
+            // The exchange says it itself: a 404 with a good token is an answer to somebody authenticated, too.
             Access::Bearer | Access::Open => row.handler,
         };
         router.route(row.path, handler)

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use hallpass::app::Surroundings;
-use hallpass::http::Known;
 use hallpass::http::routes::{Listener, router};
+use hallpass::listen::Authenticated;
 use hallpass::model::{Change, Event, EventKind, Session};
 use hallpass_verify::{Confirmation, RevocationEntry};
 use http::header::ACCEPT;
@@ -234,7 +234,7 @@ async fn subscribers_beyond_the_limit_are_sent_away_and_the_list_stays_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_an_answer_to_somebody_known_lets_a_connection_go_before_strangers() {
+async fn only_an_answer_to_somebody_authenticated_makes_a_connection_trusted() {
     let upstream = Upstream::start(|_| text(http::StatusCode::NOT_FOUND, "no such contact")).await;
     let broker = TestBroker::start().await;
     let (agent, token) = broker.with_crm(&upstream.url(), "a-secret-of-the-crm").await;
@@ -248,7 +248,7 @@ async fn only_an_answer_to_somebody_known_lets_a_connection_go_before_strangers(
         request = request.header("content-type", "application/x-www-form-urlencoded");
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let answer = public.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
-        (answer.status().as_u16(), answer.extensions().get::<Known>().is_some())
+        (answer.status().as_u16(), answer.extensions().get::<Authenticated>().is_some())
     };
     let client = |secret| [("client_id", &*agent.client_id), ("client_secret", secret), ("token", &*token)];
     let (good, bad) = (client(&*agent.client_secret), client("nonsense"));
@@ -270,14 +270,14 @@ async fn only_an_answer_to_somebody_known_lets_a_connection_go_before_strangers(
     let admins = router(Listener::RemoteAdmin, state.clone());
     let stranger = http::Request::builder().uri("/admin/v1/status").header("host", "b").body(Body::empty()).unwrap();
     let answer = admins.oneshot(stranger).await.unwrap();
-    assert!(answer.status() == 401 && answer.extensions().get::<Known>().is_none());
+    assert!(answer.status() == 401 && answer.extensions().get::<Authenticated>().is_none());
 }
 
 /// As in `audit::ledger`.
 const LINGER: Duration = Duration::from_millis(5);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_strangers_call_can_wait_for_others_to_be_written_with() {
+async fn an_untrusted_connections_call_can_wait_for_others_to_be_written_with() {
     let upstream = Upstream::start(|_| text(http::StatusCode::OK, "a contact")).await;
     let broker = TestBroker::start().await;
     let (_, token) = broker.with_crm(&upstream.url(), "a-secret-of-the-crm").await;

@@ -12,10 +12,10 @@ use crate::audit::more;
 use crate::error::Error;
 use crate::http::State;
 use crate::http::admin::Admin;
-use crate::http::connection::Connection;
 use crate::http::extract::{RequestId, bearer, origin};
 use crate::http::reply::Problem;
 use crate::issue::{AdminIdentity, NO_ROLE, NotAdmin};
+use crate::listen::Connection;
 use crate::model::{AdminRole, Event, EventKind};
 
 /// Put into each request by the unix listener: who is at the other end of the socket, by its peer credentials. Where it is

@@ -1,8 +1,8 @@
-//! HTTP/2's streams: what their readers leave standing, and when a connection has none.
+//! HTTP/2's streams: a limit on readers that stand still, and on connections without a stream.
 //!
 //! A reader of HTTP/1.1 that stands still stops the socket, and the socket's write timeout ends it. In HTTP/2 a reader
-//! closes its window (RFC 9113 §5.2) and the socket stays lively: it would hold calls, connections to upstreams and
-//! memory for as long as it answers pings.
+//! closes its window (RFC 9113 §5.2) and the socket stays lively. Such a reader would hold calls, connections to upstreams
+//! and memory for as long as it answers pings.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::http::strangers::Standing;
+use crate::listen::untrusted::Trust;
 use crate::world::monotonic;
 
 /// Bytes that are handed to the connection in one piece: one DATA frame of the usual size.
@@ -155,14 +155,14 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
 /// The streams of one connection: runs each, and ends those whose reader stands still for `limit`.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
-    standing: Standing,
+    trust: Trust,
     limit: Duration,
     under_way: Arc<Mutex<(usize, Instant)>>,
 }
 
 impl Streams {
-    pub(super) fn new(standing: Standing, limit: Duration) -> Self {
-        Self { standing, limit, under_way: Arc::new(Mutex::new((0, monotonic()))) }
+    pub(super) fn new(trust: Trust, limit: Duration) -> Self {
+        Self { trust, limit, under_way: Arc::new(Mutex::new((0, monotonic()))) }
     }
 
     fn under_way<T>(&self, change: impl FnOnce(&mut (usize, Instant)) -> T) -> T {
@@ -203,7 +203,7 @@ where
         self.under_way(|(count, _)| *count += 1);
         let counted = UnderWay(self.clone());
         let (reader, limit) = (Arc::new(Reader::new()), self.limit);
-        tokio::spawn(self.standing.work(async move {
+        tokio::spawn(self.trust.limit(async move {
             tokio::select! {
                 biased;
                 () = READER.scope(reader.clone(), stream) => {}

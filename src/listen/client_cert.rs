@@ -1,7 +1,7 @@
 //! What a TLS-terminating proxy says of its client: `Client-Cert`, `Client-Cert-Chain` (RFC 9440), `X-Forwarded-For`.
 //!
-//! Whoever can say these things is whoever they like. So only listed addresses are heard, and from everybody else the
-//! headers are taken away before anything looks at the request (RFC 9440 §4).
+//! Whoever may say these things may be anybody. So only listed addresses are heard. From everybody else the headers are taken
+//! away before anything looks at the request (RFC 9440 §4).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
-use crate::http::connection::Connection;
+use crate::listen::Connection;
 
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
@@ -20,7 +20,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What is known of the other end for one request: the connection's own, or what a trusted proxy says instead. The
 /// headers are gone afterwards.
-pub(super) fn behind(connection: &Connection, headers: &mut HeaderMap, trusted: &[IpNet]) -> Connection {
+pub(super) fn of_request(connection: &Connection, headers: &mut HeaderMap, trusted: &[IpNet]) -> Connection {
     let is_trusted =
         connection.address.is_some_and(|peer| trusted.iter().any(|network| network.contains(&peer.to_canonical())));
     let seen = if is_trusted {
@@ -29,6 +29,7 @@ pub(super) fn behind(connection: &Connection, headers: &mut HeaderMap, trusted: 
         Connection {
             address: forwarded_for(headers, trusted).or(connection.address),
             local: connection.local,
+            gives_way: connection.gives_way,
             malformed: certificates.is_err(),
             certificates: certificates.unwrap_or_default(),
         }
@@ -139,7 +140,7 @@ mod tests {
             (":%41QID:", false),
         ] {
             let mut lines = headers(&[("client-cert", text)]);
-            let seen = behind(&from("10.1.1.1"), &mut lines, &trusted());
+            let seen = of_request(&from("10.1.1.1"), &mut lines, &trusted());
             assert_eq!((seen.malformed, seen.certificates.is_some()), (!is_good, is_good), "{text}");
             assert!(lines.is_empty(), "{text}");
         }
@@ -152,21 +153,21 @@ mod tests {
             ("client-cert-chain", ":Ag==:, :Aw==:"),
             ("client-cert-chain", ":BA==:"),
         ]);
-        let seen = behind(&from("10.1.1.1"), &mut lines, &trusted()).certificates.unwrap();
+        let seen = of_request(&from("10.1.1.1"), &mut lines, &trusted()).certificates.unwrap();
         assert_eq!(seen.iter().map(|one| one.as_ref().to_vec()).collect::<Vec<_>>(), [[1], [2], [3], [4]]);
         for wrong in [&[("client-cert-chain", ":Ag==:")][..], &[("client-cert", ":AQ==:"), ("client-cert", ":AQ==:")]] {
-            assert!(behind(&from("10.1.1.1"), &mut headers(wrong), &trusted()).malformed, "{wrong:?}");
+            assert!(of_request(&from("10.1.1.1"), &mut headers(wrong), &trusted()).malformed, "{wrong:?}");
         }
     }
 
     #[test]
     fn rfc9440_s4_a_stranger_is_not_heard_and_a_proxy_is_nobody_itself() {
         let mut lines = headers(&[("client-cert", ":AQ==:"), ("client-cert-chain", ":Ag==:")]);
-        let seen = behind(&from("192.0.2.1"), &mut lines, &trusted());
+        let seen = of_request(&from("192.0.2.1"), &mut lines, &trusted());
         assert_eq!(seen.certificates.unwrap()[0].as_ref(), [9]);
         assert!(lines.is_empty());
-        assert!(behind(&from("10.1.1.1"), &mut HeaderMap::new(), &trusted()).certificates.is_none());
-        assert!(behind(&from("::ffff:10.1.1.1"), &mut HeaderMap::new(), &trusted()).certificates.is_none());
+        assert!(of_request(&from("10.1.1.1"), &mut HeaderMap::new(), &trusted()).certificates.is_none());
+        assert!(of_request(&from("::ffff:10.1.1.1"), &mut HeaderMap::new(), &trusted()).certificates.is_none());
     }
 
     #[test]
@@ -190,10 +191,10 @@ mod tests {
             (&[("x-forwarded-for", "::ffff:203.0.113.9, 10.2.2.2:80")][..], "203.0.113.9"),
             (&[("forwarded", "for=203.0.113.9")][..], "10.1.1.1"),
         ] {
-            let seen = behind(&from("10.1.1.1"), &mut headers(lines), &trusted());
+            let seen = of_request(&from("10.1.1.1"), &mut headers(lines), &trusted());
             assert_eq!(seen.address, Some(address.parse().unwrap()), "{lines:?}");
         }
-        let seen = behind(&from("192.0.2.1"), &mut headers(&[("x-forwarded-for", "1.2.3.4")]), &trusted());
+        let seen = of_request(&from("192.0.2.1"), &mut headers(&[("x-forwarded-for", "1.2.3.4")]), &trusted());
         assert_eq!(seen.address, Some("192.0.2.1".parse().unwrap()));
     }
 }
