@@ -20,11 +20,11 @@ use crate::support::{Engine, Upstream};
 /// One attack at a time: two would be measured as one.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// A good client's p99 under attack may be twice its usual one; below this it may be anything, as a disk that was slow once
-/// or twice is no attacker. Without optimisation a frame or a header costs the broker some twenty times what it costs a
+/// A good client's p99 under attack may be five times its usual one. Below this it may be anything: a disk that was slow a few
+/// times is no attacker. Without optimisation a frame or a header costs the broker some twenty times what it costs a
 /// flooder, the two share the machine, and other tests run beside: there it only must be served at all. The strict form is
 /// `cargo test --release --test it hostile`, on a machine that has nothing else to do.
-const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 4 });
+const FLOOR: Duration = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 25 });
 
 /// Calls by which the usual p99 is measured, before an attack and after it; and at least as many during the attack.
 const CALLS: usize = if cfg!(debug_assertions) { 100 } else { 3000 };
@@ -235,7 +235,7 @@ impl Scene {
             during.saturating_sub(machine).as_secs_f64() / usual_p99.as_secs_f64(),
         );
         assert!(growth <= max_growth, "{what}: {growth} MiB more than before");
-        assert!(during <= FLOOR.max(usual_p99 * 2), "{what}: p99 {during:?}, usually {usual_p99:?}");
+        assert!(during <= FLOOR.max(usual_p99 * 5), "{what}: p99 {during:?}, usually {usual_p99:?}");
         results
     }
 
