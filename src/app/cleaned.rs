@@ -8,7 +8,10 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::model::{Agent, Change, Event, EventKind, public};
-use crate::store::Everything;
+use crate::store::{Everything, Store};
+
+/// The reason in the record of a private key that was stored.
+const REMOVED: &str = "private_key_removed";
 
 /// Reduces what was loaded; gives the changes that do the same to the database, and the records that tell of them.
 pub(super) fn reduce(everything: &mut Everything) -> Result<(Vec<Event>, Vec<Change>)> {
@@ -69,8 +72,24 @@ fn told(kind: &str, name: &str, had_key: bool) -> Event {
     let mut event = Event::new(EventKind::Broker);
     event.action = Some("clean stored file".into());
     event.object = Some(format!("{kind} {name}").into());
-    event.reason = had_key.then(|| "private_key_removed".into());
+    event.reason = had_key.then(|| REMOVED.into());
     event
+}
+
+/// Whether this record tells of a private key.
+pub(super) fn had_private_key(event: &Event) -> bool {
+    event.reason.as_deref() == Some(REMOVED)
+}
+
+/// A row that was overwritten stays in the pages of the file until they are used again: whoever copies the file reads it.
+pub(super) async fn wipe(store: &Store) {
+    if let Err(error) = store.wipe_deleted_definitions().await {
+        tracing::error!(
+            %error,
+            "the private key that was removed may still be in the database's files: stop the broker and run VACUUM on the \
+             database (sqlite3 FILE VACUUM, or psql -c 'VACUUM FULL definitions')"
+        );
+    }
 }
 
 #[cfg(test)]

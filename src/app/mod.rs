@@ -187,6 +187,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let rows = everything.keys.clone();
     let keys = open_keys(&rows, &vault)?;
     let (mut told, mut first_changes) = cleaned::reduce(&mut everything)?;
+    let had_private_key = told.iter().any(cleaned::had_private_key);
     let used_assertions = std::mem::take(&mut everything.used_assertions);
     let (assertions_since, keep_assertions) = match everything.assertions_since {
         Some(since) => (since, None),
@@ -269,6 +270,9 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     told.push(event);
     first_changes.extend(new_client_ca.into_iter().chain(keep_assertions));
     ledger.commit(told, first_changes).await.map_err(Error::internal)?;
+    if had_private_key {
+        cleaned::wipe(&store).await;
+    }
 
     let reload = Arc::new(Mutex::new(reload));
     let keeper = supervisor.spawn("keeper", keep(state.clone(), lock, reload.clone()));

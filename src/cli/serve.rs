@@ -64,6 +64,9 @@ impl Serve {
         let overrides = Overrides { listen: self.listen };
         let config = context.load(overrides)?;
         let mut log = log_to_stderr(&config.log)?;
+        for name in &config.not_ours {
+            tracing::warn!(name, "this variable begins like our settings, and is none: it is ignored");
+        }
         seal_process();
         raise_descriptor_limit((config.listen.max_connections + config.exchange.max_calls + SPARE_DESCRIPTORS) as u64);
         let drain = config.listen.drain;

@@ -84,6 +84,16 @@ pub(super) fn closest(path: &str) -> Option<&'static str> {
     })
 }
 
+/// The setting that a name without our two underscores may stand for: `master_key` (`vault.master_key_file`),
+/// `listen_anything` (a setting of `[listen]`).
+pub(super) fn begins_like(name: &str) -> Option<&'static str> {
+    KEYS.iter().map(|key| (key.split(), key.path)).find_map(|((table, last), path)| {
+        let rest = last.strip_prefix(name).is_some_and(|rest| rest.starts_with('_')) && name.contains('_');
+        let of_table = !table.is_empty() && name.strip_prefix(table).is_some_and(|rest| rest.starts_with('_'));
+        (rest || of_table).then_some(path)
+    })
+}
+
 /// The known table whose name is spelled nearly like `name`.
 pub(super) fn closest_table(name: &str) -> Option<&'static str> {
     let tables = KEYS.iter().map(|key| key.split().0).filter(|table| !table.is_empty());

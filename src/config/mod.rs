@@ -104,6 +104,8 @@ pub struct Config {
     pub outbound: Outbound,
     /// `[log]`
     pub log: Log,
+    /// Variables of the environment that begin with our prefix and are like no setting: nothing was taken from them.
+    pub not_ours: Vec<String>,
 }
 
 impl Config {

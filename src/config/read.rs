@@ -22,6 +22,8 @@ pub(super) struct Reader {
     /// Keys that have a mistake already: comparing them with others would only repeat it.
     spoiled: BTreeSet<&'static str>,
     mistakes: Vec<Mistake>,
+    /// Variables of the environment that bear our prefix and are like none of our settings.
+    not_ours: Vec<String>,
     base: PathBuf,
     parsed: bool,
 }
@@ -30,8 +32,14 @@ impl Reader {
     /// Reads the file, then the environment over it.
     pub(super) fn new(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Self {
         let base = file.and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
-        let mut reader =
-            Self { given: BTreeMap::new(), spoiled: BTreeSet::new(), mistakes: Vec::new(), base, parsed: true };
+        let mut reader = Self {
+            given: BTreeMap::new(),
+            spoiled: BTreeSet::new(),
+            mistakes: Vec::new(),
+            not_ours: Vec::new(),
+            base,
+            parsed: true,
+        };
         if let Some(path) = file {
             reader.read_file(path);
         }
@@ -45,6 +53,10 @@ impl Reader {
     }
 
     /// Every mistake, in the order of the file.
+    pub(super) fn take_not_ours(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.not_ours)
+    }
+
     pub(super) fn into_mistakes(mut self) -> Vec<Mistake> {
         self.mistakes.sort_by(|a, b| a.at.cmp(&b.at));
         self.mistakes
@@ -258,13 +270,19 @@ impl Reader {
             let meant = match path.as_str() {
                 // What other programs call it.
                 "port" | "host" | "addr" | "address" | "bind" | "listen" => Some("listen.public"),
-                _ => keys::closest(&path),
+                _ => keys::closest(&path).or_else(|| keys::begins_like(&path)),
             };
             let meant = meant.and_then(keys::find).map(Key::variable);
             let fix = match meant {
                 Some(meant) => format!("did you mean {meant}? else remove it"),
-                None => {
+                // Like a setting of ours, in a table that we do not have: a slip.
+                None if path.contains('.') || path.is_empty() => {
                     format!("remove it, or rename it if it is not for Hallpass: {VARIABLE_PREFIX} begins our settings")
+                }
+                // An image's version, a link of Docker's, a deployment's own variable.
+                None => {
+                    self.not_ours.push(plain(name));
+                    continue;
                 }
             };
             self.mistakes.push(Mistake {

@@ -602,9 +602,7 @@ fn the_master_key_may_come_from_a_variable_of_our_prefix_or_a_command() {
     let found = Dir::new().load("", &[("HALLPASS_MASTER_KEY", "canary")]).unwrap_err();
     assert_eq!(
         found,
-        [
-            "HALLPASS_MASTER_KEY: there is no such setting; remove it, or rename it if it is not for Hallpass: HALLPASS_ begins our settings"
-        ]
+        ["HALLPASS_MASTER_KEY: there is no such setting; did you mean HALLPASS_VAULT__MASTER_KEY_FILE? else remove it"]
     );
 }
 
@@ -683,15 +681,20 @@ fn what_is_not_known_is_a_mistake_with_a_guess() {
             "HALLPASS_: there is no such setting; remove it, or rename it if it is not for Hallpass: HALLPASS_ begins our settings",
         ),
         (
-            "HALLPASS_TESTS",
-            "HALLPASS_TESTS: there is no such setting; remove it, or rename it if it is not for Hallpass: HALLPASS_ begins our settings",
+            "HALLPASS_NONE__SUCH",
+            "HALLPASS_NONE__SUCH: there is no such setting; remove it, or rename it if it is not for Hallpass: HALLPASS_ begins our settings",
         ),
     ];
     for (name, expected) in table {
         assert_eq!(Dir::new().load("", &[(name, "canary")]).unwrap_err(), [expected]);
     }
     let fine = [("HALLPASS_CONFIG", "x"), ("HALLPASS_TEST_POSTGRES", "x"), ("HALLPASSX", "x"), ("PATH", "x")];
-    assert!(Dir::new().load("", &fine).is_ok());
+    assert!(Dir::new().load("", &fine).unwrap().not_ours.is_empty());
+    // Variables that an image, a deployment or Docker's links set: told, and not in the way.
+    let not_ours = [("HALLPASS_TESTS", "x"), ("HALLPASS_VERSION", "1.2"), ("HALLPASS_SECRETS", "/run/secrets")];
+    let mut names = not_ours.map(|(name, _)| name);
+    names.sort_unstable();
+    assert_eq!(Dir::new().load("", &not_ours).unwrap().not_ours, names);
     let found = Dir::new().load("", &[("HALLPASS_NODE", "a\u{fffd}")]).unwrap_err();
     assert_eq!(found, ["node (HALLPASS_NODE): the value is not UTF-8; write a text, for example \"node-1\""]);
 }

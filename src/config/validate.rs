@@ -57,6 +57,7 @@ pub(super) fn validate(reader: &mut Reader, overrides: Overrides) -> Option<Conf
         exchange: exchange(reader),
         outbound: outbound?,
         log: log(reader)?,
+        not_ours: reader.take_not_ours(),
     })
 }
 

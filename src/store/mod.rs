@@ -222,6 +222,33 @@ impl Store {
         on_db!(self, pool => sqlx::query("SELECT 1").execute(pool).await.map(drop)).map_err(StoreError::from)
     }
 
+    /// Leaves nothing in the database's files of what was deleted or overwritten in `definitions`. SQLite: the whole file
+    /// is written anew, which takes its size in time and in free disk, and the write-ahead log is emptied. PostgreSQL: the
+    /// table is; its write-ahead log and its archive are the server's matter.
+    ///
+    /// # Errors
+    /// The database is away, full, or read by another process all the time.
+    pub(crate) async fn wipe_deleted_definitions(&self) -> Result<()> {
+        match &self.pool {
+            Pool::Sqlite { pool, .. } => {
+                let mut connection = pool.acquire().await?;
+                sqlx::query("VACUUM").execute(&mut *connection).await?;
+                let (is_busy, _, _): (i64, i64, i64) =
+                    sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
+                match is_busy {
+                    0 => Ok(()),
+                    _ => {
+                        Err(StoreError::Open("another process reads the database, so its log cannot be emptied".into()))
+                    }
+                }
+            }
+            Pool::Postgres(pool) => {
+                sqlx::query("VACUUM FULL definitions").execute(pool).await?;
+                Ok(())
+            }
+        }
+    }
+
     /// Waits for what is in flight and closes all connections.
     pub async fn close(&self) {
         if let Pool::Sqlite { writer, .. } = &self.pool {

@@ -12,7 +12,7 @@ use super::machine::{Stream, attacked, connect};
 use super::upstreams::Evil;
 
 /// Much longer than any of the broker's time limits here: whoever waits so long waits in vain.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reads until the other side closes; gives what came first.
 async fn until_closed(stream: &mut Stream) -> String {

@@ -149,6 +149,7 @@ async fn p1_a_private_key_that_was_stored_before_is_removed_at_the_start() {
     let shown = broker.admin_ok("GET", "/admin/v1/upstreams/crm", Value::Null).await;
     assert_eq!(shown["ca_pem"].as_str().unwrap(), cert);
     assert!(!bodies().await.concat().contains(&line));
+    assert!(!everything_kept(&broker).await.contains(&line), "it is in the file's free pages");
     let told = broker.wait_for_record(|one| one["action"] == "clean stored file").await;
     assert_eq!((told["object"].as_str(), told["reason"].as_str()), (Some("upstream crm"), Some("private_key_removed")));
     // Once is enough.

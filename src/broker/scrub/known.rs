@@ -64,6 +64,11 @@ impl Known {
         known
     }
 
+    /// Whether each form has a place: a list of many keys has more forms than are looked for.
+    pub(super) fn is_whole(&self) -> bool {
+        self.all.len() < MOST
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], As)> {
         self.all.iter().map(|(one, of)| (one.as_slice(), *of))
     }
@@ -81,7 +86,8 @@ impl Known {
 
     /// What a transport or a parser strips, splits or decodes.
     fn take_apart(&mut self, whole: &[u8]) {
-        self.pair_of_basic(whole);
+        self.in_base64(whole);
+        self.add(without_punctuation(whole));
         if is_one_word(whole) {
             self.digits(whole);
             return;
@@ -95,6 +101,11 @@ impl Known {
             self.add(rest);
         }
         self.halves(whole);
+        self.userinfo(whole);
+        self.add(before_remark(whole).unwrap_or_default());
+        for word in whole.split(|byte| byte.is_ascii_whitespace() || b"()[]{}<>\"'`#|\\".contains(byte)) {
+            self.word(word);
+        }
         for part in whole.split(|byte| b",;&".contains(byte)).map(trim) {
             self.add(part);
             self.add(without_name(part).unwrap_or_default());
@@ -133,14 +144,49 @@ impl Known {
         }
     }
 
-    /// A ready-made `user:secret` in base64 is decoded by whoever checks it (RFC 7617).
-    fn pair_of_basic(&mut self, whole: &[u8]) {
-        let pair = STANDARD.decode(whole).or_else(|_| URL_SAFE.decode(whole)).map(Zeroizing::new);
-        if let Ok(pair) = pair
-            && pair.contains(&b':')
-            && !pair.iter().any(u8::is_ascii_control)
-        {
-            self.add(&pair);
+    /// One of several words: the key in `KEY1 KEY2`, in `{"key":"KEY"}`. A shorter one may be a word of a passphrase, or a
+    /// name: it is no secret by itself, and who guesses words one by one must not be told which are right.
+    fn word(&mut self, word: &[u8]) {
+        let word = without_punctuation(word);
+        if word.len() >= 16 {
+            self.add(word);
+        }
+    }
+
+    /// What stands between `//` and `@` in a URL (RFC 3986 §3.2.1).
+    fn userinfo(&mut self, whole: &[u8]) {
+        let Some(start) = memchr::memmem::find(whole, b"://") else { return };
+        let authority = whole.get(start.saturating_add(3)..).unwrap_or_default();
+        let authority = authority.split(|byte| b"/?#".contains(byte)).next().unwrap_or_default();
+        if let Some(at) = memchr::memrchr(b'@', authority) {
+            self.add(authority.get(..at).unwrap_or_default());
+        }
+    }
+
+    /// Base64 (RFC 4648): whoever decodes it knows the bytes, whoever encodes them again may take the other alphabet or
+    /// leave the padding out. A ready-made `user:secret` is decoded by whoever checks it (RFC 7617).
+    fn in_base64(&mut self, whole: &[u8]) {
+        let unpadded = without_end(whole, |byte| byte == b'=');
+        let is_base64 = unpadded.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte));
+        if is_base64 && unpadded.iter().any(|byte| b"+/".contains(byte)) {
+            let other = |byte: &u8| match *byte {
+                b'+' => b'-',
+                b'/' => b'_',
+                byte => byte,
+            };
+            self.add(&Zeroizing::new(unpadded.iter().map(other).collect::<Vec<u8>>()));
+            self.add(unpadded);
+        }
+        let Ok(bytes) = STANDARD.decode(whole).or_else(|_| URL_SAFE.decode(whole)).map(Zeroizing::new) else { return };
+        // Text by chance is rarer than one key in a million, from 12 characters on.
+        let is_text = bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
+        let is_pair = bytes.contains(&b':') && !bytes.iter().any(u8::is_ascii_control);
+        if is_pair || (is_text && bytes.len() >= 12) {
+            self.add(&bytes);
+        }
+        // Letters and digits alone are a key of their own far more often than an encoding.
+        if whole.iter().any(|byte| b"+/=".contains(byte)) {
+            self.push(&bytes, As::Hex);
         }
     }
 
@@ -271,6 +317,38 @@ fn is_one_word(whole: &[u8]) -> bool {
     whole.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte))
 }
 
+/// Whether the search looks for all that an upstream can make of `secret`: not of a list with many parts.
+pub fn is_covered(secret: &[u8], shortest: usize) -> bool {
+    Known::of(secret, shortest).is_whole()
+}
+
+/// The first word, where what follows it begins a comment: `key # of production`, `key (prod)`, `key -- mine`.
+pub fn before_remark(whole: &[u8]) -> Option<&[u8]> {
+    let begins = [&b"#"[..], b"(", b"[", b"//", b";", b"--", b"- ", b"<-", b"=>", b"/*"];
+    let rest = without_first_word(whole)?;
+    let word = whole.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    begins.iter().any(|one| rest.starts_with(one)).then_some(word)
+}
+
+/// Whether it stands in a pair of brackets or braces, or between stars.
+pub fn is_enclosed(whole: &[u8]) -> bool {
+    [(b'(', b')'), (b'[', b']'), (b'{', b'}'), (b'*', b'*')]
+        .iter()
+        .any(|(open, close)| whole.len() > 2 && whole.first() == Some(open) && whole.last() == Some(close))
+}
+
+/// Without the punctuation that stands at its ends: a full stop, Markdown's stars, the padding of base64.
+fn without_punctuation(whole: &[u8]) -> &[u8] {
+    let of_the_ends = |byte: u8| byte.is_ascii_punctuation() || byte.is_ascii_whitespace();
+    let start = whole.iter().position(|byte| !of_the_ends(*byte)).unwrap_or(whole.len());
+    without_end(whole.get(start..).unwrap_or_default(), of_the_ends)
+}
+
+fn without_end(whole: &[u8], of_the_end: impl Fn(u8) -> bool) -> &[u8] {
+    let end = whole.iter().rposition(|byte| !of_the_end(*byte)).map_or(0, |last| last.saturating_add(1));
+    whole.get(..end).unwrap_or_default()
+}
+
 /// Without what cannot be seen at both ends: HTTP strips blanks and tabs (RFC 9110 §5.5), parsers more than that.
 pub fn trim(mut whole: &[u8]) -> &[u8] {
     while let Some((_, bytes)) = first_character(whole).filter(|(one, _)| is_invisible(*one)) {
@@ -380,117 +458,4 @@ pub fn last_character(bytes: &[u8]) -> Option<(char, &[u8])> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn known(secret: &[u8]) -> Vec<Vec<u8>> {
-        Known::of(secret, 8).iter().filter(|(_, of)| *of == As::Anything).map(|(one, _)| one.to_vec()).collect()
-    }
-
-    #[test]
-    fn an_ordinary_key_is_one_form() {
-        for secret in ["sk-live-abcdefghij", "ghp16C7e42F292c6912E7710c838347Ae178B4a", "xoxb-1234-5678.abc"] {
-            assert_eq!(Known::of(secret.as_bytes(), 8).all.len(), 1, "{secret}");
-        }
-        assert_eq!(known(b"AbCd/efgh+ijklmnop=="), [b"AbCd/efgh+ijklmnop=="]);
-    }
-
-    #[test]
-    fn what_a_transport_or_a_parser_takes_away() {
-        let key = "sk-live-abcdefghij";
-        for stored in [
-            "sk-live-abcdefghij ",
-            " \tsk-live-abcdefghij\t ",
-            "\u{feff}sk-live-abcdefghij",
-            "sk-live-abcdefghij\u{200b}\u{a0}",
-            "\u{ad}sk-live-abcdefghij\u{2060}",
-            "\"sk-live-abcdefghij\"",
-            "'sk-live-abcdefghij'",
-            "\"sk-live-abcdefghij\",",
-            "sk-live-abcdefghij'",
-            "\u{201c}sk-live-abcdefghij\u{201d}",
-            "<sk-live-abcdefghij>",
-            "Bearer sk-live-abcdefghij",
-            "bearer  sk-live-abcdefghij",
-            "token\u{a0}sk-live-abcdefghij",
-            "Token token=\"sk-live-abcdefghij\"",
-            "GenieKey sk-live-abcdefghij",
-            "API_KEY=sk-live-abcdefghij",
-            "export API_KEY=\"sk-live-abcdefghij\"",
-            "$env:API_KEY = 'sk-live-abcdefghij'",
-            "\"api_key\": \"sk-live-abcdefghij\",",
-            "X-Api-Key: sk-live-abcdefghij",
-            "x-api-key:sk-live-abcdefghij",
-            "Authorization: Bearer sk-live-abcdefghij",
-            "user:sk-live-abcdefghij",
-            "sk-live-abcdefghij:",
-            "session=sk-live-abcdefghij; csrf=12345678",
-            "a, sk-live-abcdefghij",
-            "sk%2Dlive-abcdefghij",
-            "sk-live\u{200b}-abcdefghij",
-            "sk-live -abcdefghij",
-            "c2stbGl2ZS1hYmNkZWZnaGlqOg==",
-            "dXNlcjpzay1saXZlLWFiY2RlZmdoaWo",
-            "Basic dXNlcjpzay1saXZlLWFiY2RlZmdoaWo=",
-            "Authorization: Basic dXNlcjpzay1saXZlLWFiY2RlZmdoaWo=",
-        ] {
-            assert!(known(stored.as_bytes()).iter().any(|one| one == key.as_bytes()), "{stored:?}");
-        }
-        assert!(known(b"\xa0sk-live-abcdefghij\xa0").contains(&key.into()), "Latin-1");
-    }
-
-    #[test]
-    fn what_becomes_of_other_characters() {
-        let forms = known("schl\u{fc}ssel-\u{20ac}".as_bytes());
-        for wanted in [
-            &b"schl\xfcssel-?"[..],
-            b"schl\xfcssel-\x80",
-            "schl\u{c3}\u{bc}ssel-\u{e2}\u{82}\u{ac}".as_bytes(),
-            "schl\u{c3}\u{bc}ssel-\u{e2}\u{201a}\u{ac}".as_bytes(),
-            "schlu\u{308}ssel-\u{20ac}".as_bytes(),
-            b"schl?ssel-?",
-            b"schl??ssel-???",
-            b"schlssel-",
-        ] {
-            assert!(forms.iter().any(|one| one == wanted), "{}", String::from_utf8_lossy(wanted));
-        }
-        let forms = known(b"schl\xfcssel-of-some-length");
-        assert!(forms.iter().any(|one| one == "schl\u{fc}ssel-of-some-length".as_bytes()));
-        assert!(forms.iter().any(|one| one == "schl\u{fffd}ssel-of-some-length".as_bytes()));
-        assert!(forms.iter().any(|one| one == b"ssel-of-some-length"));
-    }
-
-    #[test]
-    fn nothing_is_shorter_than_what_can_be_told_from_chance_and_there_is_an_end() {
-        assert_eq!(known(b"Bearer short "), [&b"Bearer short "[..], b"Bearer short", b"Bearershort"]);
-        assert_eq!(known(b"short"), Vec::<Vec<u8>>::new());
-        let many = "name-of-it=value-of-it;\u{fc}, ".repeat(500);
-        assert!(Known::of(many.as_bytes(), 8).all.len() <= MOST);
-    }
-
-    #[test]
-    fn utf7_and_wide_characters_are_spelled_out_where_they_differ() {
-        let all = |secret: &str| {
-            let known = Known::of(secret.as_bytes(), 8);
-            known.iter().filter(|(_, of)| *of != As::Anything).map(|(one, _)| one.to_vec()).collect::<Vec<_>>()
-        };
-        assert_eq!(all("sk_live_abcdef"), [b"sk+AF8-live+AF8-abcdef"]);
-        assert_eq!(all("sk-live+~abcdef"), [&b"sk-live+-+AH4-abcdef"[..]]);
-        let forms = all("schl\u{fc}ssel-\u{20ac}");
-        for wanted in [&b"schl+APw-ssel-+IKw"[..], b"schl+APw-ssel-+IKw-", b"s\0c\0h\0l\0\xfc\0s\0s\0e\0l\0-\0\xac\x20"]
-        {
-            assert!(forms.iter().any(|one| one == wanted), "{}", String::from_utf8_lossy(wanted));
-        }
-        assert_eq!(forms.iter().filter(|one| one.contains(&0)).count(), 4);
-        assert!(all("sk-live.abcdef").is_empty());
-    }
-
-    #[test]
-    fn digits_are_found_in_either_case_and_without_hyphens() {
-        let known = Known::of(b"550E8400-e29b-41d4-a716-446655440000", 8);
-        let all: Vec<_> = known.iter().collect();
-        assert!(all.contains(&(&b"550e8400-e29b-41d4-a716-446655440000"[..], As::Anything)));
-        assert!(all.contains(&(&b"550E8400-E29B-41D4-A716-446655440000"[..], As::Anything)));
-        assert!(all.iter().any(|(one, of)| *of == As::Hex && one.starts_with(&[0x55, 0x0e, 0x84])));
-    }
-}
+mod tests;

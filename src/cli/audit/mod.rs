@@ -137,14 +137,14 @@ impl Seen {
         if let Some(subject) = self.subject.as_deref().filter(|subject| Some(*subject) != self.agent.as_deref()) {
             line.push_str(&format!(" for {subject}"));
         }
-        if let Some(client) = &self.client {
-            line.push_str(&format!(" from {client}"));
-        }
         if let Some(status) = self.status {
             line.push_str(&format!(" {status}"));
         }
         if let Some(reason) = &self.reason {
             line.push_str(&format!(" ({reason})"));
+        }
+        if let Some(client) = &self.client {
+            line.push_str(&format!(" from {client}"));
         }
         line
     }

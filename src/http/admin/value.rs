@@ -62,6 +62,12 @@ pub(in crate::http) fn check_value(value: &SecretBytes, allow_short: bool, as_is
             format!("the value {what}; give the key alone, or insist with --as-is (in the API: as_is)"),
         ));
     }
+    if !known::is_covered(bytes, MIN_REDACTABLE) {
+        return Err(Error::invalid(
+            "value_has_many_parts",
+            "the value has so many parts that not all of them can be redacted from answers; give the key alone",
+        ));
+    }
     if !allow_short && bytes.len() < MIN_REDACTABLE {
         return Err(Error::invalid(
             "value_too_short",
@@ -133,6 +139,12 @@ fn surplus(bytes: &[u8]) -> Option<(&'static str, String)> {
         || known::last_character(bytes).is_some_and(|(one, _)| known::is_quote(one));
     if has_name(bytes) {
         return Some(("value_has_name", "begins with a name, as in NAME=key or Name: key".into()));
+    }
+    if known::before_remark(bytes).is_some_and(|word| word.len() >= MIN_REDACTABLE) {
+        return Some(("value_has_remark", "has a remark behind a blank, as in 'key # of production'".into()));
+    }
+    if known::is_enclosed(bytes) {
+        return Some(("value_has_brackets", "is in brackets, braces or stars".into()));
     }
     if quoted {
         return Some(("value_has_quotes", "begins or ends with a quote or an angle bracket".into()));
@@ -242,6 +254,14 @@ mod tests {
             (format!("x-api-key:{KEY}"), "value_has_name"),
             (format!("Authorization:{KEY}"), "value_has_name"),
             (format!("\"api_key\": \"{KEY}\","), "value_has_name"),
+            (format!("{KEY} # prod"), "value_has_remark"),
+            (format!("{KEY}  (prod)"), "value_has_remark"),
+            (format!("{KEY} // prod"), "value_has_remark"),
+            (format!("{KEY} - prod"), "value_has_remark"),
+            (format!("({KEY})"), "value_has_brackets"),
+            (format!("[{KEY}]"), "value_has_brackets"),
+            (format!("**{KEY}**"), "value_has_brackets"),
+            (format!("{{\"api_key\":\"{KEY}\"}}"), "value_has_brackets"),
             (format!("{KEY}-\u{fc}"), "value_not_ascii"),
         ] {
             assert_eq!(code(value.as_bytes(), false), Some(wanted), "{value:?}");
@@ -275,6 +295,8 @@ mod tests {
             assert_eq!(code(value.as_bytes(), true), Some("value_has_control_characters"), "{value:?}");
         }
         assert_eq!(code(b"\xff\xfek\0e\0y\0", true), Some("value_has_control_characters"));
+        let list = (0..70).map(|n| format!("key-{n:010}")).collect::<Vec<_>>().join(",");
+        assert_eq!(code(list.as_bytes(), true), Some("value_has_many_parts"));
         for value in ["", "         ", "\u{feff}\u{a0}\u{200b}\u{3000}"] {
             assert_eq!(code(value.as_bytes(), true), Some("value_empty"), "{value:?}");
         }

@@ -80,10 +80,41 @@ fn word_like_key(word: &str) -> Option<&'static str> {
     if aws && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
         return Some("an AWS access key");
     }
+    if is_mixed_base64(word) {
+        return Some("a secret key in base64");
+    }
+    if is_pair_in_base64(word) {
+        return Some("a user and a password in base64");
+    }
     // JOSE: three (or, encrypted, five) parts, of which the first is a JSON object in base64.
     let parts = word.split('.').count();
     if word.starts_with("eyJ") && matches!(parts, 3 | 5) && word.chars().all(is_token) {
         return Some("a JWT");
     }
     None
+}
+
+/// As long as a key, and of all that base64 has: an AWS secret key, a webhook's secret. A path has no digits and capitals
+/// within its words; an id in hex, or a UUID, is no secret by its looks.
+fn is_mixed_base64(word: &str) -> bool {
+    let body = word.trim_end_matches('=');
+    let has = |is: fn(&u8) -> bool| body.bytes().filter(is).count();
+    body.len() >= 32
+        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(&byte))
+        && has(u8::is_ascii_uppercase) >= 4
+        && has(u8::is_ascii_lowercase) >= 4
+        && has(u8::is_ascii_digit) >= 1
+        && has(|byte| b"+/".contains(byte)) <= body.len() / 8
+}
+
+/// What Basic credentials are (RFC 7617), without their scheme word.
+fn is_pair_in_base64(word: &str) -> bool {
+    use base64::Engine as _;
+    let decoded = base64::engine::general_purpose::STANDARD_NO_PAD.decode(word.trim_end_matches('='));
+    decoded.is_ok_and(|text| {
+        let colon = text.iter().position(|byte| *byte == b':');
+        text.len() >= 8
+            && colon.is_some_and(|at| at > 0 && at + 1 < text.len())
+            && text.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+    })
 }

@@ -224,6 +224,8 @@ fn what_looks_like_a_key_is_refused_wherever_in_the_value_it_stands() {
         "AIzaSyA0123456789abcdef",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
         "npm_0123456789abcdef0123",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "dXNlcjpwYXNzd29yZA==",
         "Bearer x",
         "basic dTpw",
         "Token token=a",
@@ -243,6 +245,10 @@ fn what_looks_like_a_key_is_refused_wherever_in_the_value_it_stands() {
         "acct_1032D82eZvKYlo2C",
         "a.b.c",
         "token",
+        "4f3c2b1a9e8d7c6b5a4f3e2d1c0b9a88",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "application/vnd.github+json",
+        "projects/Example/locations/Europe/services/Orders",
     ] {
         assert_eq!(shapes::looks_like_key(plain), None, "{plain}");
     }

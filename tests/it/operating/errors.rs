@@ -118,6 +118,16 @@ fn service_links_of_kubernetes_are_passed_over_and_slips_are_not() {
         ("PORT_8600_TCP_ADDR", "10.0.0.1"),
         ("ADMIN_SERVICE_PORT", "8602"),
         ("SERVER_CA", "/nowhere"),
+        // Docker's links, an image's and a deployment's own, and links whose value is not an address.
+        ("NAME", "/web/hallpass"),
+        ("ENV_FOO", "bar"),
+        ("PORT_8600_TCP_START", "tcp://172.17.0.2:8600"),
+        ("VERSION", "1.2.3"),
+        ("IMAGE_TAG", "1"),
+        ("TOKEN", "canary"),
+        ("SECRETS", "/etc/hallpass/compose"),
+        ("SERVICE_HOST", "hallpass.default.svc"),
+        ("SERVICE_PORT", ""),
     ] {
         broker.set(&format!("HALLPASS_{name}"), value);
     }
@@ -126,7 +136,8 @@ fn service_links_of_kubernetes_are_passed_over_and_slips_are_not() {
     for (name, value, words) in [
         ("HALLPASS_PORT", "8600", "did you mean HALLPASS_LISTEN__PUBLIC?"),
         ("HALLPASS_TOKENS_LIFETIME_SECONDS", "60", "did you mean HALLPASS_TOKENS__LIFETIME_SECONDS?"),
-        ("HALLPASS_IMAGE_TAG", "1", "rename it if it is not for Hallpass"),
+        ("HALLPASS_LISTEN_ANYTHING", "1", "did you mean HALLPASS_LISTEN__PUBLIC?"),
+        ("HALLPASS_IMAGE__TAG", "1", "rename it if it is not for Hallpass"),
     ] {
         let mut broker = Binary::init(None);
         broker.set(name, value);
