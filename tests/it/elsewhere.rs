@@ -226,4 +226,13 @@ fn a_certificate_goes_where_it_is_sent() {
     let (code, text) = with(&["audit", "export"]);
     assert_eq!((code, text.lines().next()), (0, broker.ok(&["audit", "export"], "").lines().next()));
     assert!(text.contains("cert:ada@example.com"));
+    // Over the network the log is verified, too: a checkpoint is asked for, kept, and held against it.
+    let (code, checkpoint) = with(&["audit", "checkpoint"]);
+    assert_eq!(code, 0, "{checkpoint}");
+    let kept = desk.write("kept.jws", &checkpoint);
+    for more in [&[][..], &["--checkpoint", &kept]] {
+        let (code, text) = with(&[&["audit", "verify", "--json"], more].concat());
+        let report: Value = serde_json::from_str(&text).unwrap();
+        assert!(code == 0 && report["nodes"][0]["records"].as_i64().unwrap() >= 3, "{text}");
+    }
 }

@@ -10,6 +10,7 @@ use hallpass::outbound::Resolve;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::real::Real;
 use crate::support::{Engine, TestBroker, Upstream};
 
 /// What the proxy was asked for, head by head.
@@ -136,6 +137,28 @@ async fn an_excepted_host_is_not_asked_of_the_proxy() {
     let (status, body) = scene.call().await;
     assert!(status == 502 && body.contains("upstream_dns"), "{body}");
     assert!(scene.heads.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environments_proxy_is_used_where_the_settings_say_so() {
+    let upstream = Upstream::echo().await;
+    let (proxy, heads) = proxy(upstream.address, None).await;
+    for setting in [None, Some("environment")] {
+        let mut real = Real::init(Engine::Sqlite).unwrap();
+        real.binary.set("HTTP_PROXY", &format!("http://{proxy}"));
+        setting.iter().for_each(|value| real.binary.set("HALLPASS_OUTBOUND__PROXY", value));
+        real.binary.serve(None);
+        let document =
+            crate::support::real::crm_document("http://crm.invalid").replace("    allow_private: true\n", "");
+        real.binary.ok(&["apply", "-f", "-"], &document);
+        real.binary.ok(&["credential", "put", "crm-key"], "sk-live-0123456789abcdef");
+        let agent = real.register("helpdesk");
+        let token = real.token(&agent).await;
+        let status = real.call_status("/crm/v1/contacts", &token).await;
+        assert_eq!(status, if setting.is_some() { 200 } else { 502 });
+    }
+    let heads = heads.0.lock().unwrap().clone();
+    assert!(heads.len() == 1 && heads[0].starts_with("CONNECT crm.invalid:80 HTTP/1.1\r\n"), "{heads:?}");
 }
 
 #[test]

@@ -233,3 +233,6 @@ async fn export(context: &Context, records: &Records, filter: &Filter) -> Outcom
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
