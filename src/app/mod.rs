@@ -4,15 +4,16 @@ mod admins;
 mod cleaned;
 mod dpop;
 mod init;
+mod keeper;
 mod master_key;
 mod metrics;
+mod process;
 mod reload;
 mod settings;
 mod tls;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hallpass_verify::TokenVerifier;
@@ -24,14 +25,17 @@ use crate::audit::{HEAD_SECRET, Ledger, Throttle};
 use crate::broker::{Broker, BrokerParts};
 use crate::config::{ClientCertificates, Config, DatabaseTarget, Tls};
 use crate::error::{Error, Result};
-use crate::http::{Held, Listeners, Parts, Secured, State, finish_rewrap, serve};
+use crate::http::{
+    Held, Listeners, OpsParts, Parts, PublicParts, PublicState, Secured, SignedLists, State, States, finish_rewrap,
+    serve,
+};
 use crate::issue::{Authority, CLIENT_SECRET_KEY, Certificates, ClientCas, Issuer, IssuerParts, KeyKeeper, open_keys};
 use crate::listen::{bind_tcp, bind_unix, server_config};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
-use crate::store::{Access, ServeLock, Store, StoreError};
+use crate::store::{Access, Store, StoreError};
 use crate::supervise::{Failure, Phase, Supervisor};
 use crate::trust::Trust;
 use crate::vault::query_value_key;
@@ -41,6 +45,7 @@ use crate::yield_queue::YieldQueue;
 pub use init::{init, init_within};
 pub use master_key::{UnfinishedRewrap, open_broker_secret, open_vault};
 pub use metrics::{METRICS, Metric, MetricKind};
+pub use process::{raise_descriptor_limit, seal_process};
 
 use admins::admins;
 use master_key::{broker_secret, client_ca};
@@ -48,9 +53,6 @@ use metrics::recorder;
 use reload::Reload;
 use settings::{broker_settings, issue_settings, key_policy, ledger_settings, way_out};
 use tls::{client_cas, server_certificate};
-
-/// How often schedules are looked at: key rotation, forgetting what cannot matter any more, the database lock.
-const TICK: Duration = Duration::from_secs(1);
 
 /// A broker that serves.
 pub struct Running {
@@ -64,6 +66,8 @@ pub struct Running {
     pub issuer: String,
     /// For tests and `quickstart`, which run a broker in their own process.
     pub state: State,
+    /// Likewise: what the public listener works with.
+    pub public_state: PublicState,
     reload: Arc<Mutex<Reload>>,
     server: JoinHandle<()>,
     keeper: JoinHandle<()>,
@@ -95,37 +99,6 @@ impl Default for Surroundings {
 impl std::fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Surroundings")
-    }
-}
-
-/// The process that holds keys writes no core dump and lets no other process of its user read its memory.
-pub fn seal_process() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "core dumps could not be switched off");
-    }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "the process could not be made undumpable");
-    }
-}
-
-/// Each connection is a descriptor, and so is each call to an upstream: take as many as the system lets us have. Many
-/// shells give 1,024, and a stranger would need no more to keep everybody else out.
-pub fn raise_descriptor_limit(needed: u64) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit on open files could not be raised");
-    }
-    let current = getrlimit(Resource::Nofile).current;
-    if current.is_some_and(|current| current < needed) {
-        tracing::warn!(
-            ?current,
-            needed,
-            "listen.max_connections and exchange.max_calls are more than files may be open"
-        );
     }
 }
 
@@ -211,6 +184,57 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let admins = admins(config.admin.as_ref(), admin_cas, trust(), &world)?;
     let trust = Arc::new(trust());
     let yields = YieldQueue::start(&supervisor);
+    let issue = Arc::new(Issuer::new(
+        issuer.clone(),
+        issue_settings(&config),
+        IssuerParts {
+            world: world.clone(),
+            registry: registry.clone(),
+            ledger: ledger.clone(),
+            secret_key: client_secret_key.clone(),
+            verifier: verifier.clone(),
+            trust,
+            certificates,
+            used_assertions,
+            assertions_since,
+        },
+    ));
+    let broker = Arc::new(Broker::new(
+        broker_settings(&config),
+        BrokerParts {
+            world: world.clone(),
+            registry: registry.clone(),
+            ledger: ledger.clone(),
+            vault: vault.clone(),
+            verifier,
+            issuer: issuer.clone(),
+            resolver: resolver.clone(),
+            query_values,
+            yields: yields.clone(),
+        },
+    ));
+    let public_state: PublicState = Arc::new(PublicParts {
+        issuer_url: issuer.clone(),
+        world: world.clone(),
+        registry: registry.clone(),
+        issuer: issue.clone(),
+        broker: broker.clone(),
+        dpop: dpop::dpop(&config, &nonce_key, &world)?,
+        client_auth: config.client_auth.clone(),
+        sees_certificates: config.sees_certificates(),
+        form_timeout: config.listen.header_timeout,
+        revocations: config.revocations.clone(),
+        revocation_list: SignedLists::default(),
+    });
+    let ops_state = Arc::new(OpsParts {
+        supervisor: supervisor.clone(),
+        world: world.clone(),
+        registry: registry.clone(),
+        ledger: ledger.clone(),
+        broker: broker.clone(),
+        engine: store.engine(),
+        metrics: metrics.clone(),
+    });
     let state: State = Arc::new(Parts {
         issuer_url: issuer.clone(),
         supervisor: supervisor.clone(),
@@ -219,46 +243,15 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         ledger: ledger.clone(),
         store: store.clone(),
         vault: vault.clone(),
-        issuer: Issuer::new(
-            issuer.clone(),
-            issue_settings(&config),
-            IssuerParts {
-                world: world.clone(),
-                registry: registry.clone(),
-                ledger: ledger.clone(),
-                secret_key: client_secret_key.clone(),
-                verifier: verifier.clone(),
-                trust,
-                certificates,
-                used_assertions,
-                assertions_since,
-            },
-        ),
+        issuer: issue,
         admins,
         admin_refusals: Throttle::default(),
         held: Held::default(),
-        keys: KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows),
-        broker: Broker::new(
-            broker_settings(&config),
-            BrokerParts {
-                world: world.clone(),
-                registry,
-                ledger: ledger.clone(),
-                vault,
-                verifier,
-                issuer: issuer.clone(),
-                resolver: resolver.clone(),
-                query_values,
-                yields: yields.clone(),
-            },
-        ),
+        keys: KeyKeeper::new(key_policy(&config), world, registry, ledger.clone(), vault, rows),
+        broker,
         client_secret_key,
-        dpop: dpop::dpop(&config, &nonce_key, &world)?,
         master_key_files: key_files,
-        metrics,
         one_admin_at_a_time: tokio::sync::Mutex::new(()),
-        yields,
-        revocation_list: Default::default(),
         config,
     });
     if let Some((path, old_id)) = unfinished {
@@ -275,14 +268,15 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     }
 
     let reload = Arc::new(Mutex::new(reload));
-    let keeper = supervisor.spawn("keeper", keep(state.clone(), lock, reload.clone()));
+    let keeper = supervisor.spawn("keeper", keeper::keep(state.clone(), metrics, lock, reload.clone()));
     let is_tls = tls.is_some();
     let listeners = Listeners { public: listener, tls, remote_admin, ops, admin };
     let server = supervisor.spawn("listeners", {
-        let state = state.clone();
+        let states = States { public: public_state.clone(), admin: state.clone(), ops: ops_state };
+        let supervisor = supervisor.clone();
         async move {
-            serve(listeners, state.clone()).await;
-            match state.supervisor.phase() {
+            serve(listeners, states, yields).await;
+            match supervisor.phase() {
                 Phase::Serving => Err("they ended by themselves".to_owned()),
                 Phase::Draining | Phase::Aborting => Ok(()),
             }
@@ -294,6 +288,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         remote_admin: remote,
         issuer: issuer.to_string(),
         state,
+        public_state,
         reload,
         server,
         keeper,
@@ -325,7 +320,7 @@ impl Running {
             tracing::error!("the server task panicked");
         }
         // Streams of HTTP/2 have tasks of their own, which end a moment after their connection.
-        self.state.broker.all_ended(TICK * 3).await;
+        self.state.broker.all_ended(keeper::TICK * 3).await;
         let mut event = Event::new(EventKind::Broker);
         event.action = Some("stop".into());
         if let Err(error) = self.state.ledger.commit(vec![event], Vec::new()).await {
@@ -339,55 +334,6 @@ impl Running {
         let socket = &self.state.config.listen.admin_socket;
         if let Err(error) = std::fs::remove_file(socket) {
             tracing::warn!(%error, socket = %socket.display(), "the admin socket could not be removed");
-        }
-    }
-}
-
-/// Schedules: key rotation, renewed certificates, pruning, and whether the database is still ours alone.
-async fn keep(state: State, mut lock: ServeLock, reload: Arc<Mutex<Reload>>) -> Result<(), String> {
-    let mut phases = state.supervisor.phases();
-    let mut last_prune = state.world.now();
-    let mut lock_is_lost = false;
-    loop {
-        if tokio::time::timeout(TICK, phases.wait_for(|phase| *phase != Phase::Serving)).await.is_ok() {
-            return Ok(());
-        }
-        reload.lock().unwrap_or_else(PoisonError::into_inner).tick();
-        let held = tokio::time::timeout(TICK * 2, lock.is_held()).await.unwrap_or(false);
-        if !held {
-            match state.store.lock().await {
-                Ok(again) => {
-                    lock = again;
-                    lock_is_lost = false;
-                    tracing::info!("the database's lock is held again");
-                }
-                // PostgreSQL stood still: the lock was ours all the time.
-                Err(StoreError::Locked(_)) if tokio::time::timeout(TICK * 2, lock.is_held()).await.unwrap_or(false) => {
-                }
-                Err(error @ StoreError::Locked(_)) => {
-                    // Its revocations would not be heard here: better no broker than a deaf one (P3).
-                    return Err(format!("another broker took the database over: {error}"));
-                }
-                Err(error) => {
-                    if !lock_is_lost {
-                        tracing::error!(%error, "the database's lock is lost and cannot be taken again yet");
-                    }
-                    lock_is_lost = true;
-                }
-            }
-        }
-        // What histograms have gathered is folded here; without it they grow with every call until somebody asks.
-        state.metrics.run_upkeep();
-        if let Err(error) = state.keys.tick().await {
-            tracing::error!(%error, "the scheduled key rotation failed; it is tried again");
-        }
-        state.issuer.tick();
-        let now = state.world.now();
-        if now - last_prune > 60_000 {
-            last_prune = now;
-            if let Err(error) = state.ledger.commit(Vec::new(), vec![Change::Prune { before: now }]).await {
-                tracing::warn!(%error, "what has ended could not be pruned; it is tried again");
-            }
         }
     }
 }

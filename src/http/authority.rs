@@ -5,31 +5,29 @@ use std::net::IpAddr;
 use http::uri::Authority;
 use url::Url;
 
-use crate::http::State;
-use crate::http::public_hosts;
-use crate::http::routes::Listener;
+use crate::http::{PublicState, public_hosts};
 use crate::listen::Connection;
 
-/// Whether `authority` names this listener: by the address that the connection came to, or, at the public listener, by the
+/// Whether `authority` names this listener: by the address that the connection came to, or, at the public listener (`public`), by the
 /// issuer's name or an upstream's public host. What a request says of itself, in `Host` or `X-Forwarded-Host`, is no evidence of that.
 ///
 /// The scheme says which port is meant where none is written. That it is `https` on a connection without TLS proves
 /// nothing: a proxy before us may have ended the TLS.
 pub(super) fn is_ours(
-    state: &State,
-    listener: Listener,
+    public: Option<&PublicState>,
     scheme: &str,
     authority: &Authority,
     connection: &Connection,
 ) -> bool {
     // RFC 9110 §7.4: nothing else than HTTP is spoken here.
-    usual_port(scheme).is_some() && is_named(state, listener, scheme, authority, connection)
+    usual_port(scheme).is_some() && is_named(public, scheme, authority, connection)
 }
 
-fn is_named(state: &State, listener: Listener, scheme: &str, authority: &Authority, connection: &Connection) -> bool {
+fn is_named(public: Option<&PublicState>, scheme: &str, authority: &Authority, connection: &Connection) -> bool {
     is_own_address(scheme, authority, connection)
-        || (listener == Listener::Public
-            && (is_issuer(&state.issuer_url, authority) || public_hosts::at(state, authority).is_some()))
+        || public.is_some_and(|state| {
+            is_issuer(&state.issuer_url, authority) || public_hosts::at(state, authority).is_some()
+        })
 }
 
 /// Whether two authorities name the same server: case does not matter, nor whether the scheme's usual port is written.

@@ -5,21 +5,21 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::json;
 
-use crate::http::State;
+use crate::http::PublicState;
 use crate::http::extract::{Form, RequestId, caller, origin};
 use crate::http::reply::{OAuthError, no_store};
 use crate::issue::TokenError;
 
 pub(super) async fn renew(
-    AxumState(state): AxumState<State>,
+    AxumState(state): AxumState<PublicState>,
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Result<Response, OAuthError> {
     answer(&state, request).await.map_err(|error| OAuthError::new(error, &id.0))
 }
 
-async fn answer(state: &State, request: Request) -> Result<Response, TokenError> {
-    let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
+async fn answer(state: &PublicState, request: Request) -> Result<Response, TokenError> {
+    let (parts, form) = Form::read(request, state.form_timeout).await?;
     let (caller, origin) = (caller(&parts, &form)?, origin(&parts.extensions));
     let agent = state.issuer.client(&caller, Some("certificate"), &origin).await?;
     let csr = form

@@ -10,16 +10,16 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF
 use serde_json::{Map, json};
 
 use crate::config::ClientAuth;
-use crate::http::State;
+use crate::http::PublicState;
 use crate::http::token::{GRANT_TOKEN_EXCHANGE, JWT_BEARER_GRANT};
 
 /// How long a JWKS may be kept. A new key is published at least an hour before it signs (`keys.publish_ahead_hours`).
 const JWKS_MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300, must-revalidate");
 
-pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
+pub(super) async fn metadata(AxumState(state): AxumState<PublicState>) -> Response {
     let issuer = &*state.issuer_url;
-    let config = &state.config.client_auth;
-    let sees_certificates = state.config.sees_certificates();
+    let config = &state.client_auth;
+    let sees_certificates = state.sees_certificates;
     let methods = methods(config, sees_certificates);
     let mut body = json!({
         "issuer": issuer,
@@ -84,7 +84,7 @@ fn grants(config: &ClientAuth) -> Vec<&'static str> {
     ["client_credentials", GRANT_TOKEN_EXCHANGE].into_iter().chain(federated).collect()
 }
 
-pub(super) async fn jwks(AxumState(state): AxumState<State>, headers: HeaderMap) -> Response {
+pub(super) async fn jwks(AxumState(state): AxumState<PublicState>, headers: HeaderMap) -> Response {
     let keys = state.registry.keys();
     let digest = ring::digest::digest(&ring::digest::SHA256, keys.jwks().as_bytes());
     let etag = format!("\"{}\"", HEXLOWER.encode(digest.as_ref().get(..16).unwrap_or_default()));

@@ -5,7 +5,7 @@ use hallpass_verify::{CertificateThumbprint, DpopRequest, Proof};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts as RequestParts;
 
-use crate::http::State;
+use crate::http::PublicState;
 use crate::http::extract::proof_token;
 use crate::issue::TokenError;
 use crate::listen::Connection;
@@ -24,7 +24,7 @@ pub(super) struct Expected<'a> {
 impl<'a> Expected<'a> {
     /// The URL is the issuer and the path as it came. `Host` is the sender's to choose, and behind a proxy not the name
     /// that clients know; the query does not count (RFC 9449 §4.3).
-    pub(super) fn of(state: &State, parts: &'a RequestParts) -> Self {
+    pub(super) fn of(state: &PublicState, parts: &'a RequestParts) -> Self {
         Self::at(&state.issuer_url, parts)
     }
 
@@ -51,7 +51,7 @@ impl<'a> Expected<'a> {
 
 /// The proof of a token request, if there is one; checked, and not spent yet (RFC 9449 §5). A proof that is there and
 /// not good ends the request: no falling back to a token for bearers.
-pub(super) fn of_token_request(state: &State, parts: &RequestParts) -> Result<Option<Proof>, TokenError> {
+pub(super) fn of_token_request(state: &PublicState, parts: &RequestParts) -> Result<Option<Proof>, TokenError> {
     if !parts.headers.contains_key(DPOP) {
         return Ok(None);
     }
@@ -70,7 +70,7 @@ pub(super) fn is_spoken(headers: &HeaderMap) -> bool {
 
 /// The answer with the nonce to use from now on (RFC 9449 §8.2), if its reader speaks DPoP. On good answers too, so that
 /// nobody who calls at least every other minute is ever turned away for an old one.
-pub(super) fn with_nonce(state: &State, is_spoken: bool, mut answer: Response) -> Response {
+pub(super) fn with_nonce(state: &PublicState, is_spoken: bool, mut answer: Response) -> Response {
     let nonce = state.dpop.nonce(state.world.now() / 1000).filter(|_| is_spoken);
     if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::from_str(&nonce).ok()) {
         answer.headers_mut().insert(DPOP_NONCE, nonce);

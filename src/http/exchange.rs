@@ -2,32 +2,30 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Request, State as AxumState};
 use axum::response::{IntoResponse, Response};
 use hallpass_verify::{DpopRefusal, Possession};
-use http::Uri;
-use http_body_util::BodyExt as _;
+use http::{Request, Uri};
 
 use crate::audit::Haste;
-use crate::broker::{BodyError, Call, Reached};
+use crate::broker::{Call, Reached, StreamBody};
 use crate::error::Error;
-use crate::http::State;
 use crate::http::agent_token::{self, AgentToken, Found};
-use crate::http::extract::{RequestId, origin, proof_token};
+use crate::http::extract::proof_token;
 use crate::http::problem::FromUpstream;
 use crate::http::reply::Problem;
-use crate::http::{dpop, lost, resource};
+use crate::http::{PublicState, dpop, lost, resource};
 use crate::listen::{Authenticated, Connection};
 use crate::model::{Origin, Target};
 use crate::policy::CompiledUpstream;
 
-pub(super) async fn exchange(
-    AxumState(state): AxumState<State>,
-    Extension(RequestId(id)): Extension<RequestId>,
-    request: Request,
-) -> Response {
+/// Whether this path is one of the exchange endpoint's, as its rows in the route table say.
+pub(super) fn is_path(path: &str) -> bool {
+    path.strip_prefix("/exchange/").is_some_and(|below| !below.is_empty())
+}
+
+/// No layer of axum stands before this: each would cost every call.
+pub(super) async fn exchange(state: &PublicState, origin: &Origin, request: Request<StreamBody>) -> Response {
     // The path as it came: nothing on the way here has decoded or cleaned it.
     let uri = request.uri().clone();
     let below = below(&uri);
@@ -35,7 +33,7 @@ pub(super) async fn exchange(
         below.split_once('/').map_or((below, ""), |(name, _)| (name, below.get(name.len()..).unwrap_or("")));
     let upstream = state.registry.definitions().upstream(name).cloned();
     let metadata = || resource::metadata_url(&state.issuer_url, uri.path());
-    answer(&state, &id, request, Asked { name, path, upstream, public_host: None }, metadata).await
+    answer(state, origin, request, Asked { name, path, upstream, public_host: None }, metadata).await
 }
 
 /// What stands behind `/exchange/`.
@@ -56,16 +54,16 @@ pub(super) struct Asked<'a> {
 
 /// The brokered call by whatever address it came; `metadata` gives where a refused client learns who issues tokens.
 pub(super) async fn answer(
-    state: &State,
-    id: &Arc<str>,
-    request: Request,
+    state: &PublicState,
+    origin: &Origin,
+    request: Request<StreamBody>,
     asked: Asked<'_>,
     metadata: impl Fn() -> String,
 ) -> Response {
     let is_spoken = dpop::is_spoken(request.headers());
     let mut is_authenticated = false;
     let by_proof = proof_token(request.headers()).is_some();
-    let answer = brokered(state, id, request, asked, &mut is_authenticated).await;
+    let answer = brokered(state, origin, request, asked, &mut is_authenticated).await;
     let answer = answer.map_err(|problem| {
         let problem = problem.with_resource_metadata(&metadata());
         // Libraries for DPoP look for the one challenge that is theirs.
@@ -80,15 +78,16 @@ pub(super) async fn answer(
 
 /// `is_authenticated`: whether the caller showed a good token, whatever comes of the call.
 async fn brokered(
-    state: &State,
-    id: &Arc<str>,
-    request: Request,
+    state: &PublicState,
+    origin: &Origin,
+    request: Request<StreamBody>,
     asked: Asked<'_>,
     is_authenticated: &mut bool,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let gives_way = parts.extensions.get::<Connection>().is_some_and(|connection| connection.gives_way);
     let Asked { name, path, upstream, public_host } = asked;
+    let id = &origin.request;
     let problem = |error: Error| Problem::new(error, id);
 
     // Who, before what: a stranger learns nothing of upstreams and paths.
@@ -100,7 +99,7 @@ async fn brokered(
     let token = match found {
         Found::Token(token) => token,
         Found::Nothing => return Err(Problem::no_token(dpop::is_spoken(&parts.headers), id)),
-        Found::Differ(tokens) => return Err(differ(state, &tokens, known, name, &origin(&parts.extensions)).await),
+        Found::Differ(tokens) => return Err(differ(state, &tokens, known, name, origin).await),
     };
     let expected = dpop::Expected::at(public_host.as_deref().unwrap_or(&state.issuer_url), &parts);
     let claims = if token.by_proof() {
@@ -115,7 +114,7 @@ async fn brokered(
             claims
         }
         Err(refusal) => {
-            state.broker.token_refused(&token.text, refusal, name, &origin(&parts.extensions)).await;
+            state.broker.token_refused(&token.text, refusal, name, origin).await;
             let problem = match refusal {
                 DpopRefusal::Token(refusal) if !token.by_proof() => Problem::of_token(refusal, id),
                 refusal => Problem::of_proof(refusal, expected.url(), id),
@@ -137,8 +136,8 @@ async fn brokered(
         method: parts.method,
         target,
         headers: parts.headers,
-        body: body.map_err(|_| BodyError::Broken).boxed_unsync(),
-        origin: origin(&parts.extensions),
+        body,
+        origin: origin.clone(),
         haste: if gives_way { Haste::WithOthers } else { Haste::Now },
         reached: Reached { public_host, by_authorization },
     };
@@ -153,7 +152,13 @@ async fn brokered(
 }
 
 /// Tokens of ours that differ. A bad one among them is what is told: whoever renews it sends two that are alike again.
-async fn differ(state: &State, tokens: &[AgentToken], known: Option<&str>, name: &str, origin: &Origin) -> Problem {
+async fn differ(
+    state: &PublicState,
+    tokens: &[AgentToken],
+    known: Option<&str>,
+    name: &str,
+    origin: &Origin,
+) -> Problem {
     let id = &origin.request;
     for token in tokens {
         if let Some(refusal) = state.broker.refusal_of(&token.text, known) {

@@ -1,66 +1,68 @@
 //! What every request passes first, on every listener: who is meant, and whether it can be read in one way only.
 
-use std::sync::Arc;
-
-use axum::extract::{MatchedPath, Request, State as AxumState};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Uri};
-use http::{Method, StatusCode, Version};
+use http::{Method, Request, StatusCode, Version};
 
 use crate::error::Error;
-use crate::http::State;
-use crate::http::accept;
 use crate::http::authority::{is_host, is_ours, is_same};
 use crate::http::extract::{MAX_FORM, REQUEST_ID, RequestId};
 use crate::http::problem::{name_for, say_source};
-use crate::http::public_hosts;
 use crate::http::reply::Problem;
-use crate::http::routes::Listener;
+use crate::http::{PublicState, accept};
 use crate::listen::Connection;
 use crate::model::Origin;
 use crate::secret::ordered_id;
+use crate::world::World;
 
-/// What every request passes first.
-pub(super) async fn front_door(
-    AxumState((state, listener)): AxumState<(State, Listener)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let id: Arc<str> = ordered_id("rq_", state.world.now(), state.world.entropy.as_ref()).into();
-    request.extensions_mut().insert(RequestId(id.clone()));
+/// What is kept of a request until its answer goes out.
+pub(super) struct Entered {
+    /// Which request it is, and from where.
+    pub(super) origin: Origin,
+    method: Method,
+    may_stay_unread: bool,
+    problem_name: &'static str,
+}
+
+/// A request came.
+pub(super) fn enter<B>(world: &World, request: &Request<B>) -> Entered {
     let client = request.extensions().get::<Connection>().and_then(|connection| connection.address);
-    let client = client.map(|address| address.to_canonical());
-    request.extensions_mut().insert(Origin { request: id.clone(), client });
-    let may_stay_unread = request.version() < Version::HTTP_2 && may_be_large(request.headers());
-    let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
-    let problem_name = accept::name_of_problem(request.headers());
-    let read = unambiguous(&request).and_then(|()| in_origin_form(&state, listener, &mut request));
-    let mut response = match read {
-        Ok(()) => match public_hosts::of(&state, listener, &request) {
-            Some(place) => public_hosts::answer(state, id.clone(), request, place).await,
-            None => next.run(request).await,
-        },
-        Err(error) => Problem::new(error, &id).into_response(),
-    };
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
+    let id = ordered_id("rq_", world.now(), world.entropy.as_ref());
+    Entered {
+        origin: Origin { request: id.into(), client: client.map(|address| address.to_canonical()) },
+        method: request.method().clone(),
+        may_stay_unread: request.version() < Version::HTTP_2 && may_be_large(request.headers()),
+        problem_name: accept::name_of_problem(request.headers()),
     }
-    name_for(problem_name, &mut response);
-    if listener == Listener::Public {
-        say_source(&mut response);
+}
+
+/// Refuses what could be read in two ways, and brings what is left into origin form. `public`: at the public listener.
+pub(super) fn check<B>(public: Option<&PublicState>, request: &mut Request<B>) -> Result<(), Error> {
+    unambiguous(request)?;
+    in_origin_form(public, request)
+}
+
+impl Entered {
+    /// The answer goes out; `route` gave it.
+    pub(super) fn leave(self, is_public: bool, route: &str, response: &mut Response) {
+        let id = &self.origin.request;
+        if let Ok(id) = HeaderValue::from_str(id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        name_for(self.problem_name, response);
+        if is_public {
+            say_source(response);
+        }
+        let status = response.status();
+        if self.may_stay_unread && status.is_client_error() {
+            // RFC 9112 §9.6: what is refused unread ends the connection, and a client that is not told sends its next request on it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        metrics::counter!("hallpass_http_responses_total", "class" => class(status)).increment(1);
+        // The route and not the path: a path may carry what an agent looked for, a query its token.
+        tracing::debug!(request_id = &**id, method = %self.method, route, status = status.as_u16(), "answered");
     }
-    let status = response.status();
-    if may_stay_unread && status.is_client_error() {
-        // RFC 9112 §9.6: what is refused unread ends the connection, and a client that is not told sends its next request on it.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    metrics::counter!("hallpass_http_responses_total", "class" => class(status)).increment(1);
-    // The route and not the path: a path may carry what an agent looked for, a query its token.
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    tracing::debug!(request_id = &*id, %method, route, status = status.as_u16(), "answered");
-    response
 }
 
 /// Whether a body comes that does not fit into what is read at once, as far as its sender says.
@@ -79,7 +81,7 @@ fn class(status: StatusCode) -> &'static str {
 }
 
 /// What two parsers could read in two ways is refused (P8).
-fn unambiguous(request: &Request) -> Result<(), Error> {
+fn unambiguous<B>(request: &Request<B>) -> Result<(), Error> {
     if request.method() == Method::CONNECT || request.method() == Method::TRACE {
         return Err(Error::invalid("method_not_supported", "CONNECT and TRACE are not for this server"));
     }
@@ -123,13 +125,13 @@ fn unambiguous(request: &Request) -> Result<(), Error> {
 /// taken where it names us; for anybody else we would be an open proxy, so that is 421 (RFC 9110 §15.5.20). A `Host` beside
 /// it, or beside HTTP/2's `:authority`, that names another server is refused: who stands before us may have gone by the one,
 /// and we would go by the other (P8; RFC 9113 §8.3.1 calls it malformed).
-fn in_origin_form(state: &State, listener: Listener, request: &mut Request) -> Result<(), Error> {
+fn in_origin_form<B>(public: Option<&PublicState>, request: &mut Request<B>) -> Result<(), Error> {
     let (Some(scheme), Some(authority)) = (request.uri().scheme_str(), request.uri().authority()) else {
         return Ok(());
     };
     let is_http_1 = request.version() < Version::HTTP_2;
     let connection = request.extensions().get::<Connection>().cloned().unwrap_or_default();
-    if is_http_1 && !is_ours(state, listener, scheme, authority, &connection) {
+    if is_http_1 && !is_ours(public, scheme, authority, &connection) {
         return Err(Error::misdirected(
             "target_not_ours",
             "the URL in the request line names another server; write the path only, or the broker's own address",

@@ -9,7 +9,7 @@ use hallpass_verify::{Claims, Possession};
 use http::request::Parts as RequestParts;
 use serde_json::json;
 
-use crate::http::State;
+use crate::http::PublicState;
 use crate::http::dpop;
 use crate::http::extract::{Form, RequestId, bearer, caller, origin, proof_token};
 use crate::http::reply::{OAuthError, no_store};
@@ -17,7 +17,7 @@ use crate::issue::TokenError;
 use crate::model::INTROSPECT_SCOPE;
 
 pub(super) async fn introspect(
-    AxumState(state): AxumState<State>,
+    AxumState(state): AxumState<PublicState>,
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Response {
@@ -26,9 +26,9 @@ pub(super) async fn introspect(
     dpop::with_nonce(&state, is_spoken, answer)
 }
 
-async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Response, OAuthError> {
+async fn answer(state: &PublicState, id: &RequestId, request: Request) -> Result<Response, OAuthError> {
     let refuse = |error| OAuthError::new(error, &id.0);
-    let (parts, form) = Form::read(request, state.config.listen.header_timeout).await.map_err(refuse)?;
+    let (parts, form) = Form::read(request, state.form_timeout).await.map_err(refuse)?;
     // §2.1: the endpoint must not be a place to try stolen tokens out.
     let by_token = form.get("client_secret").is_none().then(|| holder(state, &parts, &id.0)).flatten();
     let allowed = match by_token {
@@ -84,7 +84,7 @@ async fn answer(state: &State, id: &RequestId, request: Request) -> Result<Respo
 }
 
 /// The claims of the token that the caller introspects with, if there is one.
-fn holder(state: &State, parts: &RequestParts, id: &Arc<str>) -> Option<Result<Claims, OAuthError>> {
+fn holder(state: &PublicState, parts: &RequestParts, id: &Arc<str>) -> Option<Result<Claims, OAuthError>> {
     let expected = dpop::Expected::of(state, parts);
     if let Some(token) = proof_token(&parts.headers) {
         let claims = state.issuer.introspector_by_proof(token, &state.dpop, &expected.request());

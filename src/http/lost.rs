@@ -10,7 +10,7 @@ use hallpass_verify::{Claims, Possession};
 use http::request::Parts as RequestParts;
 
 use crate::error::Error;
-use crate::http::State;
+use crate::http::PublicState;
 use crate::http::agent_token::{self, Found};
 use crate::http::dpop;
 use crate::http::extract::RequestId;
@@ -23,7 +23,7 @@ use crate::registry::Definitions;
 
 /// 404 in the form of all errors, with advice for those who may have it.
 pub(super) async fn no_such_route(
-    AxumState(state): AxumState<State>,
+    AxumState(state): AxumState<PublicState>,
     Extension(RequestId(id)): Extension<RequestId>,
     request: Request,
 ) -> Response {
@@ -39,7 +39,7 @@ pub(super) async fn no_such_route(
 }
 
 /// Whose good token this is, if it is one. Nothing is recorded: nothing was asked for that anybody could refuse.
-fn who(state: &State, parts: &mut RequestParts) -> Option<Claims> {
+fn who(state: &PublicState, parts: &mut RequestParts) -> Option<Claims> {
     let ours = |text: &str| state.broker.is_claimed(text);
     let Ok(Found::Token(token)) = agent_token::take(&mut parts.headers, None, None, ours) else { return None };
     let expected = dpop::Expected::of(state, parts);
@@ -59,7 +59,7 @@ struct Reached {
 }
 
 impl Reached {
-    fn of(state: &State, claims: &Claims) -> Option<Self> {
+    fn of(state: &PublicState, claims: &Claims) -> Option<Self> {
         let agent = state.registry.agent(&claims.client_id).filter(|agent| agent.status == AgentStatus::Active)?;
         Some(Self { definitions: state.registry.definitions(), agent, claims: claims.clone() })
     }
@@ -83,7 +83,7 @@ impl Reached {
     }
 }
 
-fn advice(state: &State, claims: &Claims, path: &str) -> Option<String> {
+fn advice(state: &PublicState, claims: &Claims, path: &str) -> Option<String> {
     let reached = Reached::of(state, claims)?;
     if path.contains("//") {
         return Some("the path has two slashes in a row; write one".to_owned());
@@ -108,7 +108,7 @@ fn advice(state: &State, claims: &Claims, path: &str) -> Option<String> {
 }
 
 /// What to say of a name that no upstream has; `below` is what stood behind `/exchange/`.
-pub(super) fn no_such_upstream(state: &State, claims: &Claims, below: &str) -> Error {
+pub(super) fn no_such_upstream(state: &PublicState, claims: &Claims, below: &str) -> Error {
     let reached = Reached::of(state, claims);
     let asked = below.split('/').next().unwrap_or_default();
     let advice = reached.and_then(|reached| {

@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde_json::json;
 
-use crate::http::State;
+use crate::http::OpsState;
 use crate::supervise::Phase;
 
 /// Longer than a commit may take.
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(6);
 
 /// The process runs, and no part of it is lost. What a restart would not mend, such as a database that is away, does not
 /// count here.
-pub(super) async fn healthz(AxumState(state): AxumState<State>) -> Response {
+pub(super) async fn healthz(AxumState(state): AxumState<OpsState>) -> Response {
     match state.supervisor.failure() {
         None => Json(json!({ "status": "ok" })).into_response(),
         Some(lost) => {
@@ -28,7 +28,7 @@ pub(super) async fn healthz(AxumState(state): AxumState<State>) -> Response {
 }
 
 /// The process can do its work: the audit log can be written, now.
-pub(super) async fn readyz(AxumState(state): AxumState<State>) -> Response {
+pub(super) async fn readyz(AxumState(state): AxumState<OpsState>) -> Response {
     if let Some(lost) = state.supervisor.failure() {
         return unavailable(&json!({ "status": "not ready", "part": lost.part, "reason": "this part is lost" }));
     }
@@ -38,7 +38,7 @@ pub(super) async fn readyz(AxumState(state): AxumState<State>) -> Response {
     // An empty commit goes the way of every record. While the log is known to be away, the ledger says so at once, and tries
     // by itself whether records go through again.
     match tokio::time::timeout(PATIENCE, state.ledger.commit(Vec::new(), Vec::new())).await {
-        Ok(Ok(())) => Json(json!({ "status": "ready", "database": state.store.engine() })).into_response(),
+        Ok(Ok(())) => Json(json!({ "status": "ready", "database": state.engine })).into_response(),
         Ok(Err(error)) => not_ready(&error.to_string()),
         Err(_) => not_ready("the database does not answer"),
     }
@@ -53,7 +53,7 @@ fn unavailable(body: &serde_json::Value) -> Response {
 }
 
 /// Prometheus text.
-pub(super) async fn metrics(AxumState(state): AxumState<State>) -> Response {
+pub(super) async fn metrics(AxumState(state): AxumState<OpsState>) -> Response {
     let list = state.registry.revoked().list();
     metrics::gauge!("hallpass_revocation_entries").set(list.entries.len() as f64);
     metrics::gauge!("hallpass_revocation_version").set(list.epoch as f64);

@@ -3,19 +3,18 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::Method;
 use http::header::HOST;
 use http::uri::Authority;
+use http::{Method, Request};
 use url::Url;
 
+use crate::broker::StreamBody;
 use crate::error::Error;
-use crate::http::State;
 use crate::http::exchange::{self, Asked};
 use crate::http::reply::Problem;
-use crate::http::resource;
-use crate::http::routes::Listener;
+use crate::http::{PublicState, resource};
+use crate::model::Origin;
 use crate::policy::CompiledUpstream;
 
 /// Where OAuth libraries look for a resource's metadata (RFC 9728 §3.1).
@@ -31,8 +30,8 @@ pub(super) struct AtPublicHost {
 
 /// The upstream that a request's own host name means, if it means one. Only `:authority`, the authority of an absolute
 /// target, and `Host` count: what a proxy says of another host (`X-Forwarded-Host`) anybody can say.
-pub(super) fn of(state: &State, listener: Listener, request: &Request) -> Option<AtPublicHost> {
-    if listener != Listener::Public || !state.registry.definitions().has_public_hosts() {
+pub(super) fn of<B>(state: &PublicState, request: &Request<B>) -> Option<AtPublicHost> {
+    if !state.registry.definitions().has_public_hosts() {
         return None;
     }
     if let Some(authority) = request.uri().authority() {
@@ -43,7 +42,7 @@ pub(super) fn of(state: &State, listener: Listener, request: &Request) -> Option
 }
 
 /// The upstream whose public host this is.
-pub(super) fn at(state: &State, authority: &Authority) -> Option<AtPublicHost> {
+pub(super) fn at(state: &PublicState, authority: &Authority) -> Option<AtPublicHost> {
     let issuer = Url::parse(&state.issuer_url).ok()?;
     let definitions = state.registry.definitions();
     let (upstream, origin) = definitions.at_public_host(&issuer, authority.host(), authority.port_u16())?;
@@ -51,14 +50,21 @@ pub(super) fn at(state: &State, authority: &Authority) -> Option<AtPublicHost> {
 }
 
 /// Answers a request that came to an upstream's own host name.
-pub(super) async fn answer(state: State, id: Arc<str>, request: Request, place: AtPublicHost) -> Response {
+pub(super) async fn answer(
+    state: &PublicState,
+    origin: &Origin,
+    request: Request<StreamBody>,
+    place: AtPublicHost,
+) -> Response {
     let uri = request.uri().clone();
     if uri.path() == METADATA {
         // What a 401 here points to. The upstream's own document would name another issuer.
         return match *request.method() {
-            Method::GET | Method::HEAD => resource::metadata_of(&state, &place.origin),
-            _ => Problem::new(Error::method_not_allowed("method_not_allowed", "this path takes GET"), &id)
-                .into_response(),
+            Method::GET | Method::HEAD => resource::metadata_of(state, &place.origin),
+            _ => {
+                let error = Error::method_not_allowed("method_not_allowed", "this path takes GET");
+                Problem::new(error, &origin.request).into_response()
+            }
         };
     }
     let metadata = || format!("{}{METADATA}", place.origin);
@@ -69,5 +75,5 @@ pub(super) async fn answer(state: State, id: Arc<str>, request: Request, place: 
         upstream: Some(place.upstream.clone()),
         public_host: Some(place.origin.clone()),
     };
-    exchange::answer(&state, &id, request, asked, metadata).await
+    exchange::answer(state, origin, request, asked, metadata).await
 }

@@ -7,20 +7,20 @@ use hallpass_verify::DPOP_ALGORITHMS;
 use http::header::CACHE_CONTROL;
 use serde_json::json;
 
-use crate::http::State;
+use crate::http::PublicState;
 use crate::http::extract::RequestId;
 use crate::http::front::no_such_route;
 use crate::model::check_name;
 
 /// Of the exchange endpoint as a whole.
-pub(super) async fn metadata(AxumState(state): AxumState<State>) -> Response {
+pub(super) async fn metadata(AxumState(state): AxumState<PublicState>) -> Response {
     render(&state, "")
 }
 
 /// Of the exchange endpoint, or of one upstream behind it: the resource's path stands after the well-known part
 /// (RFC 9728 §3.1), with the issuer's own path before it where it has one.
 pub(super) async fn metadata_at(
-    AxumState(state): AxumState<State>,
+    AxumState(state): AxumState<PublicState>,
     Extension(id): Extension<RequestId>,
     Path(path): Path<String>,
 ) -> Response {
@@ -37,13 +37,13 @@ pub(super) async fn metadata_at(
     }
 }
 
-fn render(state: &State, below: &str) -> Response {
+fn render(state: &PublicState, below: &str) -> Response {
     metadata_of(state, &format!("{}/exchange{below}", state.issuer_url))
 }
 
 /// Of this resource. It is the URL that the client used, or the client must not trust the document (RFC 9728 §3.3): an
 /// upstream that is reached by a host name of its own is a resource by that name.
-pub(super) fn metadata_of(state: &State, resource: &str) -> Response {
+pub(super) fn metadata_of(state: &PublicState, resource: &str) -> Response {
     let issuer = &*state.issuer_url;
     let body = json!({
         "resource": resource,
@@ -51,7 +51,7 @@ pub(super) fn metadata_of(state: &State, resource: &str) -> Response {
         "authorization_servers": [issuer],
         "bearer_methods_supported": ["header"],
         "dpop_signing_alg_values_supported": DPOP_ALGORITHMS,
-        "tls_client_certificate_bound_access_tokens": state.config.sees_certificates(),
+        "tls_client_certificate_bound_access_tokens": state.sees_certificates,
     });
     ([(CACHE_CONTROL, "public, max-age=300")], Json(body)).into_response()
 }

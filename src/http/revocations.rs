@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
-use crate::http::State;
+use crate::http::PublicState;
 use crate::http::discovery::is_current;
 use crate::http::extract::RequestId;
 use crate::http::reply::Problem;
@@ -71,7 +71,7 @@ impl Default for SignedLists {
 
 impl SignedLists {
     /// The list of now: signed anew if something was revoked, if it is getting old, or if the key has changed.
-    async fn current(&self, state: &State) -> Result<Arc<SignedList>> {
+    async fn current(&self, state: &PublicState) -> Result<Arc<SignedList>> {
         // All that was revoked until now must be on it. A list that was made while this caller waited for its turn is
         // good enough, also if more was revoked meanwhile: else a thousand who wait would sign a thousand times.
         let asked = state.registry.revoked().version();
@@ -101,7 +101,7 @@ impl SignedLists {
             iss: state.issuer_url.to_string(),
             iat: now,
             version: u64::try_from(epoch).unwrap_or(0),
-            max_age: i64::try_from(state.config.revocations.max_age.as_secs()).unwrap_or(i64::MAX),
+            max_age: i64::try_from(state.revocations.max_age.as_secs()).unwrap_or(i64::MAX),
             revoked: entries,
         };
         let kid = keys.active_kid().to_owned();
@@ -124,9 +124,9 @@ impl SignedLists {
     }
 
     /// The held list, if all changes up to `version` are on it, it is young enough, and the key of now signed it.
-    fn good(&self, state: &State, version: u64) -> Option<Arc<SignedList>> {
+    fn good(&self, state: &PublicState, version: u64) -> Option<Arc<SignedList>> {
         let now = state.world.now() / 1000;
-        let sign_every = state.config.revocations.sign_every.as_secs();
+        let sign_every = state.revocations.sign_every.as_secs();
         let held = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let is_young = u64::try_from(now - held.iat).is_ok_and(|age| age < sign_every);
         (held.version >= version && held.kid == state.registry.keys().active_kid() && is_young).then_some(held)
@@ -155,7 +155,7 @@ pub(super) struct Wait {
 }
 
 pub(super) async fn revocations(
-    AxumState(state): AxumState<State>,
+    AxumState(state): AxumState<PublicState>,
     Extension(RequestId(id)): Extension<RequestId>,
     query: Result<Query<Wait>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
@@ -194,12 +194,12 @@ pub(super) async fn revocations(
 }
 
 /// How long a subscriber may go without a younger list.
-fn refresh(state: &State) -> Duration {
-    (state.config.revocations.max_age / 3).max(Duration::from_secs(1))
+fn refresh(state: &PublicState) -> Duration {
+    (state.revocations.max_age / 3).max(Duration::from_secs(1))
 }
 
 /// The list, pushed: at once, on every change, and often enough never to grow old.
-fn events(state: State, place: OwnedSemaphorePermit) -> Response {
+fn events(state: PublicState, place: OwnedSemaphorePermit) -> Response {
     let changes = state.registry.revoked().subscribe();
     let stream =
         futures_util::stream::unfold((state, changes, place, true), |(state, mut changes, place, first)| async move {

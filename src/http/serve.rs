@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::http::State;
 use crate::http::admin::{door::Peer, peer};
-use crate::http::routes::{Listener, router};
+use crate::http::routes::{admin_service, ops_service, public_service};
+use crate::http::{OpsState, PublicState, State};
 use crate::issue::AdminIdentity;
 use crate::listen::{self, ConnectionLimit, OpenConnections, ServeOptions, UntrustedLimiter};
 use crate::model::AdminRole;
 use crate::supervise::Phase;
+use crate::yield_queue::YieldQueue;
 
 /// Connections to the ops listener, at most.
 const OPS_CONNECTIONS: usize = 64;
@@ -51,23 +51,37 @@ pub struct Listeners {
     pub admin: UnixListener,
 }
 
+/// What the handlers of each listener work with.
+#[derive(Debug, Clone)]
+pub struct States {
+    /// Of the public listener.
+    pub public: PublicState,
+    /// Of the admins' listeners.
+    pub admin: State,
+    /// Of the ops listener.
+    pub ops: OpsState,
+}
+
 /// Serves until the broker drains; then takes no more connections and waits for what is in flight, at most `listen.drain`.
-/// Health is told until the end of that: whoever sends us agents must see that we are stopping, and why.
-pub async fn serve(listeners: Listeners, state: State) {
-    let settings = &state.config.listen;
-    let supervisor = &state.supervisor;
+/// Health is told until the end of that: whoever sends us agents must see that we are stopping, and why. `yields`: where
+/// trusted connections wait for their next share of the threads.
+pub async fn serve(listeners: Listeners, states: States, yields: YieldQueue) {
+    let States { public, admin, ops } = states;
+    let config = admin.config.clone();
+    let settings = &config.listen;
+    let supervisor = &admin.supervisor;
     let last = watch::Sender::new(Phase::Serving);
     // Each listener has a limiter of its own. What floods the agents' listener keeps no admin waiting, for whom each command is
     // a connection of its own; and nobody is authenticated at the ops listener.
     let untrusted = || UntrustedLimiter::new(settings.limit_untrusted, supervisor);
     let options = ServeOptions {
         header_timeout: settings.header_timeout,
-        write_timeout: state.config.exchange.idle_timeout,
+        write_timeout: config.exchange.idle_timeout,
         max_header_bytes: settings.max_header_bytes,
         http2: settings.http2,
         trusted_proxies: settings.trusted_proxies.as_slice().into(),
         untrusted: untrusted(),
-        yields: state.yields.clone(),
+        yields,
         phase: supervisor.phases(),
     };
     // No proxy is heard here: one that may speak for agents must not say who is an admin.
@@ -76,34 +90,30 @@ pub async fn serve(listeners: Listeners, state: State) {
     let for_ops = ServeOptions { untrusted: untrusted(), phase: last.subscribe(), ..options.clone() };
     let drain = async |open: OpenConnections| {
         // What ends now was cut by us, not left by its agent.
-        open.drain(settings.drain, supervisor, || state.broker.stopping()).await;
+        open.drain(settings.drain, supervisor, || public.broker.stopping()).await;
     };
-    let service = |listener| TowerToHyperService::new(router(listener, state.clone()));
 
     let agents = async {
         // Not by address: agents may all come from behind one.
         let limit = ConnectionLimit::new(settings.max_connections, settings.max_connections);
-        drain(listen::tcp(listeners.public, listeners.tls, service(Listener::Public), limit, options.clone()).await)
-            .await;
+        let service = public_service(public.clone());
+        drain(listen::tcp(listeners.public, listeners.tls, service, limit, options.clone()).await).await;
     };
     let remote_admin = async {
         if let Some(Secured { listener, tls }) = listeners.remote_admin {
             let limit = ConnectionLimit::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS_PER_ADDRESS);
-            let service = service(Listener::RemoteAdmin);
+            let service = admin_service(admin.clone(), true);
             drain(listen::tcp(listener, Some(tls), service, limit, for_admins).await).await;
         }
     };
     let admins = async {
-        let router = router(Listener::Admin, state.clone());
-        let admit = |stream: &UnixStream| {
-            let peer = admin_peer(stream)?;
-            Some(TowerToHyperService::new(router.clone().layer(axum::Extension(peer))))
-        };
+        let service = admin_service(admin.clone(), false);
+        let admit = |stream: &UnixStream| Some(service.with_peer(admin_peer(stream)?));
         drain(listen::unix(listeners.admin, admit, options.clone()).await).await;
     };
     let operators = async {
         let limit = ConnectionLimit::new(OPS_CONNECTIONS, OPS_CONNECTIONS);
-        listen::tcp(listeners.ops, None, service(Listener::Ops), limit, for_ops).await.close(FAREWELL).await;
+        listen::tcp(listeners.ops, None, ops_service(ops), limit, for_ops).await.close(FAREWELL).await;
     };
     let work = async {
         tokio::join!(agents, remote_admin, admins);

@@ -6,7 +6,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::http::State;
+use crate::http::PublicState;
 use crate::http::dpop;
 use crate::http::extract::{Form, RequestId, caller, origin};
 use crate::http::reply::{OAuthError, no_store};
@@ -19,7 +19,7 @@ pub(super) const GRANT_TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:
 pub(super) const JWT_BEARER_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 pub(super) async fn token(
-    AxumState(state): AxumState<State>,
+    AxumState(state): AxumState<PublicState>,
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Response {
@@ -28,8 +28,8 @@ pub(super) async fn token(
     dpop::with_nonce(&state, is_spoken, answer)
 }
 
-async fn answer(state: &State, request: Request) -> Result<Response, TokenError> {
-    let (parts, form) = Form::read(request, state.config.listen.header_timeout).await?;
+async fn answer(state: &PublicState, request: Request) -> Result<Response, TokenError> {
+    let (parts, form) = Form::read(request, state.form_timeout).await?;
     let (mut caller, origin) = (caller(&parts, &form)?, origin(&parts.extensions));
     caller.proof = dpop::of_token_request(state, &parts)?;
     let is_exchange = match form.get("grant_type") {

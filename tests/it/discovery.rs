@@ -121,7 +121,7 @@ async fn rfc9449_s7_1_a_bound_token_without_the_scope_is_told_so_under_its_schem
     let (agent, _) = broker.with_crm(&upstream.url(), "sk-live-0123456789abcdef").await;
     let (key, now) = (ProofKey::new(), crate::forge::now(&broker));
     let proof = |method: &str, path: &str, token: Option<&str>| {
-        let nonce = broker.running.state.dpop.nonce(now);
+        let nonce = broker.running.public_state.dpop.nonce(now);
         key.sign(&key.header(), &proof_claims(method, &broker.url(path), token, nonce.as_deref(), now))
     };
     let request = broker.http.post(broker.url("/oauth2/token")).header("dpop", proof("POST", "/oauth2/token", None));

@@ -84,7 +84,7 @@ impl Scene {
 
     /// The nonce of this moment, as the broker hands it out.
     fn nonce(&self) -> Option<String> {
-        self.broker.running.state.dpop.nonce(self.now())
+        self.broker.running.public_state.dpop.nonce(self.now())
     }
 
     /// Claims of a good proof for the token endpoint.
@@ -247,7 +247,7 @@ async fn rfc9449_s11_1_a_proof_is_good_for_one_request() {
 async fn strangers_do_not_fill_the_memory_of_what_was_spent() {
     let scene = Scene::new().await;
     let token = scene.bound_token().await;
-    let held = scene.broker.running.state.dpop.remembered();
+    let held = scene.broker.running.public_state.dpop.remembered();
     for _ in 0..5 {
         let proof = scene.good(&scene.token_claims());
         let request = scene.broker.http.post(scene.broker.url("/oauth2/token")).header("dpop", proof);
@@ -259,9 +259,9 @@ async fn strangers_do_not_fill_the_memory_of_what_was_spent() {
         let answer = scene.call(CONTACTS, &format!("DPoP {forged}"), &[&proof]).await;
         answer.is_refused("token_bad_signature", "invalid_token", "forged");
     }
-    assert_eq!(scene.broker.running.state.dpop.remembered(), held);
+    assert_eq!(scene.broker.running.public_state.dpop.remembered(), held);
     assert_eq!(scene.good_call(&token).await.status, 200);
-    assert_eq!(scene.broker.running.state.dpop.remembered(), held + 1);
+    assert_eq!(scene.broker.running.public_state.dpop.remembered(), held + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -504,7 +504,7 @@ async fn the_nonce_secret_is_made_where_it_is_missing_and_outlives_a_restart() {
     let url = format!("sqlite:{}", scene.broker.database_file().display());
     let mut database = sqlx::SqliteConnection::connect(&url).await.unwrap();
     let at = scene.now();
-    let nonce_at = |broker: &TestBroker| broker.running.state.dpop.nonce(at).unwrap();
+    let nonce_at = |broker: &TestBroker| broker.running.public_state.dpop.nonce(at).unwrap();
     let first = nonce_at(&scene.broker);
     let gone = sqlx::query("DELETE FROM broker_secrets WHERE id = 'dpop-nonce'").execute(&mut database).await.unwrap();
     assert_eq!(gone.rows_affected(), 1);

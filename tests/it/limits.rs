@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use hallpass::app::Surroundings;
-use hallpass::http::routes::{Listener, router};
+use hallpass::http::routes::{admin_service, public_service};
 use hallpass::listen::Authenticated;
 use hallpass::model::{Change, Event, EventKind, Session};
 use hallpass_verify::{Confirmation, RevocationEntry};
@@ -13,7 +13,6 @@ use http::header::ACCEPT;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tower::ServiceExt as _;
 
 use crate::forge;
 use crate::support::upstream::text;
@@ -238,8 +237,7 @@ async fn only_an_answer_to_somebody_authenticated_makes_a_connection_trusted() {
     let upstream = Upstream::start(|_| text(http::StatusCode::NOT_FOUND, "no such contact")).await;
     let broker = TestBroker::start().await;
     let (agent, token) = broker.with_crm(&upstream.url(), "a-secret-of-the-crm").await;
-    let state = &broker.running.state;
-    let public = router(Listener::Public, state.clone());
+    let public = public_service(broker.running.public_state.clone());
     let ask = async |method: &str, path: &str, token: Option<&str>, form: &[(&str, &str)]| {
         let mut request = http::Request::builder().method(method).uri(path).header("host", "b");
         if let Some(token) = token {
@@ -247,7 +245,7 @@ async fn only_an_answer_to_somebody_authenticated_makes_a_connection_trusted() {
         }
         request = request.header("content-type", "application/x-www-form-urlencoded");
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let answer = public.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let answer = public.answer(request.body(Body::from(body)).unwrap()).await;
         (answer.status().as_u16(), answer.extensions().get::<Authenticated>().is_some())
     };
     let client = |secret| [("client_id", &*agent.client_id), ("client_secret", secret), ("token", &*token)];
@@ -267,9 +265,9 @@ async fn only_an_answer_to_somebody_authenticated_makes_a_connection_trusted() {
     assert_eq!(ask("GET", "/exchange/crm/v1/contacts/7", Some("nonsense"), &[]).await, (401, false));
     assert_eq!(ask("POST", "/oauth2/revoke", None, &good).await, (200, true));
     assert_eq!(ask("GET", "/exchange/crm/v1/contacts/7", Some(&token), &[]).await, (401, false));
-    let admins = router(Listener::RemoteAdmin, state.clone());
+    let admins = admin_service(broker.running.state.clone(), true);
     let stranger = http::Request::builder().uri("/admin/v1/status").header("host", "b").body(Body::empty()).unwrap();
-    let answer = admins.oneshot(stranger).await.unwrap();
+    let answer = admins.answer(stranger).await;
     assert!(answer.status() == 401 && answer.extensions().get::<Authenticated>().is_none());
 }
 

@@ -214,7 +214,7 @@ async fn rfc9449_s4_3_a_proof_is_for_the_url_that_the_client_used() {
     let upstream = Upstream::echo().await;
     let (broker, _) = scene(&upstream).await;
     let (key, agent) = (ProofKey::new(), broker.register("bound", &["support"]).await);
-    let nonce = || broker.running.state.dpop.nonce(forge::now(&broker));
+    let nonce = || broker.running.public_state.dpop.nonce(forge::now(&broker));
     let proof = |method: &str, url: &str, token: Option<&str>| {
         key.sign(&key.header(), &proof_claims(method, url, token, nonce().as_deref(), forge::now(&broker)))
     };
