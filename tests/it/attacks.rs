@@ -6,9 +6,10 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Executor as _};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::support::real::until;
 use crate::support::upstream::text;
 use crate::support::{Binary, Engine, TestBroker, Upstream};
 
@@ -140,7 +141,12 @@ async fn p9_a_rewrap_that_fails_changes_nothing_and_can_be_tried_again() {
     let lock = slow_disk(&broker).await;
     let (status, _) = broker.admin("POST", "/admin/v1/rewrap", json!({})).await;
     assert_eq!(status, 503);
-    drop(lock);
+    lock.close().await.unwrap();
+    // The writer tries again by itself, and refuses everybody until it succeeds.
+    until("the log is written again", 10, async || {
+        broker.admin_ok("GET", "/admin/v1/status", Value::Null).await["audit_log_writable"] == true
+    })
+    .await;
     assert_eq!(broker.admin_ok("GET", "/admin/v1/status", Value::Null).await["master_key"], before);
     broker.put_credential("other", "another-secret-0123").await;
     // What a kill in the middle of writing the new key would leave stands in nobody's way.

@@ -196,9 +196,16 @@ async fn compressed_bodies_are_opened() {
     broker.apply(&super::document(&upstream.url(), HEADER, "")).await;
     let agent = broker.register("last", &["support"]).await;
     let token = broker.token(&agent).await;
-    let answer = broker.call(Method::GET, "/crm/a", &token).send().await.unwrap();
-    answer.text().await.unwrap_err();
-    broker.wait_for_record(|one| one["reason"] == "body_undecodable").await;
+    // Where the cut is seen before the head went out, it is a 502; where it is seen just then, the head may not come either.
+    let is_whole = match broker.call(Method::GET, "/crm/a", &token).send().await {
+        Ok(answer) if answer.status() == 502 => false,
+        Ok(answer) => answer.text().await.is_ok(),
+        Err(_) => false,
+    };
+    assert!(!is_whole);
+    broker
+        .wait_for_record(|one| ["body_undecodable", "upstream_encoding"].map(Into::into).contains(&one["reason"]))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
