@@ -17,7 +17,7 @@
 //! **A token request**: `http/token.rs` → [`issue`] (authenticate → narrow → mint) → [`registry`] → [`keyring`] →
 //! [`audit`] → `http/reply.rs`
 //!
-//! **A brokered call**: `http/exchange.rs` → `hallpass_verify` → [`broker`] → [`policy`] → [`audit`] → [`vault`] →
+//! **A brokered call**: `http/exchange.rs` → `broker/ask.rs` → `hallpass_verify` → [`policy`] → [`audit`] → [`vault`] →
 //! `broker/inject.rs` → `broker/dial.rs` → `broker/scrub`
 //!
 //! **An admin's request**: [`listen`] (the unix socket, or TLS) → `http/admin/door.rs` (who it is, and whether the route's

@@ -1,6 +1,8 @@
-//! A brokered call: target → permit → intent → inject → dial → scrub. Every door leads into [`Broker::call`].
+//! A brokered call: ask → target → permit → intent → inject → dial → scrub. Every door leads into [`Broker::call`].
 
+mod agent_token;
 mod ahead;
+mod ask;
 mod body;
 mod caching;
 mod dial;
@@ -38,6 +40,7 @@ use crate::vault::Vault;
 use crate::world::World;
 use crate::yield_queue::YieldQueue;
 
+pub use ask::{Ask, Refused};
 pub use body::{BodyError, Download};
 pub use dial::check_ca;
 pub use inject::MIN_REDACTABLE;
@@ -66,27 +69,27 @@ pub struct BrokerSettings {
     pub max_calls_per_agent: usize,
 }
 
-/// One call, as the agent asked for it. The agent's token is not in it any more.
+/// One call of an agent that is known. Its token is not in it any more.
 #[derive(Debug)]
-pub struct Call {
+struct Call {
     /// Who, verified.
-    pub claims: Claims,
+    claims: Claims,
     /// Where to.
-    pub upstream: Arc<CompiledUpstream>,
+    upstream: Arc<CompiledUpstream>,
     /// How.
-    pub method: http::Method,
+    method: http::Method,
     /// What, canonical.
-    pub target: Target,
+    target: Target,
     /// The agent's headers.
-    pub headers: http::HeaderMap,
+    headers: http::HeaderMap,
     /// The agent's body.
-    pub body: StreamBody,
+    body: StreamBody,
     /// Which request it is, and from where.
-    pub origin: Origin,
+    origin: Origin,
     /// How soon its intent has to be durable.
-    pub haste: Haste,
+    haste: Haste,
     /// By which address it came, and with the token where.
-    pub reached: Reached,
+    reached: Reached,
 }
 
 /// Why there is no answer of the upstream.
@@ -216,12 +219,7 @@ impl Broker {
 
     /// Verifies an agent's token for one upstream (or, without one, for any). Every check but the signature is made
     /// anew each time.
-    pub fn authenticate(
-        &self,
-        token: &str,
-        upstream: Option<&str>,
-        possession: &Possession,
-    ) -> Result<Claims, Refusal> {
+    fn authenticate(&self, token: &str, upstream: Option<&str>, possession: &Possession) -> Result<Claims, Refusal> {
         let keys = self.registry.keys();
         let now = self.world.now() / 1000;
         let audience = |aud: &str| self.is_for(aud, upstream);
@@ -233,7 +231,7 @@ impl Broker {
 
     /// As [`Self::authenticate`], of a token that came with a DPoP proof (RFC 9449 §7.1): the proof is for this very
     /// request, by the key that the token is bound to, and was not used before.
-    pub fn authenticate_by_proof(
+    fn authenticate_by_proof(
         &self,
         token: &str,
         upstream: Option<&str>,
@@ -250,12 +248,12 @@ impl Broker {
     }
 
     /// Whether a text says of itself, unproven, that it is a token of ours.
-    pub fn is_claimed(&self, text: &str) -> bool {
+    fn is_claimed(&self, text: &str) -> bool {
         self.verifier.is_claimed(text)
     }
 
     /// What is wrong with a token, whoever holds it: as [`Self::authenticate`], but it lets nobody in.
-    pub fn refusal_of(&self, token: &str, upstream: Option<&str>) -> Option<Refusal> {
+    fn refusal_of(&self, token: &str, upstream: Option<&str>) -> Option<Refusal> {
         let (keys, now) = (self.registry.keys(), self.world.now() / 1000);
         let audience = |aud: &str| self.is_for(aud, upstream);
         let revoked = self.registry.revoked();
@@ -274,7 +272,7 @@ impl Broker {
     /// nobody signed are counted only: a stranger must not be able to fill the log. Nor must whoever kept a dead token:
     /// of these refusals some are recorded and the rest counted. One whose proof lacks our nonce is counted only, too: each
     /// agent begins that way (RFC 9449 §9).
-    pub async fn token_refused(&self, token: &str, refusal: DpopRefusal, upstream: &str, origin: &Origin) {
+    async fn token_refused(&self, token: &str, refusal: DpopRefusal, upstream: &str, origin: &Origin) {
         let keys = self.registry.keys();
         let nonce_only = refusal == DpopRefusal::Proof(ProofRefusal::UseNonce);
         let claims = self.verifier.identify(token, keys.verifying()).ok().filter(|_| !nonce_only);
@@ -290,7 +288,7 @@ impl Broker {
     }
 
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
-    pub async fn call(&self, call: Call) -> Result<http::Response<Download>, CallError> {
+    async fn make(&self, call: Call) -> Result<http::Response<Download>, CallError> {
         let Call { claims, upstream, method, target, headers, body, origin, haste, reached } = call;
         let target = upstream.base().complete(target);
         let place = match self.place(&claims) {

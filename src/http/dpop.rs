@@ -6,11 +6,10 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts as RequestParts;
 
 use crate::http::PublicState;
-use crate::http::extract::proof_token;
 use crate::issue::TokenError;
 use crate::listen::Connection;
+use crate::model::authorization::{DPOP, proof_token, proofs};
 
-const DPOP: HeaderName = HeaderName::from_static("dpop");
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// What a proof that came with a request must be for.
@@ -25,27 +24,15 @@ impl<'a> Expected<'a> {
     /// The URL is the issuer and the path as it came. `Host` is the sender's to choose, and behind a proxy not the name
     /// that clients know; the query does not count (RFC 9449 §4.3).
     pub(super) fn of(state: &PublicState, parts: &'a RequestParts) -> Self {
-        Self::at(&state.issuer_url, parts)
-    }
-
-    /// As [`Self::of`], where the request came to another address of ours than the issuer's.
-    pub(super) fn at(origin: &str, parts: &'a RequestParts) -> Self {
-        // What is not ASCII is no proof: an empty one is refused as malformed.
-        let proofs = parts.headers.get_all(DPOP).iter().map(|value| value.to_str().unwrap_or_default()).collect();
         let certificate = parts.extensions.get::<Connection>().and_then(Connection::thumbprint);
-        let url = format!("{origin}{}", parts.uri.path());
-        Self { proofs, method: parts.method.as_str(), url, certificate }
+        let url = format!("{}{}", state.issuer_url, parts.uri.path());
+        Self { proofs: proofs(&parts.headers), method: parts.method.as_str(), url, certificate }
     }
 
     /// For the verifier.
     pub(super) fn request(&self) -> DpopRequest<'_> {
         let certificate = self.certificate.clone();
         DpopRequest { proofs: &self.proofs, method: self.method, url: &self.url, certificate }
-    }
-
-    /// `htu` as it should be.
-    pub(super) fn url(&self) -> &str {
-        &self.url
     }
 }
 

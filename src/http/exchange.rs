@@ -4,19 +4,16 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use hallpass_verify::{DpopRefusal, Possession};
 use http::{Request, Uri};
 
 use crate::audit::Haste;
-use crate::broker::{Call, Reached, StreamBody};
-use crate::error::Error;
-use crate::http::agent_token::{self, AgentToken, Found};
-use crate::http::extract::proof_token;
+use crate::broker::{Ask, Refused, StreamBody};
 use crate::http::problem::FromUpstream;
 use crate::http::reply::Problem;
 use crate::http::{PublicState, dpop, lost, resource};
 use crate::listen::{Authenticated, Connection};
-use crate::model::{Origin, Target};
+use crate::model::Origin;
+use crate::model::authorization::{DPOP, proof_token};
 use crate::policy::CompiledUpstream;
 
 /// Whether this path is one of the exchange endpoint's, as its rows in the route table say.
@@ -60,113 +57,56 @@ pub(super) async fn answer(
     asked: Asked<'_>,
     metadata: impl Fn() -> String,
 ) -> Response {
-    let is_spoken = dpop::is_spoken(request.headers());
-    let mut is_authenticated = false;
-    let by_proof = proof_token(request.headers()).is_some();
-    let answer = brokered(state, origin, request, asked, &mut is_authenticated).await;
-    let answer = answer.map_err(|problem| {
-        let problem = problem.with_resource_metadata(&metadata());
-        // Libraries for DPoP look for the one challenge that is theirs.
-        if by_proof { problem } else { problem.with_password_place() }
-    });
-    let mut answer = answer.into_response();
+    let (parts, body) = request.into_parts();
+    let is_spoken = dpop::is_spoken(&parts.headers);
+    let has_proof = parts.headers.contains_key(DPOP);
+    let by_proof = proof_token(&parts.headers).is_some();
+    let connection = parts.extensions.get::<Connection>();
+    let Asked { name, path, upstream, public_host } = asked;
+    let ask = Ask {
+        name,
+        upstream,
+        path,
+        query: parts.uri.query(),
+        method: parts.method,
+        headers: parts.headers,
+        body,
+        url: format!("{}{}", public_host.as_deref().unwrap_or(&state.issuer_url), parts.uri.path()),
+        certificate: connection.and_then(Connection::thumbprint),
+        public_host,
+        origin: origin.clone(),
+        haste: if connection.is_some_and(|connection| connection.gives_way) { Haste::WithOthers } else { Haste::Now },
+    };
+    let mut is_authenticated = true;
+    let mut answer = match state.broker.call(ask, &state.dpop).await {
+        Ok(answer) => {
+            let mut answer = answer.map(Body::new);
+            answer.extensions_mut().insert(FromUpstream);
+            answer
+        }
+        Err(refused) => {
+            is_authenticated = refused.is_authenticated();
+            let problem = problem_of(state, refused, below(&parts.uri), has_proof, &origin.request);
+            let problem = problem.with_resource_metadata(&metadata());
+            // Libraries for DPoP look for the one challenge that is theirs.
+            let problem = if by_proof { problem } else { problem.with_password_place() };
+            problem.into_response()
+        }
+    };
     if is_authenticated {
         answer.extensions_mut().insert(Authenticated);
     }
     dpop::with_nonce(state, is_spoken, answer)
 }
 
-/// `is_authenticated`: whether the caller showed a good token, whatever comes of the call.
-async fn brokered(
-    state: &PublicState,
-    origin: &Origin,
-    request: Request<StreamBody>,
-    asked: Asked<'_>,
-    is_authenticated: &mut bool,
-) -> Result<Response, Problem> {
-    let (mut parts, body) = request.into_parts();
-    let gives_way = parts.extensions.get::<Connection>().is_some_and(|connection| connection.gives_way);
-    let Asked { name, path, upstream, public_host } = asked;
-    let id = &origin.request;
-    let problem = |error: Error| Problem::new(error, id);
-
-    // Who, before what: a stranger learns nothing of upstreams and paths.
-    let mut target = Target::parse(path, parts.uri.query());
-    let definition = upstream.as_ref().map(|upstream| upstream.definition());
-    let ours = |text: &str| state.broker.is_claimed(text);
-    let found = agent_token::take(&mut parts.headers, target.as_mut().ok(), definition, ours).map_err(problem)?;
-    let known = upstream.as_ref().map(|_| name);
-    let token = match found {
-        Found::Token(token) => token,
-        Found::Nothing => return Err(Problem::no_token(dpop::is_spoken(&parts.headers), id)),
-        Found::Differ(tokens) => return Err(differ(state, &tokens, known, name, origin).await),
-    };
-    let expected = dpop::Expected::at(public_host.as_deref().unwrap_or(&state.issuer_url), &parts);
-    let claims = if token.by_proof() {
-        state.broker.authenticate_by_proof(&token.text, known, &state.dpop, &expected.request())
-    } else {
-        let possession = Possession { certificate: expected.request().certificate, proof: None };
-        state.broker.authenticate(&token.text, known, &possession).map_err(DpopRefusal::Token)
-    };
-    let claims = match claims {
-        Ok(claims) => {
-            *is_authenticated = true;
-            claims
-        }
-        Err(refusal) => {
-            state.broker.token_refused(&token.text, refusal, name, origin).await;
-            let problem = match refusal {
-                DpopRefusal::Token(refusal) if !token.by_proof() => Problem::of_token(refusal, id),
-                refusal => Problem::of_proof(refusal, expected.url(), id),
-            };
-            return Err(problem.about(token.where_it_stood()));
-        }
-    };
-
-    let target = target.map_err(|error| problem(Error::invalid(error.code(), error.to_string())))?;
-    let upstream = upstream.ok_or_else(|| problem(lost::no_such_upstream(state, &claims, below(&parts.uri))))?;
-    agent_token::stays_here(&token.text, &parts.headers, &target).map_err(problem)?;
-    let by_authorization = token.only_in_authorization();
-    let scheme = if token.by_proof() { "DPoP" } else { "Bearer" };
-    drop(token);
-
-    let call = Call {
-        claims,
-        upstream,
-        method: parts.method,
-        target,
-        headers: parts.headers,
-        body,
-        origin: origin.clone(),
-        haste: if gives_way { Haste::WithOthers } else { Haste::Now },
-        reached: Reached { public_host, by_authorization },
-    };
-    match state.broker.call(call).await {
-        Ok(answer) => {
-            let mut answer = answer.map(Body::new).into_response();
-            answer.extensions_mut().insert(FromUpstream);
-            Ok(answer)
-        }
-        Err(error) => Err(Problem::of_call(error, scheme, id)),
+/// `below`: what stood behind `/exchange/`. `has_proof`: whether a DPoP proof came.
+fn problem_of(state: &PublicState, refused: Refused, below: &str, has_proof: bool, id: &Arc<str>) -> Problem {
+    match refused {
+        Refused::NoToken => Problem::no_token(has_proof, id),
+        Refused::Ambiguous(error) | Refused::Malformed(error) => Problem::new(error, id),
+        Refused::Token { refusal, place } => Problem::of_token(refusal, id).about(place),
+        Refused::Proof { refusal, url, place } => Problem::of_proof(refusal, &url, id).about(place),
+        Refused::NoUpstream(claims) => Problem::new(lost::no_such_upstream(state, &claims, below), id),
+        Refused::Call { error, scheme } => Problem::of_call(error, scheme, id),
     }
-}
-
-/// Tokens of ours that differ. A bad one among them is what is told: whoever renews it sends two that are alike again.
-async fn differ(
-    state: &PublicState,
-    tokens: &[AgentToken],
-    known: Option<&str>,
-    name: &str,
-    origin: &Origin,
-) -> Problem {
-    let id = &origin.request;
-    for token in tokens {
-        if let Some(refusal) = state.broker.refusal_of(&token.text, known) {
-            state.broker.token_refused(&token.text, DpopRefusal::Token(refusal), name, origin).await;
-            return Problem::of_token(refusal, id).about(Some(token.place.to_string()));
-        }
-    }
-    let places: Vec<String> = tokens.iter().map(|token| token.place.to_string()).collect();
-    let text = format!("there are tokens that differ, in {}; send one of them", places.join(" and "));
-    Problem::new(Error::invalid("token_twice", text), id)
 }

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::Request;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::Extensions;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts as RequestParts;
 use http_body_util::{BodyExt as _, Limited};
 use percent_encoding::percent_decode;
@@ -17,6 +15,9 @@ use zeroize::Zeroizing;
 use crate::issue::{Caller, Presented, TokenError};
 use crate::listen::Connection;
 use crate::model::Origin;
+use crate::model::authorization::basic;
+
+pub(super) use crate::model::authorization::{bearer, proof_token};
 
 /// Where an answer says which request it answers.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -167,29 +168,4 @@ pub(super) fn presented(headers: &HeaderMap, form: &Form, has_certificate: bool)
         return Err(invalid("client_id in the body is another one than in Authorization"));
     }
     Ok(Presented::Secret { id: id.to_string(), secret })
-}
-
-/// `Basic base64(user:password)` (RFC 7617).
-pub(super) fn basic(value: &HeaderValue) -> Option<(Zeroizing<String>, Zeroizing<String>)> {
-    let encoded = scheme(value, "Basic")?;
-    let decoded = Zeroizing::new(STANDARD.decode(encoded).ok()?);
-    let text = std::str::from_utf8(&decoded).ok()?;
-    let (user, password) = text.split_once(':')?;
-    Some((Zeroizing::new(user.to_owned()), Zeroizing::new(password.to_owned())))
-}
-
-/// What follows an authentication scheme; schemes are case-insensitive (RFC 9110 §11.1).
-pub(super) fn scheme<'a>(value: &'a HeaderValue, wanted: &str) -> Option<&'a str> {
-    let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case(wanted).then(|| rest.trim_matches(' '))
-}
-
-/// `Authorization: Bearer …` (RFC 6750 §2.1).
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION).and_then(|value| scheme(value, "Bearer"))
-}
-
-/// `Authorization: DPoP …` (RFC 9449 §7.1).
-pub(super) fn proof_token(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION).and_then(|value| scheme(value, "DPoP"))
 }

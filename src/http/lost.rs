@@ -6,17 +6,15 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::{Request, State as AxumState};
 use axum::response::{IntoResponse, Response};
-use hallpass_verify::{Claims, Possession};
+use hallpass_verify::Claims;
 use http::request::Parts as RequestParts;
 
 use crate::error::Error;
 use crate::http::PublicState;
-use crate::http::agent_token::{self, Found};
-use crate::http::dpop;
 use crate::http::extract::RequestId;
 use crate::http::front;
 use crate::http::reply::Problem;
-use crate::listen::Authenticated;
+use crate::listen::{Authenticated, Connection};
 use crate::model::AgentStatus;
 use crate::policy::{View, nearest_name};
 use crate::registry::Definitions;
@@ -38,17 +36,11 @@ pub(super) async fn no_such_route(
     response
 }
 
-/// Whose good token this is, if it is one. Nothing is recorded: nothing was asked for that anybody could refuse.
+/// Whose good token this is, if it is one. A bad token is nobody's here: the answer is then the one for strangers.
 fn who(state: &PublicState, parts: &mut RequestParts) -> Option<Claims> {
-    let ours = |text: &str| state.broker.is_claimed(text);
-    let Ok(Found::Token(token)) = agent_token::take(&mut parts.headers, None, None, ours) else { return None };
-    let expected = dpop::Expected::of(state, parts);
-    if token.by_proof() {
-        // A bad token is nobody's here: the answer is then the one for strangers.
-        return state.broker.authenticate_by_proof(&token.text, None, &state.dpop, &expected.request()).ok();
-    }
-    let possession = Possession { certificate: expected.request().certificate, proof: None };
-    state.broker.authenticate(&token.text, None, &possession).ok()
+    let url = format!("{}{}", state.issuer_url, parts.uri.path());
+    let certificate = parts.extensions.get::<Connection>().and_then(Connection::thumbprint);
+    state.broker.whose(&mut parts.headers, &parts.method, &url, certificate, &state.dpop)
 }
 
 /// What the caller may call, upstream by upstream.

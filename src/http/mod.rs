@@ -2,7 +2,6 @@
 
 mod accept;
 mod admin;
-mod agent_token;
 mod authority;
 mod authorize;
 mod certificate;

@@ -3,6 +3,7 @@
 mod admin;
 mod agent;
 mod audit;
+pub mod authorization;
 mod change;
 mod credential;
 mod distinguished_name;

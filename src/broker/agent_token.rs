@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::http::extract::{basic, scheme};
+use crate::model::authorization::{basic, scheme};
 use crate::model::{Injection, Target, Upstream};
 
 /// Headers in which APIs commonly take a key, where SDKs put it a second time. They are no place for the token where the
