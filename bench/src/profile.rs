@@ -28,7 +28,8 @@ const STEPS: &[(&str, &[&str])] = &[
     ("audit log: SQLite and sqlx", &["sqlite3", "pager_", "sqlx", "hallpass::store"]),
     ("audit log: records, hash chain, queue", &["hallpass::audit", "hallpass::model::audit"]),
     ("token: hash, memory, revocation",
-        &["hallpass_verify", "jsonwebtoken", "Broker>::authenticate", "Broker::authenticate"]),
+        &["hallpass_verify", "jsonwebtoken", "Broker>::authenticate", "Broker::authenticate",
+          "hallpass::broker::agent_token", "hallpass::model::authorization"]),
     ("permit: target and policy", &["hallpass::policy", "hallpass::model::target", "hallpass::model::template"]),
     ("secret: opening and injecting", &["hallpass::vault", "hallpass::broker::inject"]),
     ("answer: search and digest", &["hallpass::broker::scrub", "hallpass::broker::body", "aho_corasick"]),
@@ -36,7 +37,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ("outcome: facts of the call", &["hallpass::broker::outcome"]),
     ("the call's own line of steps", &["hallpass::broker"]),
     ("routing, request id, errors", &["hallpass::http", "axum", "tower", "matchit"]),
-    (SERVER, &["hyper::server", "dispatch::Server", "role::Server", "hyper::proto", "hyper::common", "httparse"]),
+    (SERVER, &["hallpass::listen", "hyper::server", "dispatch::Server", "role::Server", "hyper::proto", "hyper::common", "httparse"]),
 ];
 
 /// The step of connections to the upstream.
