@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Confirmation, ScopeSet, Seconds};
+use crate::{Confirmation, ScopeSet, Seconds, SpentProof};
 
 /// Deeper chains of actors are refused unread. The broker's own cap (`delegation.max_depth`) is below this.
 pub const MAX_ACTORS: usize = 16;
@@ -123,6 +123,7 @@ impl Actor {
 #[derive(Debug, Clone)]
 pub struct Claims {
     inner: Arc<Inner>,
+    proof: Option<SpentProof>,
 }
 
 #[derive(Debug)]
@@ -133,12 +134,22 @@ struct Inner {
 
 impl Claims {
     pub(crate) fn verified(token: AccessToken, kid: String) -> Self {
-        Self { inner: Arc::new(Inner { token, kid }) }
+        Self { inner: Arc::new(Inner { token, kid }), proof: None }
+    }
+
+    /// Of a token that came with this proof.
+    pub(crate) fn proven(self, proof: SpentProof) -> Self {
+        Self { proof: Some(proof), ..self }
     }
 
     /// The id of the key that signed it.
     pub fn kid(&self) -> &str {
         &self.inner.kid
+    }
+
+    /// The proof that was spent for this request, where the token came as `Authorization: DPoP`.
+    pub fn proof(&self) -> Option<&SpentProof> {
+        self.proof.as_ref()
     }
 }
 

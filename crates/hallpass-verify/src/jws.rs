@@ -209,10 +209,11 @@ impl TokenVerifier {
     ) -> Result<Claims, DpopRefusal> {
         let claims = self.inspect(text, keys, revoked, audience, now)?;
         let jkt = claims.cnf.as_ref().and_then(|cnf| cnf.jkt.as_ref()).ok_or(Refusal::NotBound)?;
-        let proof = dpop.check_of(request, Some(text), Some(jkt), now)?.spend(now)?;
-        let possession = Possession { certificate: request.certificate.clone(), proof: Some(proof) };
+        let proof = dpop.check_of(request, Some(text), Some(jkt), now)?;
+        let spent = proof.spent();
+        let possession = Possession { certificate: request.certificate.clone(), proof: Some(proof.spend(now)?) };
         possession::check(claims.cnf.as_ref(), &possession)?;
-        Ok(claims)
+        Ok(claims.proven(spent))
     }
 
     /// As [`Self::verify`], but whether the caller holds the key that the token is bound to is not asked. For

@@ -28,6 +28,7 @@ pub use claims::{AccessToken, Actor, Audience, Claims, MAX_ACTORS, SubjectId};
 pub use crypto::install_crypto;
 pub use dpop::{
     DPOP_ALGORITHMS, Dpop, DpopNonces, DpopRefusal, DpopRequest, DpopSettings, Proof, ProofRefusal, ProvenKey,
+    SpentProof,
 };
 pub use foreign::{
     ForeignAlgorithm, ForeignClaims, ForeignKeys, ForeignToken, KeyProblem, KeyUse, MAX_FOREIGN_BYTES, MAX_FOREIGN_KEYS,

@@ -193,6 +193,15 @@ pub struct Proof {
     replay: Arc<ReplayCache>,
 }
 
+/// What to remember of a proof that was spent, for whoever keeps that beyond this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpentProof {
+    /// Half a SHA-256 of its key and its `jti`.
+    pub digest: [u8; 16],
+    /// From then on it is refused as too old, unix seconds.
+    pub ends: Seconds,
+}
+
 /// The key of a proof that was spent: for this request its holder is at the other end. Only [`Proof::spend`] builds one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvenKey(KeyThumbprint);
@@ -344,6 +353,11 @@ impl Proof {
     /// The key that signed it.
     pub fn key(&self) -> &KeyThumbprint {
         &self.key
+    }
+
+    /// What to remember of it beyond this process, once it is spent.
+    pub fn spent(&self) -> SpentProof {
+        SpentProof { digest: self.name, ends: self.end.saturating_add(1) }
     }
 
     /// Uses it up, for the request that it came with.
