@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::app::master_key::new_broker_secret;
 use crate::app::settings::{key_policy, ledger_settings};
 use crate::app::{open_store, open_vault, startup};
-use crate::audit::{HEAD_SECRET, Ledger};
+use crate::audit::{HEAD_SECRET, Ledger, pack_old_records};
 use crate::config::{Config, MasterKey as MasterKeySource};
 use crate::error::{Error, Result};
 use crate::http::write_private;
@@ -79,6 +79,7 @@ async fn make_files(
     let store = open_store(&config, Access::Create).await?;
     let lock = store.lock().await.map_err(startup)?;
     store.migrate().await.map_err(startup)?;
+    pack_old_records(&store).await.map_err(startup)?;
     let outcome = first_records(&config, &store, vault, world).await;
     store.close().await;
     drop(lock);

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use crate::audit::{HEAD_SECRET, Ledger, Throttle};
+use crate::audit::{HEAD_SECRET, Ledger, Throttle, pack_old_records};
 use crate::broker::{Broker, BrokerParts};
 use crate::config::{ClientCertificates, Config, DatabaseTarget, Tls};
 use crate::error::{Error, Result};
@@ -133,6 +133,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     let store = open_store(&config, Access::Serve).await?;
     let lock = store.lock().await.map_err(startup)?;
     store.migrate().await.map_err(startup)?;
+    pack_old_records(&store).await.map_err(startup)?;
     let admin = bind_unix(&config.listen.admin_socket).await.map_err(|error| {
         let path = config.listen.admin_socket.display();
         Error::unavailable("admin_socket", format!("the admin socket {path} cannot be made: {error}"))
@@ -360,7 +361,11 @@ pub async fn open_store(config: &Config, access: Access) -> Result<Store> {
             Zeroizing::new(String::from_utf8(url.expose().to_vec()).map_err(Error::internal)?)
         }
     };
-    Store::open(&url, config.database.max_connections, access).await.map_err(startup)
+    let store = Store::open(&url, config.database.max_connections, access).await.map_err(startup)?;
+    if access == Access::ReadOnly {
+        store.check_layout().await.map_err(startup)?;
+    }
+    Ok(store)
 }
 
 /// The chain goes on only from an end that this broker itself wrote. `init` writes the first record, so a log without

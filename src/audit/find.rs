@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::audit::Link;
+use crate::model::Segment;
 use crate::store::{Store, StoreError};
 use crate::world::Millis;
 
@@ -23,21 +23,19 @@ struct Issued<'a> {
 /// # Errors
 /// The log cannot be read.
 pub async fn issued_at(store: &Store, jti: &str, since: Millis) -> Result<Option<Millis>, StoreError> {
+    let needle = memchr::memmem::Finder::new(jti);
     for node in store.audit_nodes().await? {
         let mut after = first_after(store, &node, since).await?;
         loop {
-            let page = store.audit_page_raw(&node, after, PAGE).await?;
-            if page.is_empty() {
-                break;
-            }
-            for at in 0..page.len() {
-                let Some(record) = page.record(at)? else { continue };
-                after = record.seq;
-                if !record.body.contains(jti) {
+            let page = store.segments(&node, after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.last.max(after.saturating_add(1));
+            for record in page.iter().flat_map(Segment::records) {
+                if needle.find(record).is_none() {
                     continue;
                 }
                 // A record that cannot be read is for `audit verify`.
-                let issued = serde_json::from_str::<Issued<'_>>(record.body).ok();
+                let issued = serde_json::from_slice::<Issued<'_>>(record).ok();
                 let issued = issued.filter(|one| one.kind == "token.issued" && one.token.as_deref() == Some(jti));
                 if let Some(issued) = issued {
                     return Ok(Some(issued.at));
@@ -48,15 +46,16 @@ pub async fn issued_at(store: &Store, jti: &str, since: Millis) -> Result<Option
     Ok(None)
 }
 
-/// The last record of a node that is older than `since`: time goes on along a chain, so a few looks find it.
-async fn first_after(store: &Store, node: &str, since: Millis) -> Result<i64, StoreError> {
+/// Behind which record to begin: all up to it are older than `since`. Time goes on along a chain, so a few looks find it.
+pub(super) async fn first_after(store: &Store, node: &str, since: Millis) -> Result<i64, StoreError> {
     let (mut old, mut new) = (0, store.audit_last_seq(node).await?.saturating_add(1));
     while new - old > 1 {
         let middle = old + (new - old) / 2;
-        let page = store.audit_page(node, middle - 1, 1).await?;
-        // A record that is missing or cannot be read is for `audit verify`; here, more is read then.
-        let link = page.first().and_then(|row| serde_json::from_str::<Link<'_>>(&row.body).ok());
-        if link.is_some_and(|link| link.at < since) { old = middle } else { new = middle }
+        match store.span_at(node, middle).await? {
+            Some(span) if span.last_at < since => old = span.last.max(middle).min(new - 1),
+            // A segment that is not there is for `audit verify`; here, more is read then.
+            _ => new = middle,
+        }
     }
     Ok(old)
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::audit::intent::IntentNumber;
 use crate::model::{Change, Head};
 
 /// More are not kept: each new one has met the end of the chain unmoved, so those long before it are not in flight.
@@ -19,6 +20,8 @@ pub(super) struct Attempt {
     pub(super) changes: Vec<Change>,
     /// It held every outcome that waited, up to this number.
     pub(super) outcomes_to: u64,
+    /// The numbers of the intents in it.
+    pub(super) numbers: Vec<(IntentNumber, i64)>,
 }
 
 /// What is known of them.
@@ -74,7 +77,7 @@ mod tests {
 
     fn attempt(seq: i64, n: u8, outcomes_to: u64) -> Attempt {
         let changes = vec![Change::Prune { before: i64::from(n) }];
-        Attempt { would_be: head(seq, n), changes, outcomes_to }
+        Attempt { would_be: head(seq, n), changes, outcomes_to, numbers: Vec::new() }
     }
 
     #[test]

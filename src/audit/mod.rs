@@ -1,21 +1,36 @@
-//! The audit log: one hash chain per node, written in groups, durable before anybody is answered.
+//! The audit log: one hash chain per node, written in segments, durable before anybody is answered.
 //!
-//! record n = JSON with `node`, `seq`, `at`, `prev` = hash of record n-1, and what happened; hash = SHA-256(record).
+//! record n = JSON with `node`, `seq`, `at`, `prev` = SHA-256 of record n-1, and what happened. A segment holds the records of
+//! one commit.
 
+mod anchors;
 mod chain;
 mod checkpoint;
+mod error;
+mod fault;
 mod find;
 mod in_doubt;
+mod intent;
 mod ledger;
+mod merkle;
+mod pack;
+mod settings;
 mod throttle;
 mod verify;
+mod walk;
+mod writer;
 
-pub use chain::{Link, append};
+pub use chain::{Draft, Link, SegmentBuilder};
 pub use checkpoint::{CHECKPOINT_TYP, Checkpoint, verify_checkpoint};
+pub use error::LedgerError;
+pub use fault::Fault;
 pub use find::issued_at;
-pub use ledger::{Haste, Ledger, LedgerError, LedgerSettings, Recorded};
+pub use intent::{Intent, IntentNumber, Recorded};
+pub use ledger::Ledger;
+pub use pack::pack_old_records;
+pub use settings::{LedgerSettings, Priority};
 pub use throttle::{RECORDED_A_MINUTE, Throttle, more};
-pub use verify::{Fault, LogReader, Report, Verification, verify_node};
+pub use verify::{LogReader, Report, Verification, verify_node};
 
 use crate::model::Head;
 use crate::secret::SecretBytes;

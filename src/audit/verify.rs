@@ -3,22 +3,16 @@
 use data_encoding::HEXLOWER;
 use hallpass_verify::KeySet;
 
-use crate::audit::{Checkpoint, Link, chain, head_is_authentic, verify_checkpoint};
+use crate::audit::anchors::Anchors;
+use crate::audit::fault::Fault;
+use crate::audit::walk::Walk;
+use crate::audit::{Checkpoint, Link, head_is_authentic};
 use crate::model::Head;
 use crate::secret::SecretBytes;
-use crate::store::{RawPage, RecordRef, Result, SignedHead, Store, StoredCheckpoint};
+use crate::store::{Result, SignedHead, Store, StoredCheckpoint};
 
 /// Records read at once.
 const PAGE: i64 = 4096;
-
-/// What is wrong, and from which record on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The first bad record.
-    pub seq: i64,
-    /// What is wrong with it.
-    pub problem: String,
-}
 
 /// A log that is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,13 +53,17 @@ pub async fn verify_node(
     let total = store.audit_last_seq(node).await?;
     let mut anchors = Anchors::new(&store.checkpoints(node).await?, node, keys, with.kept);
     let mut walk = Walk::new(node);
-    let mut page = store.audit_page_raw(node, 0, PAGE).await?;
-    while let Some(last) = last_seq(&page)? {
+    let mut page = store.segments(node, 0, PAGE).await?;
+    while let Some(last) = page.last().map(|segment| segment.last) {
         // The database reads the next page while this one is hashed. Where that begins is taken on trust here only:
         // the walk goes from record to record and names the first one that is missing.
-        let next = store.audit_page_raw(node, last, PAGE);
-        let (next, walked) = tokio::join!(next, async { walk.page(&page, &mut anchors, before.as_ref()) });
-        if let Err(fault) = walked? {
+        let next = store.segments(node, last, PAGE);
+        let walked = async {
+            page.iter()
+                .try_for_each(|segment| walk.segment(segment, &mut anchors, before.as_ref().map(|one| &one.head)))
+        };
+        let (next, walked) = tokio::join!(next, walked);
+        if let Err(fault) = walked {
             return Ok(Err(fault));
         }
         page = next?;
@@ -84,14 +82,6 @@ pub async fn verify_node(
             end_authenticated,
         })
     }))
-}
-
-fn last_seq(page: &RawPage) -> Result<Option<i64>> {
-    let last = match page.len().checked_sub(1) {
-        Some(last) => page.record(last)?,
-        None => None,
-    };
-    Ok(last.map(|record| record.seq))
 }
 
 /// A log that is read record by record from elsewhere than its database: an export, or a broker's admin interface. Where it
@@ -114,18 +104,17 @@ impl LogReader {
     /// # Errors
     /// What is wrong with it.
     pub fn record(&mut self, body: &str) -> Result<(), Fault> {
-        let Ok(link) = serde_json::from_str::<Link<'_>>(body) else {
-            let problem = "it was edited: it is no audit record".into();
-            return Err(Fault { seq: self.walk.head.seq + 1, problem });
-        };
         if self.from.is_none() {
+            let Ok(link) = serde_json::from_str::<Link<'_>>(body) else {
+                let problem = "it was edited: it is no audit record".into();
+                return Err(Fault { seq: self.walk.head.seq + 1, problem });
+            };
             self.from = Some(link.seq);
             self.walk.begin_before(&link)?;
             self.anchors.skip_before(link.seq);
             self.anchors.check(&self.walk.head)?;
         }
-        let hash = chain::hash(body);
-        self.walk.step(&RecordRef { seq: link.seq, body, hash: &hash })?;
+        self.walk.step(body.as_bytes())?;
         self.anchors.check(&self.walk.head)
     }
 
@@ -143,85 +132,6 @@ impl LogReader {
             checkpoints: self.anchors.agreed,
             end_authenticated: false,
         })
-    }
-}
-
-#[derive(Debug)]
-struct Walk {
-    node: String,
-    head: Head,
-    /// The head's hash in hex, as the next record must name it.
-    prev: [u8; 64],
-}
-
-impl Walk {
-    fn new(node: &str) -> Self {
-        Self { node: node.to_owned(), head: Head::EMPTY, prev: [b'0'; 64] }
-    }
-
-    /// Goes on from the record before this one, whose hash it names.
-    fn begin_before(&mut self, link: &Link<'_>) -> Result<(), Fault> {
-        if link.seq <= 1 {
-            return Ok(());
-        }
-        let malformed = || Fault { seq: link.seq, problem: "it was edited: prev is no hash".into() };
-        self.prev = link.prev.as_bytes().try_into().map_err(|_| malformed())?;
-        let hash = HEXLOWER.decode(&self.prev).map_err(|_| malformed())?;
-        let hash = hash.try_into().map_err(|_| malformed())?;
-        self.head = Head { seq: link.seq - 1, hash };
-        Ok(())
-    }
-
-    /// Goes through a page. Outer: it cannot be read. Inner: the first fault.
-    fn page(
-        &mut self,
-        page: &RawPage,
-        anchors: &mut Anchors,
-        before: Option<&SignedHead>,
-    ) -> Result<Result<(), Fault>> {
-        for at in 0..page.len() {
-            let Some(record) = page.record(at)? else { break };
-            if let Err(fault) = self.step(&record).and_then(|()| anchors.check(&self.head)) {
-                return Ok(Err(fault));
-            }
-            if let Some(signed) = before
-                && signed.head.seq == self.head.seq
-                && signed.head.hash != self.head.hash
-            {
-                let problem = "it is not the record that the chain ended with".into();
-                return Ok(Err(Fault { seq: self.head.seq, problem }));
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    fn step(&mut self, record: &RecordRef<'_>) -> Result<(), Fault> {
-        let expected = self.head.seq + 1;
-        let fault = |seq, problem: &str| Err(Fault { seq, problem: problem.to_owned() });
-        if record.seq != expected {
-            return fault(expected, &format!("it is missing; the next one there is {}", record.seq));
-        }
-        let hash = chain::hash(record.body);
-        if hash != record.hash {
-            return fault(record.seq, "it was edited: its text does not fit its hash");
-        }
-        let Ok(link) = serde_json::from_str::<Link<'_>>(record.body) else {
-            return fault(record.seq, "it was edited: it is no audit record");
-        };
-        if link.seq != record.seq || link.node != self.node.as_str() {
-            return fault(
-                record.seq,
-                &format!("it was moved: it was written as record {} of node {}", link.seq, link.node),
-            );
-        }
-        if link.prev.as_bytes() != self.prev {
-            // This record is whole and says what it was written after. What stands there now is something else.
-            let seq = self.head.seq.max(1);
-            return fault(seq, &format!("it was replaced: record {} was written after another one", record.seq));
-        }
-        HEXLOWER.encode_mut(&hash, &mut self.prev);
-        self.head = Head { seq: record.seq, hash };
-        Ok(())
     }
 }
 
@@ -250,67 +160,5 @@ fn check_end(
         Ok(true)
     } else {
         fault(before.head.seq, "the chain's end was altered: its MAC does not fit".into())
-    }
-}
-
-/// Signed checkpoints, in order, to be met on the walk.
-#[derive(Debug)]
-struct Anchors {
-    waiting: std::collections::VecDeque<(Checkpoint, &'static str)>,
-    broken: Option<Fault>,
-    agreed: usize,
-}
-
-impl Anchors {
-    fn new(stored: &[StoredCheckpoint], node: &str, keys: &KeySet, kept: Option<&Checkpoint>) -> Self {
-        let mut all = Vec::new();
-        let mut broken = None;
-        for stored in stored {
-            match verify_checkpoint(&stored.jws, keys) {
-                Ok(checkpoint) if checkpoint.node == node && checkpoint.seq == stored.seq => {
-                    all.push((checkpoint, "a stored checkpoint"));
-                }
-                Ok(_) => broken = Some(Fault { seq: stored.seq, problem: "its checkpoint was moved".into() }),
-                Err(error) => {
-                    broken = Some(Fault { seq: stored.seq, problem: format!("its checkpoint was altered: {error}") });
-                }
-            }
-        }
-        if let Some(kept) = kept.filter(|kept| kept.node == node) {
-            all.push((kept.clone(), "the checkpoint that was kept elsewhere"));
-        }
-        all.sort_by_key(|(checkpoint, _)| checkpoint.seq);
-        Self { waiting: all.into(), broken, agreed: 0 }
-    }
-
-    /// What was signed of records before this one says nothing of what is read. The one right before it is met at once.
-    fn skip_before(&mut self, seq: i64) {
-        self.waiting.retain(|(checkpoint, _)| checkpoint.seq + 1 >= seq);
-    }
-
-    fn check(&mut self, head: &Head) -> Result<(), Fault> {
-        while let Some((checkpoint, name)) = self.waiting.front().filter(|(one, _)| one.seq <= head.seq) {
-            if checkpoint.seq > 0 && checkpoint.hash != HEXLOWER.encode(&head.hash) {
-                let problem = format!("the log up to here is not the one that {name} signed");
-                return Err(Fault { seq: checkpoint.seq, problem });
-            }
-            self.agreed += 1;
-            self.waiting.pop_front();
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, head: &Head) -> Result<(), Fault> {
-        if let Some(fault) = self.broken.take() {
-            return Err(fault);
-        }
-        self.check(head)?;
-        match self.waiting.front() {
-            Some((checkpoint, name)) => Err(Fault {
-                seq: head.seq + 1,
-                problem: format!("the log was cut off: {name} is for record {}", checkpoint.seq),
-            }),
-            None => Ok(()),
-        }
     }
 }

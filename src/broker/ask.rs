@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hallpass_verify::{CertificateThumbprint, Claims, Dpop, DpopRefusal, DpopRequest, Possession, Refusal};
 use http::{HeaderMap, Method, Response};
 
-use crate::audit::Haste;
+use crate::audit::Priority;
 use crate::broker::agent_token::{self, AgentToken, Found};
 use crate::broker::{Broker, Call, CallError, Download, Reached, StreamBody};
 use crate::error::Error;
@@ -40,7 +40,7 @@ pub struct Ask<'a> {
     /// Which request it is, and from where.
     pub origin: Origin,
     /// How soon its intent has to be durable.
-    pub haste: Haste,
+    pub priority: Priority,
 }
 
 /// Why there is no answer of the upstream.
@@ -104,7 +104,7 @@ impl Broker {
             certificate,
             public_host,
             origin,
-            haste,
+            priority,
         } = ask;
         // Who, before what: a stranger learns nothing of upstreams and paths.
         let mut target = Target::parse(path, query);
@@ -139,7 +139,7 @@ impl Broker {
         drop(token);
 
         let reached = Reached { public_host, by_authorization };
-        let call = Call { claims, upstream, method, target, headers, body, origin, haste, reached };
+        let call = Call { claims, upstream, method, target, headers, body, origin, priority, reached };
         self.make(call).await.map_err(|error| Refused::Call { error, scheme })
     }
 

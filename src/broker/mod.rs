@@ -29,9 +29,9 @@ use hallpass_verify::{Claims, Dpop, DpopRefusal, DpopRequest, Possession, ProofR
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::Semaphore;
 
-use crate::audit::{Haste, Ledger, Recorded, Throttle, more};
+use crate::audit::{Intent, IntentNumber, Ledger, LedgerError, Priority, Recorded, Throttle, more};
 use crate::error::Error;
-use crate::model::{AgentStatus, Event, EventKind, Origin, Target, TargetError};
+use crate::model::{AgentStatus, Event, EventKind, Guard, Origin, Target, TargetError};
 use crate::outbound::Resolve;
 use crate::policy::{self, CompiledUpstream, Denial, Hint, Permit};
 use crate::registry::Registry;
@@ -87,9 +87,28 @@ struct Call {
     /// Which request it is, and from where.
     origin: Origin,
     /// How soon its intent has to be durable.
-    haste: Haste,
+    priority: Priority,
     /// By which address it came, and with the token where.
     reached: Reached,
+}
+
+/// What the record of a permit says besides.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    broker: &'a Broker,
+    origin: &'a Origin,
+    credential: Option<&'a inject::ChosenCredential>,
+}
+
+impl Intent for Permit {
+    type With<'a> = Circumstances<'a>;
+
+    fn record(&self, with: Circumstances<'_>) -> Event {
+        let mut event = with.broker.call_event(EventKind::CallIntent, self, with.origin);
+        event.decision = Some("allow");
+        event.credential = with.credential.map(inject::ChosenCredential::label);
+        event
+    }
 }
 
 /// Why there is no answer of the upstream.
@@ -97,6 +116,8 @@ struct Call {
 pub enum CallError {
     /// The token is not good (any more).
     Token(Refusal),
+    /// The proof that came with it was used before.
+    ProofReplayed,
     /// A scope is missing (RFC 6750 §3.1).
     MissingScope(Arc<str>),
     /// The upstream takes only tokens that are bound to a key.
@@ -112,6 +133,7 @@ impl CallError {
     fn code(&self) -> &'static str {
         match self {
             Self::Token(refusal) => refusal.code(),
+            Self::ProofReplayed => ProofRefusal::Replayed.reason(),
             Self::MissingScope(_) => "insufficient_scope",
             Self::NotBound => "token_binding_required",
             Self::NoOperation(_) => "operation_not_allowed",
@@ -289,7 +311,7 @@ impl Broker {
 
     /// The whole call. What comes back streams; its outcome is recorded when it has ended.
     async fn make(&self, call: Call) -> Result<http::Response<Download>, CallError> {
-        let Call { claims, upstream, method, target, headers, body, origin, haste, reached } = call;
+        let Call { claims, upstream, method, target, headers, body, origin, priority, reached } = call;
         let target = upstream.base().complete(target);
         let place = match self.place(&claims) {
             Ok(place) => place,
@@ -300,7 +322,7 @@ impl Broker {
                 on_record::fill(&mut event, &self.query_values, &upstream, &target);
                 // Nobody waits for it: whoever has too many calls in flight may well have them waiting for the same disk.
                 if let Some(event) = self.seldom(event, &claims, error.code) {
-                    self.ledger.outcome(event);
+                    self.ledger.outcome(&event);
                 }
                 return Err(error.into());
             }
@@ -321,28 +343,25 @@ impl Broker {
 
         let links = links::Links::new(&permit, &self.issuer, reached);
         // Before the intent is written: an agent that goes away meanwhile leaves an outcome all the same.
-        let ending = self.call_event(EventKind::CallOutcome, &permit, &origin);
-        let mut event = Event { kind: EventKind::CallIntent, ..ending.clone() };
-        event.decision = Some("allow");
-        event.credential = credential.as_ref().map(inject::ChosenCredential::label);
+        let ending = self.call_event(EventKind::CallOutcome, &permit, &origin).into_outcome();
+        let number = IntentNumber::default();
         let started = crate::world::monotonic();
-        let unrecorded = |error: crate::audit::LedgerError| {
-            Error::unavailable("audit_unavailable", "the call cannot be recorded, so it is not made; try again later")
-                .because(error)
-        };
         let outcome = outcome::Outcome::new(
             self.ledger.clone(),
+            number.clone(),
             ending,
             started,
             place,
             self.stopping.clone(),
             self.metrics.seconds.clone(),
         );
-        let recorded = match self.ledger.intent(event, permit, haste).await {
+        let with = Circumstances { broker: self, origin: &origin, credential: credential.as_ref() };
+        let guards = claims.proof().map(|proof| Guard::Proof((*proof).into())).into_iter().collect();
+        let recorded = match self.ledger.intent(permit, with, guards, &number, priority).await {
             Ok(recorded) => recorded,
             Err(error) => {
                 outcome.never_began();
-                return Err(unrecorded(error).into());
+                return Err(self.unrecorded(error, &claims, &upstream, &origin).await);
             }
         };
         self.metrics.calls.increment(1);
@@ -536,6 +555,28 @@ impl Broker {
         if let Err(error) = self.ledger.refusal(event).await {
             tracing::error!(%error, reason, "a refused call could not be recorded; it is refused all the same");
         }
+    }
+
+    /// Why an intent is not in the log: the call is not made.
+    async fn unrecorded(
+        &self,
+        error: LedgerError,
+        claims: &Claims,
+        upstream: &CompiledUpstream,
+        origin: &Origin,
+    ) -> CallError {
+        let LedgerError::Spent(_) = error else {
+            let text = "the call cannot be recorded, so it is not made; try again later";
+            return Error::unavailable("audit_unavailable", text).because(error).into();
+        };
+        // Before a restart, or at another node: in this process it would have been refused with the token.
+        let error = CallError::ProofReplayed;
+        let mut event = self.event(EventKind::CallRefused, claims, origin);
+        event.upstream = Some(upstream.name().clone());
+        if let Some(event) = self.seldom(event, claims, error.code()) {
+            self.record(event, error.code()).await;
+        }
+        error
     }
 
     fn event(&self, kind: EventKind, claims: &Claims, origin: &Origin) -> Event {

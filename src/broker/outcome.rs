@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use ring::digest::{Context, SHA256};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::audit::Ledger;
+use crate::audit::{IntentNumber, Ledger};
 use crate::model::{CallFacts, Event};
 
 /// Counts and digests a body as it passes.
@@ -59,6 +59,7 @@ impl SharedMeter {
 /// The record of a call's end. If nobody finishes it (the agent went away, the task was dropped) it says so itself.
 pub(super) struct Outcome {
     ledger: Ledger,
+    intent: IntentNumber,
     event: Option<Event>,
     started: Instant,
     status: Option<u16>,
@@ -79,6 +80,7 @@ pub(super) struct Place {
 impl Outcome {
     pub(super) fn new(
         ledger: Ledger,
+        intent: IntentNumber,
         event: Event,
         started: Instant,
         place: Place,
@@ -87,6 +89,7 @@ impl Outcome {
     ) -> Self {
         Self {
             ledger,
+            intent,
             event: Some(event),
             started,
             status: None,
@@ -139,7 +142,7 @@ impl Outcome {
             redactions: self.redactions,
         });
         self.seconds.record(took.as_secs_f64());
-        self.ledger.outcome(event);
+        self.ledger.outcome_of(self.intent.clone(), &event);
     }
 }
 

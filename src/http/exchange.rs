@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{Request, Uri};
 
-use crate::audit::Haste;
+use crate::audit::Priority;
 use crate::broker::{Ask, Refused, StreamBody};
 use crate::http::problem::FromUpstream;
 use crate::http::reply::Problem;
@@ -75,7 +75,11 @@ pub(super) async fn answer(
         certificate: connection.and_then(Connection::thumbprint),
         public_host,
         origin: origin.clone(),
-        haste: if connection.is_some_and(|connection| connection.gives_way) { Haste::WithOthers } else { Haste::Now },
+        priority: if connection.is_some_and(|connection| connection.gives_way) {
+            Priority::WithOthers
+        } else {
+            Priority::Now
+        },
     };
     let mut is_authenticated = true;
     let mut answer = match state.broker.call(ask, &state.dpop).await {

@@ -30,10 +30,14 @@ async fn answer(state: &PublicState, id: &RequestId, request: Request) -> Result
     let refuse = |error| OAuthError::new(error, &id.0);
     let (parts, form) = Form::read(request, state.form_timeout).await.map_err(refuse)?;
     // §2.1: the endpoint must not be a place to try stolen tokens out.
-    let by_token = form.get("client_secret").is_none().then(|| holder(state, &parts, &id.0)).flatten();
-    let allowed = match by_token {
+    let holder = form.get("client_secret").is_none().then(|| holder(state, &parts, &id.0)).flatten();
+    let allowed = match holder {
         Some(claims) => {
             let claims = claims?;
+            state.issuer.keep_spent(&claims).await.map_err(|error| match error {
+                TokenError::Proof(refusal) => OAuthError::of_proof(refusal.into(), &id.0),
+                error => refuse(error),
+            })?;
             if !state.issuer.token_may_introspect(&claims) {
                 return Err(OAuthError::of_scope(INTROSPECT_SCOPE, &id.0));
             }

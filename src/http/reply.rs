@@ -79,6 +79,7 @@ impl Problem {
         match error {
             CallError::Other(error) => Self::new(error, request_id),
             CallError::Token(refusal) => Self::of_token(refusal, request_id),
+            CallError::ProofReplayed => Self::of_proof(ProofRefusal::Replayed.into(), "", request_id),
             CallError::NotBound => Self {
                 status: StatusCode::UNAUTHORIZED,
                 code: "token_binding_required",

@@ -99,11 +99,8 @@ impl Issuer {
         event.task = request.task.as_deref().map(Arc::from).or_else(|| session.task.clone());
         event.purpose = request.purpose.as_deref().map(Arc::from).or_else(|| session.purpose.clone());
         event.came_by(origin);
-        let mut changes = spent;
-        if is_new {
-            changes.push(Change::PutSession(session.clone()));
-        }
-        self.ledger.commit(vec![event], changes).await?;
+        let changes = is_new.then(|| Change::PutSession(session.clone())).into_iter().collect();
+        self.ledger.commit_if(spent, vec![event], changes).await?;
         // Stopped while the record was on its way to disk? The token's `iat` may then be past the cut, so that the
         // revocation list would not catch it: it is not handed out (P3).
         let now_cut = self.registry.revoked().agent_cut(&agent.id).map_or(0, |cut| cut.before);

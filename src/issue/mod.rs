@@ -21,7 +21,7 @@ use hallpass_verify::{
 };
 
 use crate::audit::{Ledger, Throttle, more};
-use crate::model::{AgentStatus, Change, Event, EventKind, INTROSPECT_SCOPE, Origin, UsedAssertion};
+use crate::model::{AgentStatus, Event, EventKind, Guard, INTROSPECT_SCOPE, Origin, UsedAssertion};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::trust::Trust;
@@ -229,16 +229,23 @@ impl Issuer {
         let Failed { reason, wait, told } = match self.authenticate(caller, now).await {
             Ok(agent) => {
                 // Only now: strangers must not fill the memory of what was spent.
-                let Some(Err(refusal)) = caller.proof.as_ref().map(|proof| proof.spend(now / 1000)) else {
-                    // A token request has a record of its own, and what was spent is written with that.
-                    if action.is_some() && !agent.spent().is_empty() {
-                        self.ledger.commit(Vec::new(), agent.spent()).await?;
-                    }
-                    return Ok(agent);
+                let agent = match &caller.proof {
+                    None => agent,
+                    Some(proof) => match proof.spend(now / 1000) {
+                        Ok(_) => agent.spending(proof),
+                        Err(refusal) => {
+                            let error = TokenError::Proof(refusal);
+                            self.refused(&agent, &error, None, origin).await;
+                            return Err(error);
+                        }
+                    },
                 };
-                let error = TokenError::Proof(refusal);
-                self.refused(&agent, &error, None, origin).await;
-                return Err(error);
+                // A token request has a record of its own, and what was spent is written with that.
+                if action.is_none() || agent.spent().is_empty() {
+                    return Ok(agent);
+                }
+                self.ledger.commit_if(agent.spent(), Vec::new(), Vec::new()).await?;
+                return Ok(agent.kept());
             }
             Err(failed) => failed,
         };
@@ -307,7 +314,7 @@ impl Issuer {
         self.of_active_agent(claims.map_err(|refusal| self.registry.exactly(&self.verifier, token, refusal))?)
     }
 
-    /// As [`Self::introspector`], of a token that came with a DPoP proof (RFC 9449 §7.1).
+    /// As [`Self::introspector`], of a token that came with a DPoP proof (RFC 9449 §7.1). [`Self::keep_spent`] comes next.
     pub fn introspector_by_proof(
         &self,
         token: &str,
@@ -322,6 +329,15 @@ impl Issuer {
         });
         let claims = claims.map_err(|refusal| self.registry.exactly_by_proof(&self.verifier, token, refusal))?;
         Ok(self.of_active_agent(claims)?)
+    }
+
+    /// Makes durable that the proof which came with a token was used: for a request that leaves no record to write it with.
+    ///
+    /// # Errors
+    /// [`TokenError::Proof`]: it was used before, by this process or one before it.
+    pub async fn keep_spent(&self, claims: &Claims) -> Result<(), TokenError> {
+        let Some(proof) = claims.proof() else { return Ok(()) };
+        Ok(self.ledger.commit_if(vec![Guard::Proof((*proof).into())], Vec::new(), Vec::new()).await?)
     }
 
     fn good_for(&self, token: &str, audience: impl Fn(&str) -> bool) -> Result<Claims, Refusal> {
@@ -383,8 +399,8 @@ impl Issuer {
         self.record_refusal(event, agent.spent(), reason).await;
     }
 
-    async fn record_refusal(&self, event: Event, changes: Vec<Change>, reason: &str) {
-        if let Err(error) = self.ledger.refusal_with(event, changes).await {
+    async fn record_refusal(&self, event: Event, spent: Vec<Guard>, reason: &str) {
+        if let Err(error) = self.ledger.refusal_spending(event, spent).await {
             tracing::error!(%error, reason, "a refused request could not be recorded; it is refused all the same");
         }
     }

@@ -3,7 +3,8 @@
 use hallpass_verify::ProofRefusal;
 
 use crate::audit::LedgerError;
-use crate::model::AgentStatus;
+use crate::issue::authenticate::ASSERTION_REPLAYED;
+use crate::model::{AgentStatus, OnceOnly};
 
 /// Why there is no token: RFC 6749 §5.2, RFC 8707 §2.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,11 @@ impl TokenError {
 }
 
 impl From<LedgerError> for TokenError {
-    fn from(_: LedgerError) -> Self {
-        Self::Unavailable
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Spent(OnceOnly::Assertion) => Self::BadAssertion(ASSERTION_REPLAYED),
+            LedgerError::Spent(OnceOnly::Proof) => Self::Proof(ProofRefusal::Replayed),
+            LedgerError::Busy | LedgerError::Unavailable(_) | LedgerError::Refused(_) => Self::Unavailable,
+        }
     }
 }

@@ -177,6 +177,12 @@ impl Event {
         self.client = origin.client;
     }
 
+    /// Takes out what an outcome does not repeat: it refers to its intent by number. Who called what stays, for whoever
+    /// looks for it.
+    pub fn into_outcome(self) -> Self {
+        Self { token: None, bound_to: None, task: None, purpose: None, target_decoded: None, ..self }
+    }
+
     /// Fills in whose token it is about: on whose behalf, through whom, bound to what.
     pub fn about(&mut self, token: &AccessToken) {
         self.subject = Some(token.sub.as_str().into());
@@ -228,15 +234,13 @@ impl Event {
     }
 }
 
-/// A record as it is stored: `hash` = SHA-256(`body`), and `body` names the hash before it.
-#[derive(Debug, Clone)]
+/// A record, and its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {
     /// Counts from 1 on each node.
     pub seq: i64,
     /// JSON, byte for byte as it was hashed.
     pub body: String,
-    /// SHA-256 of `body`.
-    pub hash: [u8; 32],
 }
 
 /// The end of a node's chain.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use hallpass_verify::SpentProof;
+
 use crate::model::{Agent, Credential, CredentialVersion, Revocation, SealedColumns, Session, StoredSecret};
 use crate::world::Millis;
 
@@ -140,8 +142,6 @@ pub enum Change {
     },
     /// Something was revoked.
     PutRevocation(Revocation),
-    /// A client assertion was used.
-    UseAssertion(Arc<UsedAssertion>),
     /// From now on used assertions are kept, if that was not said before.
     KeepAssertions {
         /// Now.
@@ -163,6 +163,56 @@ pub struct UsedAssertion {
     pub agent_id: Arc<str>,
     /// Its end; after that it is good for nothing anyway.
     pub expires_at: Millis,
+}
+
+/// A DPoP proof that was used (RFC 9449 §11.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedProof {
+    /// Half a SHA-256 of key and `jti`.
+    pub digest: [u8; 16],
+    /// Its end; after that it is good for nothing anyway.
+    pub expires_at: Millis,
+}
+
+impl From<SpentProof> for UsedProof {
+    fn from(spent: SpentProof) -> Self {
+        Self { digest: spent.digest, expires_at: spent.ends.saturating_mul(1000) }
+    }
+}
+
+/// What may be used once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnceOnly {
+    /// A client assertion.
+    Assertion,
+    /// A DPoP proof.
+    Proof,
+}
+
+impl OnceOnly {
+    /// All of them, in the order in which their rows are taken.
+    pub const ALL: [Self; 2] = [Self::Assertion, Self::Proof];
+}
+
+/// A condition of a commit: it is tried in the same transaction, before everything else. What it stands for is not done,
+/// nor recorded, where it does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// This client assertion was not used before; now it is.
+    Assertion(Arc<UsedAssertion>),
+    /// This DPoP proof was not used before; now it is.
+    Proof(UsedProof),
+}
+
+impl Guard {
+    /// By this they are sorted, so that the commits of two nodes take their rows in the same order and cannot wait for each
+    /// other in a circle.
+    pub fn key(&self) -> (OnceOnly, [u8; 16]) {
+        match self {
+            Self::Assertion(used) => (OnceOnly::Assertion, used.digest),
+            Self::Proof(used) => (OnceOnly::Proof, used.digest),
+        }
+    }
 }
 
 /// One data key, wrapped anew.

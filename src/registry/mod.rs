@@ -340,7 +340,6 @@ impl Registry {
             Change::PutRevocation(_)
             | Change::PutKey(_)
             | Change::PutBrokerSecret { .. }
-            | Change::UseAssertion(_)
             | Change::KeepAssertions { .. } => {}
         }
     }

@@ -1,69 +1,34 @@
 //! Reading the audit log, and keeping its signed checkpoints.
 
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
-
-use crate::model::{AuditRow, Head};
-use crate::store::{Pool, Result, Store, StoreError, on_db};
+use crate::model::{AuditRow, Head, Segment};
+use crate::store::{Result, Store, StoreError, on_db};
 use crate::world::Millis;
 
 /// Records in order, and where to go on.
 pub type AuditPage = Vec<AuditRow>;
 
-/// Records as the driver holds them: read in place, for whoever reads millions of them.
-#[derive(Debug)]
-pub struct RawPage(Rows);
-
-#[derive(Debug)]
-enum Rows {
-    Sqlite(Vec<SqliteRow>),
-    Postgres(Vec<PgRow>),
+/// Where a segment lies: in the chain, and in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub struct Span {
+    /// Its first record.
+    pub first: i64,
+    /// Its last record.
+    pub last: i64,
+    /// When its first record was written.
+    pub first_at: Millis,
+    /// When its last record was written.
+    pub last_at: Millis,
 }
 
-/// A record, not copied. Its hash may have any length: another than 32 bytes is an edited row, for `audit verify` to
-/// name, and must not stop the reading.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordRef<'a> {
-    /// Counts from 1 on each node.
-    pub seq: i64,
-    /// JSON, byte for byte as it was hashed.
-    pub body: &'a str,
-    /// SHA-256 of `body`.
-    pub hash: &'a [u8],
-}
-
-impl RawPage {
-    /// How many records.
-    pub fn len(&self) -> usize {
-        match &self.0 {
-            Rows::Sqlite(rows) => rows.len(),
-            Rows::Postgres(rows) => rows.len(),
-        }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The record at a place in the page.
-    pub fn record(&self, at: usize) -> Result<Option<RecordRef<'_>>> {
-        macro_rules! read {
-            ($rows:expr) => {
-                match $rows.get(at) {
-                    None => Ok(None),
-                    Some(row) => {
-                        Ok(Some(RecordRef { seq: row.try_get(0)?, body: row.try_get(1)?, hash: row.try_get(2)? }))
-                    }
-                }
-            };
-        }
-        match &self.0 {
-            Rows::Sqlite(rows) => read!(rows),
-            Rows::Postgres(rows) => read!(rows),
-        }
-    }
+#[derive(sqlx::FromRow)]
+struct SegmentRow {
+    first: i64,
+    last: i64,
+    first_at: Millis,
+    last_at: Millis,
+    records: Vec<u8>,
+    hash: Vec<u8>,
+    root: Vec<u8>,
 }
 
 /// A chain's end with its MAC.
@@ -91,7 +56,7 @@ pub struct StoredCheckpoint {
 impl Store {
     /// The nodes that have a chain here, in order.
     pub async fn audit_nodes(&self) -> Result<Vec<String>> {
-        let sql = "SELECT node FROM audit_heads UNION SELECT DISTINCT node FROM audit_records ORDER BY 1";
+        let sql = "SELECT node FROM audit_heads UNION SELECT DISTINCT node FROM audit_segments ORDER BY 1";
         let rows: Vec<(String,)> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
         Ok(rows.into_iter().map(|(node,)| node).collect())
     }
@@ -104,35 +69,55 @@ impl Store {
         row.map(|(seq, hash, mac)| Ok(SignedHead { head: Head { seq, hash: digest(&hash)? }, mac })).transpose()
     }
 
-    /// Up to `limit` records of a node after `after`, in order.
+    /// Segments of a node that hold records after `after`, in order: the next one, and those that begin within `limit`
+    /// records of it. None: there are no more.
+    pub async fn segments(&self, node: &str, after: i64, limit: i64) -> Result<Vec<Segment>> {
+        // The one in which the next record is, or would be, begins at or before it.
+        let sql = "SELECT first, last, first_at, last_at, records, hash, root FROM audit_segments WHERE node = $1 \
+                   AND first >= COALESCE((SELECT MAX(first) FROM audit_segments WHERE node = $1 AND first <= $2), $2) \
+                   AND first < COALESCE((SELECT MIN(first) FROM audit_segments WHERE node = $1 AND first > $2), $2) + $3 \
+                   AND last >= $2 ORDER BY first";
+        let (next, limit) = (after.saturating_add(1), limit.clamp(1, 1_000_000));
+        let rows: Vec<SegmentRow> =
+            on_db!(self, pool => sqlx::query_as(sql).bind(node).bind(next).bind(limit).fetch_all(pool).await)?;
+        let segment = |row: SegmentRow| {
+            let SegmentRow { first, last, first_at, last_at, records, hash, root } = row;
+            Segment { first, last, first_at, last_at, records, hash, root }
+        };
+        Ok(rows.into_iter().map(segment).collect())
+    }
+
+    /// Up to `limit` records of a node after `after`, in order. What was damaged is shown as it is; what is wrong with it
+    /// is for `audit verify` to say.
     pub async fn audit_page(&self, node: &str, after: i64, limit: i64) -> Result<AuditPage> {
-        let page = self.audit_page_raw(node, after, limit).await?;
-        let mut rows = Vec::with_capacity(page.len());
-        while let Some(record) = page.record(rows.len())? {
-            let hash = digest(record.hash).unwrap_or_default();
-            rows.push(AuditRow { seq: record.seq, body: record.body.to_owned(), hash });
+        let most = usize::try_from(limit).unwrap_or(0);
+        let (mut rows, mut seen) = (Vec::new(), after);
+        while rows.is_empty() {
+            let segments = self.segments(node, seen, limit).await?;
+            let Some(last) = segments.last() else { break };
+            // A segment whose numbers were edited must not be read without end.
+            seen = last.last.max(seen.saturating_add(1));
+            for segment in &segments {
+                let numbered = (segment.first..).zip(segment.records());
+                let wanted = numbered.filter(|(seq, _)| *seq > after).take(most - rows.len());
+                rows.extend(
+                    wanted.map(|(seq, record)| AuditRow { seq, body: String::from_utf8_lossy(record).into_owned() }),
+                );
+            }
         }
         Ok(rows)
     }
 
-    /// As [`Store::audit_page`], not copied.
-    pub async fn audit_page_raw(&self, node: &str, after: i64, limit: i64) -> Result<RawPage> {
-        let sql = "SELECT seq, body, hash FROM audit_records WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-        Ok(RawPage(match &self.pool {
-            Pool::Sqlite { pool, .. } => {
-                Rows::Sqlite(sqlx::query(sql).bind(node).bind(after).bind(limit).fetch_all(pool).await?)
-            }
-            Pool::Postgres(pool) => {
-                Rows::Postgres(sqlx::query(sql).bind(node).bind(after).bind(limit).fetch_all(pool).await?)
-            }
-        }))
-    }
-
     /// The last record of a node, whatever its head says.
     pub async fn audit_last_seq(&self, node: &str) -> Result<i64> {
-        let sql = "SELECT COALESCE(MAX(seq), 0) FROM audit_records WHERE node = $1";
-        let (seq,): (i64,) = on_db!(self, pool => sqlx::query_as(sql).bind(node).fetch_one(pool).await)?;
-        Ok(seq)
+        Ok(self.span_at(node, i64::MAX).await?.map_or(0, |span| span.last))
+    }
+
+    /// The segment of a node that record `seq` is in, or else the last one before it.
+    pub async fn span_at(&self, node: &str, seq: i64) -> Result<Option<Span>> {
+        let sql = "SELECT first, last, first_at, last_at FROM audit_segments WHERE node = $1 AND first <= $2 \
+                   ORDER BY first DESC LIMIT 1";
+        Ok(on_db!(self, pool => sqlx::query_as(sql).bind(node).bind(seq).fetch_optional(pool).await)?)
     }
 
     /// The signed checkpoints of a node, in order.

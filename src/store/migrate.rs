@@ -4,6 +4,9 @@ use sqlx::migrate::{MigrateError, Migrator};
 
 use crate::store::{Result, Store, StoreError, on_db};
 
+/// From here on the audit log is kept in segments.
+const SEGMENTS: i64 = 5;
+
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 impl Store {
@@ -23,5 +26,18 @@ impl Store {
             }
             other => StoreError::Migrate(other.to_string()),
         })
+    }
+
+    /// For whoever only looks: whether the audit log is laid out as this version reads it.
+    ///
+    /// # Errors
+    /// [`StoreError::Older`] where it is not.
+    pub async fn check_layout(&self) -> Result<()> {
+        let sql = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
+        let (version,): (i64,) = on_db!(self, pool => sqlx::query_as(sql).fetch_one(pool).await)?;
+        if version < SEGMENTS || self.has_old_records().await? {
+            return Err(StoreError::Older(version));
+        }
+        Ok(())
     }
 }

@@ -6,9 +6,11 @@
 mod audit;
 mod commit;
 mod epoch;
+mod guard;
 mod load;
 mod lock;
 mod migrate;
+mod old_records;
 mod plain;
 mod sqlite;
 mod statement;
@@ -22,10 +24,11 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, PgPool, SqlitePool};
 
-pub use audit::{AuditPage, RawPage, RecordRef, SignedHead, StoredCheckpoint};
-pub use commit::Batch;
+pub use audit::{AuditPage, SignedHead, Span, StoredCheckpoint};
+pub use commit::{Batch, MakeTail, Part, Tail, Verdict};
 pub use load::{Everything, StoredDefinition};
 pub use lock::ServeLock;
+pub use old_records::OldRecord;
 use sqlite::Writer;
 
 /// Expands one body for both engines.
@@ -61,6 +64,9 @@ pub enum StoreError {
     /// A rule of the schema refused it; asking again will not help.
     #[error("the database refused a row: {}", plain::plain(.0))]
     Constraint(sqlx::Error),
+    /// Two transactions were in each other's way, and this one was given up: it can be tried again.
+    #[error("the database gave up a transaction for another one: {}", plain::plain(.0))]
+    Conflict(sqlx::Error),
     /// Locked, full, gone: it may be back.
     #[error("the database is not available: {}", plain::plain(.0))]
     Unavailable(sqlx::Error),
@@ -70,6 +76,12 @@ pub enum StoreError {
     /// What lies in the database is not what was put there.
     #[error("the database holds what Hallpass did not write: {0}")]
     Corrupt(String),
+    /// The database was made by an older version, and is only looked at.
+    #[error(
+        "the database has the layout of an older version of Hallpass (migration {0}). Start the broker of this version \
+         with it once, which brings it up to date, or use the version that wrote it"
+    )]
+    Older(i64),
     /// The database was made by a newer version.
     #[error(
         "the database has migration {0}, which this version of Hallpass does not know: it was written by a newer \
@@ -93,12 +105,18 @@ pub enum StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
+            sqlx::Error::Database(db) if is_conflict(db.as_ref()) => Self::Conflict(error),
             sqlx::Error::Database(db) if is_about_the_row(db.as_ref()) => Self::Constraint(error),
             sqlx::Error::Encode(_) => Self::Constraint(error),
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(error.to_string()),
             _ => Self::Unavailable(error),
         }
     }
+}
+
+/// PostgreSQL: serialization failure, deadlock.
+fn is_conflict(error: &dyn sqlx::error::DatabaseError) -> bool {
+    matches!(error.code().as_deref(), Some("40001" | "40P01"))
 }
 
 /// Whether the values are at fault: then they will be the next time too.

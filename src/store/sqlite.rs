@@ -12,7 +12,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use crate::store::statement::{Statement, Value, joined, run, unnumbered};
+use crate::store::commit::{
+    Attempt, Batch, MakeTail, PUT_HEAD, PUT_SEGMENT, Verdict, apply, revokes, statements, tail_statements,
+};
+use crate::store::statement::{Statement, Value, bound, joined, unnumbered};
 use crate::store::{Result, StoreError, epoch};
 
 /// Values in a batch that is sent as one text. Larger ones go statement by statement: joined, their texts would be as
@@ -62,8 +65,8 @@ impl Writer {
         Self { options, connection: Mutex::new(None), pages: AtomicUsize::new(0), copying: Arc::default() }
     }
 
-    /// Runs the statements in one transaction: all of them or none. `revokes`: raises the epoch in it, and gives that.
-    pub(super) async fn commit(&self, statements: Vec<Statement>, revokes: bool) -> Result<Option<i64>> {
+    /// One transaction: all parts that go, or nothing.
+    pub(super) async fn commit(&self, batch: &Batch<'_>, tail: &mut MakeTail<'_>) -> Result<Attempt> {
         let mut place = self.connection.lock().await;
         // Taken out, and put back only with no transaction open on it: a commit that is given up midway, or fails on a
         // full disk, would leave the database locked for everybody else. A connection that is dropped rolls back.
@@ -71,25 +74,22 @@ impl Writer {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
-        let pages = pages(&statements);
-        let epoch = match run_all(&mut connection, statements, revokes).await {
-            Ok(epoch) => epoch,
-            Err(error) => {
-                let error = StoreError::from(error);
-                if matches!(error, StoreError::Constraint(_))
-                    && sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok()
-                {
-                    *place = Some(connection);
-                }
-                return Err(error);
+        let mut pages = 0;
+        let attempt = transact(&mut connection, batch, tail, &mut pages).await;
+        if !matches!(attempt, Ok(Attempt::Done(_))) {
+            if matches!(attempt, Ok(Attempt::OneByOne) | Err(StoreError::Constraint(_)))
+                && sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok()
+            {
+                *place = Some(connection);
             }
-        };
+            return attempt;
+        }
         *place = Some(connection);
         drop(place);
         if self.pages.fetch_add(pages, Ordering::Relaxed) + pages >= PAGES_TO_COPY {
             self.copy();
         }
-        Ok(epoch)
+        attempt
     }
 
     /// Copies the write-ahead log into the database, beside the commits that come meanwhile; nothing waits for it.
@@ -151,28 +151,37 @@ impl Copying {
     }
 }
 
-async fn run_all(
+async fn transact(
     connection: &mut SqliteConnection,
-    statements: Vec<Statement>,
-    revokes: bool,
-) -> sqlx::Result<Option<i64>> {
-    if !revokes {
-        for statement in transaction(statements) {
-            run!(&mut *connection, statement)?;
+    batch: &Batch<'_>,
+    tail: &mut MakeTail<'_>,
+    pages: &mut usize,
+) -> Result<Attempt> {
+    let has_guards = batch.parts.iter().any(|part| !part.guards.is_empty());
+    let all_go = vec![Verdict::Goes; batch.parts.len()];
+    if !has_guards && !batch.one_by_one && !revokes(batch, &all_go) {
+        let mut all = statements(batch.parts.iter(), batch.now);
+        all.extend(tail_statements(batch.node, tail(&all_go)?));
+        *pages = pages_of(&all);
+        for statement in transaction(all) {
+            bound!(statement).execute(&mut *connection).await?;
         }
-        return Ok(None);
+        return Ok(Attempt::Done(None));
     }
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    for statement in statements.into_iter().map(unnumbered) {
-        run!(&mut *connection, statement)?;
+    let Some(verdicts) = apply!(&mut *connection, batch) else { return Ok(Attempt::OneByOne) };
+    let tail = tail_statements(batch.node, tail(&verdicts)?);
+    *pages = pages_of(&tail) + pages_of(&statements(batch.parts.iter(), batch.now));
+    for statement in tail.into_iter().map(unnumbered) {
+        bound!(statement).execute(&mut *connection).await?;
     }
-    let epoch = epoch::raise_sqlite(&mut *connection).await?;
+    let epoch = if revokes(batch, &verdicts) { Some(epoch::raise_sqlite(&mut *connection).await?) } else { None };
     sqlx::query("COMMIT").execute(&mut *connection).await?;
-    Ok(Some(epoch))
+    Ok(Attempt::Done(epoch))
 }
 
 /// About how many pages the statements write; rather too many than too few.
-fn pages(statements: &[Statement]) -> usize {
+fn pages_of(statements: &[Statement]) -> usize {
     // Of deleted rows nobody knows how many there are.
     if statements.iter().any(|statement| statement.sql.starts_with("DELETE")) {
         return PAGES_TO_COPY;
@@ -188,8 +197,23 @@ fn pages(statements: &[Statement]) -> usize {
     PAGES_OF_A_COMMIT + rows + bytes.sum::<usize>() / PAGE
 }
 
+/// A commit that only records: the text is a constant, so it is neither made nor looked up anew for each.
+const RECORD: &str = "BEGIN IMMEDIATE; INSERT INTO audit_segments (node, first, last, first_at, last_at, records, hash, root) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?); INSERT INTO audit_heads (node, seq, hash, mac) VALUES (?, ?, ?, ?) \
+     ON CONFLICT (node) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, mac = excluded.mac; COMMIT";
+
 /// The same statements, with BEGIN before and COMMIT behind them, in as few texts as is good for them.
 fn transaction(statements: Vec<Statement>) -> Vec<Statement> {
+    if let [segment, head] = statements.as_slice()
+        && (&*segment.sql, &*head.sql) == (PUT_SEGMENT, PUT_HEAD)
+    {
+        let values = statements.into_iter().flat_map(|statement| statement.values).collect();
+        return vec![Statement::new(RECORD, values)];
+    }
+    joined_transaction(statements)
+}
+
+fn joined_transaction(statements: Vec<Statement>) -> Vec<Statement> {
     let mut statements: Vec<Statement> = statements.into_iter().map(unnumbered).collect();
     if statements.iter().map(|statement| statement.values.len()).sum::<usize>() <= MOST_IN_ONE {
         statements = vec![joined(statements)];
@@ -201,4 +225,24 @@ fn transaction(statements: Vec<Statement>) -> Vec<Statement> {
         last.sql = format!("{}; COMMIT", last.sql).into();
     }
     statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Head, Segment};
+    use crate::store::Tail;
+
+    #[test]
+    fn the_constant_text_is_what_would_be_made() {
+        let all = || {
+            let segment =
+                Segment { first: 1, last: 2, first_at: 3, last_at: 4, records: vec![5], hash: vec![6], root: vec![7] };
+            tail_statements("node-1", Tail { segment: Some(segment), head: Head::EMPTY, mac: [0; 32] })
+        };
+        let (constant, made) = (transaction(all()), joined_transaction(all()));
+        assert_eq!((constant.len(), made.len()), (1, 1));
+        assert_eq!(constant[0].sql, made[0].sql);
+        assert_eq!(format!("{:?}", constant[0].values), format!("{:?}", made[0].values));
+    }
 }

@@ -31,12 +31,12 @@ impl Statement {
     }
 }
 
-/// Binds and runs a statement on a connection; expands for either engine.
-macro_rules! run {
-    ($connection:expr, $statement:expr) => {{
+/// A statement with its values bound, for either engine.
+macro_rules! bound {
+    ($statement:expr) => {{
         let statement: $crate::store::statement::Statement = $statement;
         // The text is ours: a constant, or a constant repeated for more rows. Values are always bound.
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(statement.sql.into_owned()));
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(statement.sql));
         for value in statement.values {
             use $crate::store::statement::Value;
             query = match value {
@@ -49,10 +49,10 @@ macro_rules! run {
                 Value::MaybeBytes(bytes) => query.bind(bytes),
             };
         }
-        query.execute($connection).await
+        query
     }};
 }
-pub(super) use run;
+pub(super) use bound;
 
 fn text(value: impl AsRef<str>) -> Value {
     Value::Text(value.as_ref().to_owned())
@@ -194,12 +194,6 @@ pub(super) fn statements(change: &Change, now: Millis) -> Vec<Statement> {
                 text(&revocation.reason),
             ],
         )],
-        // One that has ended may still stand there: its jti may be used once more.
-        Change::UseAssertion(used) => vec![Statement::new(
-            "INSERT INTO used_assertions (digest, agent_id, expires_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (digest) DO UPDATE SET expires_at = excluded.expires_at",
-            vec![Value::Bytes(used.digest.to_vec()), text(&used.agent_id), Value::Int(used.expires_at)],
-        )],
         Change::KeepAssertions { since } => vec![Statement::new(
             "INSERT INTO used_assertions (digest, agent_id, expires_at) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING",
             vec![Value::Bytes(Vec::new()), text(""), Value::Int(*since)],
@@ -210,6 +204,7 @@ pub(super) fn statements(change: &Change, now: Millis) -> Vec<Statement> {
             "DELETE FROM client_secrets WHERE expires_at IS NOT NULL AND expires_at < $1",
             "DELETE FROM credential_versions WHERE expires_at IS NOT NULL AND expires_at < $1",
             "DELETE FROM used_assertions WHERE agent_id <> '' AND expires_at < $1",
+            "DELETE FROM used_proofs WHERE expires_at < $1",
         ]
         .map(|sql| Statement::new(sql, vec![Value::Int(*before)]))
         .into(),
@@ -268,15 +263,21 @@ pub(super) fn unnumbered(statement: Statement) -> Statement {
     let mut pieces = statement.sql.split('$');
     let mut sql = String::with_capacity(statement.sql.len());
     sql.push_str(pieces.next().unwrap_or_default());
-    let mut values = Vec::with_capacity(statement.values.len());
+    let mut numbers = Vec::with_capacity(statement.values.len());
     for piece in pieces {
         let end = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
         let (number, rest) = piece.split_at(end);
-        let value = number.parse::<usize>().ok().and_then(|number| statement.values.get(number.checked_sub(1)?));
-        values.push(value.cloned().unwrap_or(Value::MaybeInt(None)));
+        numbers.push(number.parse::<usize>().unwrap_or(0));
         sql.push('?');
         sql.push_str(rest);
     }
+    // Where each is named once and in order, as in nearly all, they are moved: a commit's records are not copied.
+    let values = if numbers.iter().copied().eq(1..=statement.values.len()) {
+        statement.values
+    } else {
+        let value = |number: usize| statement.values.get(number.checked_sub(1)?).cloned();
+        numbers.into_iter().map(|number| value(number).unwrap_or(Value::MaybeInt(None))).collect()
+    };
     Statement { sql: Cow::Owned(sql), values }
 }
 
@@ -295,7 +296,7 @@ pub(super) fn joined(statements: Vec<Statement>) -> Statement {
 }
 
 /// Rows that one INSERT takes at most.
-const MOST_ROWS: usize = 128;
+pub(super) const MOST_ROWS: usize = 128;
 
 /// Above so many, rows come in multiples of this.
 const FEW_ROWS: usize = 16;
@@ -312,21 +313,28 @@ pub(super) fn insert_many(head: &'static str, width: usize, rows: Vec<Vec<Value>
             return all;
         }
         let take = if remaining < FEW_ROWS { remaining } else { (remaining - remaining % FEW_ROWS).min(MOST_ROWS) };
-        let mut sql = String::with_capacity(head.len() + take * width * 6);
-        sql.push_str(head);
-        for row in 0..take {
-            sql.push_str(if row == 0 { " VALUES (" } else { ", (" });
-            for column in 1..=width {
-                if column > 1 {
-                    sql.push_str(", ");
-                }
-                _ = write!(sql, "${}", row * width + column);
-            }
-            sql.push(')');
-        }
+        let sql = rows_of(head, width, take);
         let values = left.by_ref().take(take).flatten().collect();
         all.push(Statement { sql: Cow::Owned(sql), values });
     }
+}
+
+/// `{head} VALUES ($1, …), (…)`.
+pub(super) fn rows_of(head: &str, width: usize, rows: usize) -> String {
+    let mut sql = String::with_capacity(head.len() + rows * width * 6);
+    sql.push_str(head);
+    for row in 0..rows {
+        sql.push_str(if row == 0 { " VALUES (" } else { ", (" });
+        for column in 1..=width {
+            if column > 1 {
+                sql.push_str(", ");
+            }
+            // Into a String nothing fails.
+            _ = write!(sql, "${}", row * width + column);
+        }
+        sql.push(')');
+    }
+    sql
 }
 
 pub(super) fn session_row(session: &crate::model::Session) -> Vec<Value> {

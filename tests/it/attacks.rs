@@ -171,7 +171,7 @@ async fn an_emptied_audit_log_is_refused_at_start_and_by_verify() {
     let binary = Binary::init(None);
     let file = binary.dir.path().join("data/hallpass.db");
     let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
-    for table in ["audit_records", "audit_heads", "audit_checkpoints"] {
+    for table in ["audit_segments", "audit_heads", "audit_checkpoints"] {
         database.execute(sqlx::AssertSqlSafe(format!("DELETE FROM {table}"))).await.unwrap();
     }
     drop(database);

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::support::database::{execute, number, texts};
+use crate::support::database::{execute, texts};
 use crate::support::real::{Client, Real, copy_folder, crm_document, hallpass, said};
-use crate::support::{Binary, Engine, Upstream};
+use crate::support::{Binary, Engine, Upstream, log};
 
 const SECRET: &str = "sk-live-0123456789abcdef";
 
@@ -92,7 +92,7 @@ async fn settings_come_from_the_environment() {
     let (_, answer) = real.token_request(&agent, &[]).await.unwrap();
     assert!(answer["expires_in"].as_i64().unwrap() <= 42, "{answer}");
     assert_eq!(real.binary.json(&["status"], "")["node"], "from-env");
-    assert_eq!(number(&real.database, "SELECT COUNT(*) FROM audit_records WHERE node = 'from-env'").await, 6);
+    assert_eq!(log::count(&real.database, &["\"node\":\"from-env\""]).await, 6);
     assert!(real.binary.terminate().success());
     for line in std::fs::read_to_string(real.binary.log_file()).unwrap().lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line}"));
@@ -462,7 +462,7 @@ async fn a_stolen_or_shuffled_database_is_no_use() {
 async fn apply_shows_changes_and_is_idempotent() {
     let mut real = Real::init(Engine::Sqlite).unwrap();
     real.binary.serve(None);
-    let records = async || number(&real.database, "SELECT COUNT(*) FROM audit_records").await;
+    let records = async || log::count(&real.database, &[]).await;
     let document = format!(
         "{}agents: [ {{ name: helpdesk, roles: [support] }} ]\n\
          resources: [ {{ name: orders, audience: \"https://orders.example.com\", scopes: [orders.read] }} ]\n",
@@ -593,7 +593,7 @@ async fn a_bad_document_changes_nothing_and_says_where_what_and_how() {
     ];
     let state = async || {
         let rows = texts(&real.database, "SELECT kind || name || body FROM definitions").await;
-        (rows, number(&real.database, "SELECT COUNT(*) FROM audit_records").await)
+        (rows, log::count(&real.database, &[]).await)
     };
     let before = state().await;
     for ((from, to), words) in cases {

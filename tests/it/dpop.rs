@@ -522,6 +522,69 @@ async fn the_nonce_secret_is_made_where_it_is_missing_and_outlives_a_restart() {
     assert_eq!(scene.token_request(&[&scene.good(&scene.token_claims())], &[]).await.status, 200);
 }
 
+/// Clocks differ: a proof may be dated ahead, so that after a quick restart it is not one "from before". What was used is in
+/// the database, and a thief who listened cannot use it again.
+async fn a_proof_that_was_used_before_a_restart_is_not_good_after_it(engine: Engine) {
+    const ISSUER: &str = "http://127.0.0.1:8600";
+    let clock = TestClock::new();
+    let surroundings = Surroundings { world: Some(clock.world()), ..Surroundings::default() };
+    let upstream = Upstream::echo().await;
+    let settings = [("HALLPASS_ISSUER", ISSUER)];
+    let Some(broker) = TestBroker::start_with(engine, surroundings, &settings).await else { return };
+    let (agent, _) = broker.with_crm(&upstream.url(), "sk-live-0123456789abcdef").await;
+    broker.apply("roles: [ { name: auditor, scopes: [\"hallpass:introspect\"] } ]").await;
+    let auditor = broker.register("auditor", &["auditor"]).await;
+    let mut scene = Scene { broker, agent, key: ProofKey::new(), upstream };
+    let claims = |scene: &Scene, method: &str, path: &str, token: Option<&str>| {
+        proof_claims(method, &format!("{ISSUER}{path}"), token, scene.nonce().as_deref(), scene.now() + 4)
+    };
+    let token_request = claims(&scene, "POST", "/oauth2/token", None);
+    let spent_for_a_token = scene.good(&token_request);
+    let bound = scene.token_request(&[&spent_for_a_token], &[]).await;
+    let token = bound.json["access_token"].as_str().unwrap().to_owned();
+    let spent_for_a_call = scene.good(&claims(&scene, "GET", CONTACTS, Some(&token)));
+    assert_eq!(scene.call(CONTACTS, &format!("DPoP {token}"), &[&spent_for_a_call]).await.status, 200);
+    let helpdesk = std::mem::replace(&mut scene.agent, auditor);
+    let proof = scene.good(&claims(&scene, "POST", "/oauth2/token", None));
+    let for_auditor = scene.token_request(&[&proof], &[]).await.json["access_token"].as_str().unwrap().to_owned();
+    scene.agent = helpdesk;
+    let introspect = async |scene: &Scene, proof: &str| {
+        let request = scene.broker.http.post(scene.broker.url("/oauth2/introspect")).header("dpop", proof);
+        let request = request.header("authorization", format!("DPoP {for_auditor}"));
+        Answer::of(request.form(&[("token", &token)])).await
+    };
+    let spent_for_introspection = scene.good(&claims(&scene, "POST", "/oauth2/introspect", Some(&for_auditor)));
+    assert_eq!(introspect(&scene, &spent_for_introspection).await.status, 200);
+    // Made by then, and not used.
+    let unused = scene.good(&claims(&scene, "GET", CONTACTS, Some(&token)));
+
+    clock.add_seconds(1);
+    scene.broker = scene.broker.restart().await;
+    scene.token_request(&[&spent_for_a_token], &[]).await.is_token_error("invalid_dpop_proof", "at the token endpoint");
+    let again = scene.call(CONTACTS, &format!("DPoP {token}"), &[&spent_for_a_call]).await;
+    again.is_refused("invalid_dpop_proof", "invalid_dpop_proof", "at the exchange endpoint");
+    let again = introspect(&scene, &spent_for_introspection).await;
+    assert_eq!((again.status, &again.json["error"]), (401, &json!("invalid_dpop_proof")), "{again:?}");
+    assert_eq!(scene.call(CONTACTS, &format!("DPoP {token}"), &[&unused]).await.status, 200);
+    let replayed = |record: &Value, kind: &str| record["kind"] == kind && record["reason"] == "dpop_replayed";
+    let records = scene.broker.records().await;
+    for kind in ["token.refused", "call.refused"] {
+        let found: Vec<_> = records.iter().filter(|one| replayed(one, kind)).collect();
+        assert!(found.len() == 1 && found[0]["agent"] == *scene.agent.client_id, "{kind}: {found:?}");
+    }
+    assert_eq!(records.iter().filter(|one| one["kind"] == "call.intent").count(), 2, "{records:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9449_s11_1_a_proof_is_good_once_across_a_restart_on_sqlite() {
+    a_proof_that_was_used_before_a_restart_is_not_good_after_it(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9449_s11_1_a_proof_is_good_once_across_a_restart_on_postgresql() {
+    a_proof_that_was_used_before_a_restart_is_not_good_after_it(Engine::Postgres).await;
+}
+
 #[test]
 fn agent_register_takes_require_bound_and_agent_show_shows_it() {
     let mut binary = Binary::init(None);

@@ -29,6 +29,7 @@ mod interop;
 mod ledger;
 mod limits;
 mod mtls;
+mod old_layout;
 mod operating;
 mod outbound_proxy;
 #[path = "../promises/mod.rs"]

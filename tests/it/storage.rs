@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use hallpass::app::{self, Surroundings};
-use hallpass::audit::{Ledger, LedgerError, LedgerSettings, Verification, append, verify_node};
+use hallpass::audit::{Draft, Ledger, LedgerError, LedgerSettings, SegmentBuilder, Verification, verify_node};
 use hallpass::config::{self, Overrides};
 use hallpass::issue::first_keys;
 use hallpass::keyring::{Algorithm, Policy};
 use hallpass::model::{
-    Agent, AgentStatus, AuditRow, Change, Credential, CredentialVersion, DefinitionKind, Event, EventKind, Head,
-    Revocation, RevocationKind, Rewrapped, SealedColumns, Session, StoredKey, StoredSecret, UsedAssertion,
+    Agent, AgentStatus, Change, Credential, CredentialVersion, DefinitionKind, Event, EventKind, Guard, Head, OnceOnly,
+    Revocation, RevocationKind, Rewrapped, SealedColumns, Segment, Session, StoredKey, StoredSecret, UsedAssertion,
+    UsedProof, append_record,
 };
 use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
-use hallpass::store::{Access, Batch, Everything, ServeLock, Store, StoreError};
+use hallpass::store::{Access, Batch, Everything, Part, ServeLock, Store, StoreError, Tail, Verdict};
 use hallpass::supervise::Supervisor;
 use hallpass::vault::{MasterKey, Vault};
 use hallpass::world::World;
@@ -25,7 +26,7 @@ use tempfile::TempDir;
 
 use crate::support::database::{blob, execute, fresh_url, number, on_both_engines, texts};
 use crate::support::real::until;
-use crate::support::{Binary, Engine, TestBroker, Upstream, postgres::postgres_url};
+use crate::support::{Binary, Engine, TestBroker, Upstream, log, postgres::postgres_url};
 
 on_both_engines!(
     every_change_round_trips,
@@ -38,6 +39,8 @@ on_both_engines!(
     a_second_broker_is_refused,
     the_past_is_pruned_and_nothing_else,
     a_restart_keeps_everything,
+    what_is_good_once_is_used_once,
+    two_that_commit_at_once_use_it_once,
     the_main_job,
 );
 
@@ -60,12 +63,28 @@ impl Fresh {
 
     /// Commits these changes with one record that tells of them.
     async fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        let row = append(&self.head, "node-1", 1000, &Event::new(EventKind::Broker)).unwrap();
-        let head = Head { seq: row.seq, hash: row.hash };
-        let batch = Batch { node: "node-1", now: 1000, changes, rows: &[row], head, mac: [7; 32] };
-        self.store.commit(batch).await?;
-        self.head = head;
+        let verdicts = self.commit_parts(&[Part { guards: &[], changes }], false).await?;
+        assert_eq!(verdicts, [Verdict::Goes]);
         Ok(())
+    }
+
+    /// Commits these parts, with one record for each that goes.
+    async fn commit_parts(&mut self, parts: &[Part<'_>], one_by_one: bool) -> Result<Vec<Verdict>, StoreError> {
+        let mut done = None;
+        let before = self.head;
+        let mut tail = |verdicts: &[Verdict]| {
+            let mut segment = SegmentBuilder::new("node-1", before, 1000);
+            for _ in verdicts.iter().filter(|one| **one == Verdict::Goes) {
+                segment.push(&Draft::new(&Event::new(EventKind::Broker)).unwrap(), None).unwrap();
+            }
+            let head = segment.head();
+            done = Some((head, verdicts.to_vec()));
+            Ok(Tail { segment: segment.finish(), head, mac: [7; 32] })
+        };
+        self.store.commit(&Batch { node: "node-1", now: 1000, parts, one_by_one }, &mut tail).await?;
+        let (head, verdicts) = done.unwrap();
+        self.head = head;
+        Ok(verdicts)
     }
 
     async fn load(&self) -> Everything {
@@ -189,13 +208,12 @@ fn variant(change: &Change) -> &'static str {
         Change::PutSession(_) => "PutSession",
         Change::EndSession { .. } => "EndSession",
         Change::PutRevocation(_) => "PutRevocation",
-        Change::UseAssertion(_) => "UseAssertion",
         Change::KeepAssertions { .. } => "KeepAssertions",
         Change::Prune { .. } => "Prune",
     }
 }
 
-const VARIANTS: usize = 17;
+const VARIANTS: usize = 16;
 
 #[allow(clippy::too_many_lines)]
 async fn every_change_round_trips(engine: Engine) {
@@ -316,12 +334,12 @@ async fn every_change_round_trips(engine: Engine) {
     assert_eq!(of(RevocationKind::Session), (9, 5000));
 
     let used = |n: u8, expires_at| UsedAssertion { digest: [n; 16], agent_id: "ag_1".into(), expires_at };
-    let put = |n, end| Change::UseAssertion(Arc::new(used(n, end)));
-    let all = commit!(put(1, 5000), put(2, 9000), Change::KeepAssertions { since: 77 });
-    assert_eq!((all.used_assertions.len(), all.assertions_since), (2, Some(77)));
-    let all = commit!(put(2, 9500), Change::KeepAssertions { since: 99 });
+    let guards = [(1, 5000), (2, 9500)].map(|(n, end)| Guard::Assertion(Arc::new(used(n, end))));
+    let part = Part { guards: &guards, changes: &[Change::KeepAssertions { since: 77 }] };
+    assert_eq!(db.commit_parts(&[part], false).await.unwrap(), [Verdict::Goes]);
+    let all = commit!(Change::KeepAssertions { since: 99 });
     assert_eq!(all.assertions_since, Some(77), "the first time stands");
-    assert!(all.used_assertions.contains(&used(2, 9500)) && all.used_assertions.len() == 2);
+    assert_eq!(all.used_assertions.len(), 2);
 
     let all = commit!(Change::Prune { before: 5001 });
     assert_eq!((all.used_assertions, all.assertions_since), (vec![used(2, 9500)], Some(77)));
@@ -332,6 +350,85 @@ async fn every_change_round_trips(engine: Engine) {
     let report = verify_node(&db.store, "node-1", &keys, Verification::default(), |_, _| {}).await.unwrap().unwrap();
     assert_eq!(report.records, db.head.seq);
     db.store.close().await;
+}
+
+fn proof(n: u8, expires_at: i64) -> Guard {
+    Guard::Proof(UsedProof { digest: [n; 16], expires_at })
+}
+
+fn assertion(n: u8, expires_at: i64) -> Guard {
+    Guard::Assertion(Arc::new(UsedAssertion { digest: [n; 16], agent_id: "ag_1".into(), expires_at }))
+}
+
+async fn what_is_good_once_is_used_once(engine: Engine) {
+    let Some(mut db) = Fresh::new(engine).await else { return };
+    let (goes, spent) = (Verdict::Goes, Verdict::Spent(OnceOnly::Proof));
+    let proofs = "SELECT COUNT(*) FROM used_proofs";
+    // Fresh's commits are made at 1000.
+    let (one, again, other) = ([proof(1, 5000)], [proof(1, 6000)], [proof(2, 1000)]);
+    let change = [Change::PutDefinition { kind: DefinitionKind::Role, name: "r".into(), body: "{}".into() }];
+    let parts = [&one, &again, &other].map(|guards| Part { guards, changes: &[] });
+    assert_eq!(db.commit_parts(&parts, false).await.unwrap(), [goes.clone(), spent.clone(), goes.clone()]);
+    assert_eq!((db.head.seq, number(&db.url, proofs).await), (2, 2), "what drops out leaves no record");
+    // Used before; its neighbours and what it would have changed.
+    let late = Part { guards: &again, changes: &change };
+    let third = [proof(3, 5000)];
+    for one_by_one in [false, true] {
+        let fresh = [proof(if one_by_one { 4 } else { 5 }, 5000)];
+        let parts = [late, Part { guards: &fresh, changes: &[] }, Part { guards: &[], changes: &[] }];
+        assert_eq!(db.commit_parts(&parts, one_by_one).await.unwrap(), [spent.clone(), goes.clone(), goes.clone()]);
+    }
+    assert!(db.load().await.definitions.is_empty(), "nor was anything changed");
+    // Its time was over: it may be used again.
+    assert_eq!(
+        db.commit_parts(&[Part { guards: &other, changes: &[] }], false).await.unwrap(),
+        std::slice::from_ref(&goes)
+    );
+    // All of a part's guards hold, or none is taken: what it took is there for the next.
+    let torn = [assertion(7, 9000), proof(1, 9000)];
+    let parts = [Part { guards: &torn, changes: &change }, Part { guards: &third, changes: &[] }];
+    assert_eq!(db.commit_parts(&parts, false).await.unwrap(), [spent.clone(), goes.clone()]);
+    let whole = [proof(9, 9000), assertion(7, 9000)];
+    assert_eq!(
+        db.commit_parts(&[Part { guards: &whole, changes: &[] }], false).await.unwrap(),
+        std::slice::from_ref(&goes)
+    );
+    let parts = [Part { guards: &[assertion(7, 9000)], changes: &[] }];
+    assert_eq!(db.commit_parts(&parts, false).await.unwrap(), [Verdict::Spent(OnceOnly::Assertion)]);
+    // Of three, two want the same as one before them that drops out itself.
+    let (both, first, second) = ([assertion(7, 9000), proof(20, 9000)], [proof(20, 9000)], [proof(20, 9000)]);
+    let parts = [&both[..], &first, &second].map(|guards| Part { guards, changes: &[] });
+    let verdicts = db.commit_parts(&parts, false).await.unwrap();
+    assert_eq!(verdicts, [Verdict::Spent(OnceOnly::Assertion), goes, spent]);
+    db.commit(&[Change::Prune { before: 6000 }]).await.unwrap();
+    assert_eq!(number(&db.url, proofs).await, 2, "what has ended is forgotten");
+}
+
+/// Two nodes, whose writers do not know of each other. Each wants the same rows, in another order.
+async fn two_that_commit_at_once_use_it_once(engine: Engine) {
+    let Some(db) = Fresh::new(engine).await else { return };
+    let other = Store::open(&db.url, 4, Access::Serve).await.unwrap();
+    let commit = async |store: &Store, node: &str, first: i64, upwards: bool| {
+        let mut guards: Vec<[Guard; 1]> = (0..40).map(|n| [proof(n, 9000)]).collect();
+        if !upwards {
+            guards.reverse();
+        }
+        let parts: Vec<Part<'_>> = guards.iter().map(|guards| Part { guards, changes: &[] }).collect();
+        let mut went = 0;
+        let head = Head { seq: first, hash: [1; 32] };
+        let mut tail = |verdicts: &[Verdict]| {
+            went = verdicts.iter().filter(|one| **one == Verdict::Goes).count();
+            Ok(Tail { segment: None, head, mac: [7; 32] })
+        };
+        store.commit(&Batch { node, now: 1000, parts: &parts, one_by_one: false }, &mut tail).await.unwrap();
+        went
+    };
+    for n in 0..10 {
+        let (one, two) = tokio::join!(commit(&db.store, "node-1", n, true), commit(&other, "node-2", n, false));
+        assert_eq!(one + two, 40, "{one} and {two}");
+        execute(&db.url, "DELETE FROM used_proofs").await;
+    }
+    other.close().await;
 }
 
 async fn a_batch_is_all_or_nothing(engine: Engine) {
@@ -397,7 +494,7 @@ async fn five_hundred_callers_make_one_gapless_chain(engine: Engine) {
         caller.unwrap();
     }
     for n in 500..600 {
-        ledger.outcome(numbered(n));
+        ledger.outcome(&numbered(n));
     }
     ledger.close().await;
     let all = db.load().await;
@@ -514,15 +611,22 @@ async fn the_write_ahead_log_is_copied_beside_the_commits_and_stays_small() {
     until("the records are in the database", 15, async || pages("") > before + 10).await;
     let body = "x".repeat(8000);
     for _ in 0..60 {
-        let seqs = fresh.head.seq + 1..=fresh.head.seq + 64;
-        let rows: Vec<_> = seqs.map(|seq| AuditRow { seq, body: body.clone(), hash: [1; 32] }).collect();
-        fresh.head.seq += 64;
-        let batch = Batch { node: "node-1", now: 1000, changes: &[], rows: &rows, head: fresh.head, mac: [7; 32] };
-        fresh.store.commit(batch).await.unwrap();
+        let (first, last) = (fresh.head.seq + 1, fresh.head.seq + 64);
+        let mut records = Vec::new();
+        for _ in 0..64 {
+            append_record(&mut records, |out| std::io::Write::write_all(out, body.as_bytes())).unwrap();
+        }
+        fresh.head.seq = last;
+        let (hash, root) = (vec![1; 32], vec![1; 32]);
+        let segment = Segment { first, last, first_at: 1, last_at: 1, records, hash, root };
+        let batch = Batch { node: "node-1", now: 1000, parts: &[], one_by_one: false };
+        let head = fresh.head;
+        let mut tail = |_: &[Verdict]| Ok(Tail { segment: Some(segment.clone()), head, mac: [7; 32] });
+        fresh.store.commit(&batch, &mut tail).await.unwrap();
     }
     assert!(pages("") > 60 * 64 * 2 / 2, "{} pages", pages(""));
     assert!(pages("-wal") < MOST * 3 / 2, "{} pages", pages("-wal"));
-    assert_eq!(number(&fresh.url, "SELECT COUNT(*) FROM audit_records").await, 300 + 60 * 64);
+    assert_eq!(log::count(&fresh.url, &[]).await, 300 + 60 * 64);
     // The one that copies, and those that commit, would have ruined a database together before SQLite 3.51.3
     // (https://sqlite.org/wal.html#walresetbug).
     let version = texts(&fresh.url, "SELECT sqlite_version()").await.remove(0);

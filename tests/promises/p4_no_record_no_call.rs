@@ -11,6 +11,7 @@ use serde_json::Value;
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::support::database::{execute, number, on_both_engines};
+use crate::support::log::count_kind;
 use crate::support::postgres::Cluster;
 use crate::support::real::{Client, ISSUER, Real, copy_folder, until};
 use crate::support::{Binary, Engine, Upstream};
@@ -18,10 +19,6 @@ use crate::support::{Binary, Engine, Upstream};
 on_both_engines!(the_intent_is_durable_when_the_upstream_sees_the_secret, a_locked_database_refuses_and_recovers);
 
 const SECRET: &str = "sk-live-0123456789abcdef";
-
-fn records(kind: &str) -> String {
-    format!("SELECT COUNT(*) FROM audit_records WHERE body LIKE '%\"kind\":\"{kind}\"%'")
-}
 
 async fn the_intent_is_durable_when_the_upstream_sees_the_secret(engine: Engine) {
     let (open, wait) = tokio::sync::watch::channel(false);
@@ -35,11 +32,11 @@ async fn the_intent_is_durable_when_the_upstream_sees_the_secret(engine: Engine)
     until("the upstream sees the call", 10, async || !upstream.seen().is_empty()).await;
     // As another process sees it, and as a crash at this moment would leave it.
     assert_eq!(upstream.seen()[0].headers["x-api-key"], SECRET);
-    assert_eq!(number(&real.database, &records("call.intent")).await, 1);
-    assert_eq!(number(&real.database, &records("call.outcome")).await, 0);
+    assert_eq!(count_kind(&real.database, "call.intent").await, 1);
+    assert_eq!(count_kind(&real.database, "call.outcome").await, 0);
     open.send_replace(true);
     assert_eq!(call.await.unwrap().unwrap(), "at last");
-    until("the outcome follows", 10, async || number(&real.database, &records("call.outcome")).await == 1).await;
+    until("the outcome follows", 10, async || count_kind(&real.database, "call.outcome").await == 1).await;
     assert!(real.binary.terminate().success());
     assert_eq!(real.verify(&[]).0, 0);
 }
@@ -60,7 +57,7 @@ impl Lock {
         }
         let mut other = PgConnection::connect(url).await.unwrap();
         // Both: a probe that is committed by itself writes the chain's end and no record.
-        let lock = "BEGIN; LOCK TABLE audit_records, audit_heads IN ACCESS EXCLUSIVE MODE";
+        let lock = "BEGIN; LOCK TABLE audit_segments, audit_heads IN ACCESS EXCLUSIVE MODE";
         sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
         Self::Postgres(other)
     }
@@ -130,10 +127,10 @@ async fn a_locked_database_refuses_and_recovers(engine: Engine) {
 
     until("it recovers by itself", 30, async || real.ready().await == 200).await;
     // The outcome that had to wait is there, and nothing of what was refused.
-    until("the outcome follows", 10, async || number(&real.database, &records("call.outcome")).await == 1).await;
-    assert_eq!(number(&real.database, &records("token.issued")).await, 1);
-    assert_eq!(number(&real.database, &records("call.intent")).await, 1);
-    assert_eq!(number(&real.database, &records("revocation")).await, 0);
+    until("the outcome follows", 10, async || count_kind(&real.database, "call.outcome").await == 1).await;
+    assert_eq!(count_kind(&real.database, "token.issued").await, 1);
+    assert_eq!(count_kind(&real.database, "call.intent").await, 1);
+    assert_eq!(count_kind(&real.database, "revocation").await, 0);
     assert_eq!(real.call_status("/crm/any/again", &token).await, 200);
     let fresh = real.token(&agent).await;
     real.binary.kill();

@@ -19,7 +19,7 @@ use crate::support::database::{number, on_both_engines, texts};
 use crate::support::load::{Acknowledged, CALLING, Token};
 use crate::support::real::{Client, Real, until};
 use crate::support::upstream::text;
-use crate::support::{Engine, Upstream};
+use crate::support::{Engine, Upstream, log};
 
 on_both_engines!(kill_9_at_any_moment_loses_nothing);
 
@@ -143,7 +143,7 @@ async fn everything_stands(real: &Real, done: &Acknowledged) {
 
 /// The log, the database and the upstream's own memory are held against each other and against what was acknowledged.
 async fn everything_is_in_the_log(real: &Real, done: &Acknowledged, upstream: &Upstream) {
-    let bodies = texts(&real.database, "SELECT body FROM audit_records ORDER BY seq").await;
+    let bodies = log::bodies(&real.database).await;
     let records: Vec<Value> = bodies.iter().map(|body| serde_json::from_str(body).unwrap()).collect();
     let of = |kind: &'static str| records.iter().filter(move |record| record["kind"] == kind);
     let text = |record: &Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
@@ -240,8 +240,8 @@ async fn sigterm_lets_a_slow_call_finish() {
     assert!(started.elapsed() < Duration::from_secs(15), "idle connections do not hold it up: {:?}", started.elapsed());
     let (code, body) = call.await.unwrap();
     assert_eq!((code, body.unwrap().as_str()), (200, "at last"));
-    let outcomes = "SELECT COUNT(*) FROM audit_records WHERE body LIKE '%\"call.outcome\"%\"status\":200%'";
-    assert_eq!(number(&real.database, outcomes).await, 1, "the outcome is in the log");
+    let outcomes = log::count(&real.database, &["\"call.outcome\"", "\"status\":200"]).await;
+    assert_eq!(outcomes, 1, "the outcome is in the log");
     assert_eq!(real.verify(&[]).0, 0);
     assert!(!real.binary.dir.path().join("data/admin.sock").exists());
 }

@@ -16,12 +16,13 @@ pub(crate) const MAX_ASSERTION_SECONDS: Seconds = 3_600;
 /// Longer ids are refused: 36 characters are a UUID.
 const MAX_JTI: usize = 256;
 
+pub(in crate::issue) const ASSERTION_REPLAYED: &str =
+    "the client assertion was used before: make a new one, with a new jti, for each request";
+
 /// What the sender of an assertion is told whose signature was good. Before that is known, nobody is told anything.
 pub(super) fn told(reason: &str) -> Option<&'static str> {
     Some(match reason {
-        "assertion_replayed" => {
-            "the client assertion was used before: make a new one, with a new jti, for each request"
-        }
+        "assertion_replayed" => ASSERTION_REPLAYED,
         "assertion_without_jti" => "the client assertion has no jti: give each its own",
         "assertion_lives_too_long" => {
             "the client assertion lives too long: an hour at most from iat, or from now, to exp"

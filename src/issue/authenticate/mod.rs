@@ -17,11 +17,12 @@ use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::issue::{Issuer, TokenError};
-use crate::model::{Agent, AgentStatus, Change, UsedAssertion};
+use crate::model::{Agent, AgentStatus, Guard, UsedAssertion};
 use crate::world::Millis;
 
 use assertion::told;
 
+pub(super) use assertion::ASSERTION_REPLAYED;
 pub(super) use certificate::{MAX_CHAIN, names};
 pub(super) use guess::Guesses;
 pub(super) use replay::{MAX_REMEMBERED, Replay, Use};
@@ -122,7 +123,7 @@ impl Caller {
 pub struct Authenticated {
     agent: Arc<Agent>,
     method: &'static str,
-    used: Option<Arc<UsedAssertion>>,
+    spent: Vec<Guard>,
 }
 
 impl Authenticated {
@@ -136,9 +137,20 @@ impl Authenticated {
         self.method
     }
 
-    /// What has to be durable before this agent is answered: that its assertion was used.
-    pub(super) fn spent(&self) -> Vec<Change> {
-        self.used.iter().cloned().map(Change::UseAssertion).collect()
+    /// What has to be durable before this agent is answered: that its assertion and its proof were used, and not before.
+    pub(super) fn spent(&self) -> Vec<Guard> {
+        self.spent.clone()
+    }
+
+    /// Its proof was spent, too.
+    pub(super) fn spending(mut self, proof: &Proof) -> Self {
+        self.spent.push(Guard::Proof(proof.spent().into()));
+        self
+    }
+
+    /// That is durable now.
+    pub(super) fn kept(self) -> Self {
+        Self { spent: Vec::new(), ..self }
     }
 }
 
@@ -175,7 +187,7 @@ impl Issuer {
     /// A reason for the audit log. The caller is told none of them apart until it has proved something: whoever guesses
     /// must not learn which client ids there are.
     pub(super) async fn authenticate(&self, caller: &Caller, now: Millis) -> Result<Authenticated, Failed> {
-        let mut used = None;
+        let mut spent = Vec::new();
         let (agent, method) = match &caller.presented {
             Presented::Nothing => return Err("no_client_authentication".into()),
             Presented::Secret { id, secret } => {
@@ -184,7 +196,7 @@ impl Issuer {
             }
             Presented::Assertion { id, kind, assertion } => {
                 let (agent, method, assertion) = self.by_assertion(id.as_deref(), kind, assertion, now).await?;
-                used = assertion.map(Arc::new);
+                spent.extend(assertion.map(|used| Guard::Assertion(Arc::new(used))));
                 (agent, method)
             }
             Presented::Grant { id, assertion } => {
@@ -204,7 +216,7 @@ impl Issuer {
             }
         };
         match agent.status {
-            AgentStatus::Active => Ok(Authenticated { agent, method, used }),
+            AgentStatus::Active => Ok(Authenticated { agent, method, spent }),
             // It has proved who it is, so it may be told.
             status => {
                 let stopped = TokenError::Stopped { status, by_grant: false };

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
 use super::{HEADER, RawUpstream, SECRET, crm, problem};
-use crate::support::{TestBroker, Upstream};
+use crate::support::{TestBroker, Upstream, log};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_that_an_upstream_saw_has_its_intent_before_it() {
@@ -18,15 +18,8 @@ async fn every_request_that_an_upstream_saw_has_its_intent_before_it() {
         let database = database.clone();
         Box::pin(async move {
             let path = head.split(' ').nth(1).unwrap().to_owned();
-            let mut reader = SqliteConnectOptions::new().filename(database).read_only(true).connect().await.unwrap();
-            let needle = format!("%\"target\":\"{path}\"%");
-            let found: i64 = sqlx::query_scalar(
-                "SELECT COUNT(*) FROM audit_records WHERE body LIKE $1 AND body LIKE '%\"kind\":\"call.intent\"%'",
-            )
-            .bind(needle)
-            .fetch_one(&mut reader)
-            .await
-            .unwrap();
+            let words = [&format!("\"target\":\"{path}\""), "\"kind\":\"call.intent\""];
+            let found = log::count(&format!("sqlite:{}", database.display()), &words).await;
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n{found}");
             tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
         })

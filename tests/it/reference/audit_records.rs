@@ -16,6 +16,9 @@ Every record has these fields, which chain it to the one before:
 | `at` | unix milliseconds | When it was written. |
 | `prev` | text | The SHA-256, in hex, of the exact bytes of the record before it; 64 zeros in the first. |
 
+A `call.outcome` has one more, `intent`: the number of the `call.intent` that it ends. What only the intent has is not repeated:
+`token`, `bound_to`, `task`, `purpose`, `credential` and `target_decoded`.
+
 All other fields are left out where they have nothing to say. No record holds a secret.
 
 ";

@@ -25,6 +25,8 @@ macro_rules! on_either {
     };
 }
 
+pub(crate) use on_either;
+
 /// Runs statements, a `;` between them; how many rows the last one touched.
 pub(crate) async fn execute(url: &str, sql: &str) -> u64 {
     on_either!(url, connection => {
@@ -64,7 +66,7 @@ pub(crate) async fn bytes(url: &str, sql: &str) -> Vec<u8> {
 /// Every row of every table of ours, as text, in order.
 pub(crate) async fn everything(url: &str) -> Vec<String> {
     let tables = "agents client_secrets definitions credentials credential_versions signing_keys broker_secrets sessions \
-                  revocations audit_records audit_heads audit_checkpoints";
+                  revocations used_assertions used_proofs audit_segments audit_heads audit_checkpoints";
     let mut all = Vec::new();
     for table in tables.split_whitespace() {
         let row = if url.starts_with("sqlite:") {

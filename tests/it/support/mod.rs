@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod database;
 pub(crate) mod idp;
 pub(crate) mod load;
+pub(crate) mod log;
 pub(crate) mod postgres;
 pub(crate) mod proof;
 pub(crate) mod real;
