@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::maybe_done;
 use futures_util::poll;
 
 use hallpass::audit::{Ledger, LedgerError, LedgerSettings, Verification, verify_node};
@@ -241,15 +242,19 @@ async fn what_is_in_no_haste_is_written_with_others(engine: Engine) {
         ledger.commit(vec![event("before")], Vec::new()).await.unwrap();
         let begun = Instant::now();
         ledger.refusal(event(&format!("first-{round}"))).await.unwrap();
-        let mut second = Box::pin(ledger.refusal(event(&format!("second-{round}"))));
-        assert!(poll!(second.as_mut()).is_pending());
+        // On a busy machine either may be done when it is polled for the first time: then this round shows nothing.
+        let mut second = Box::pin(maybe_done(ledger.refusal(event(&format!("second-{round}")))));
+        let second_waits = poll!(second.as_mut()).is_pending();
         // The writer takes it, and keeps it.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let mut hasty = Box::pin(ledger.commit(vec![event(&format!("hasty-{round}"))], Vec::new()));
-        assert!(poll!(hasty.as_mut()).is_pending());
-        let is_in_time = begun.elapsed() < linger && hasty_before.elapsed() < haste_is_over;
-        hasty.await.unwrap();
-        second.await.unwrap();
+        let mut hasty = Box::pin(maybe_done(ledger.commit(vec![event(&format!("hasty-{round}"))], Vec::new())));
+        let hasty_waits = poll!(hasty.as_mut()).is_pending();
+        let both_wait = second_waits && hasty_waits;
+        let is_in_time = both_wait && begun.elapsed() < linger && hasty_before.elapsed() < haste_is_over;
+        hasty.as_mut().await;
+        hasty.as_mut().take_output().unwrap().unwrap();
+        second.as_mut().await;
+        second.as_mut().take_output().unwrap().unwrap();
         if is_in_time {
             seen += 1;
             let [first, second, hasty] = ["first", "second", "hasty"].map(|what| format!("{what}-{round}"));

@@ -13,8 +13,12 @@ use zeroize::Zeroizing;
 
 use super::mark::Wide;
 
-/// More forms than this are not made of one secret: each costs its share of every search.
-const MOST: usize = 64;
+/// More parts than this are not made of one secret: each costs its share of every search.
+const MOST_PARTS: usize = 64;
+
+/// More forms than this are not made of them. Only parts with characters beyond ASCII have more than a few; those of the
+/// stored value itself come first.
+const MOST: usize = 160;
 
 /// Readers of Basic credentials take padding or leave it.
 const LENIENT: GeneralPurposeConfig =
@@ -38,12 +42,15 @@ pub(super) enum As {
 /// What an upstream can know, each at least as long as `shortest`; the stored value itself comes first. Wiped on drop.
 pub(super) struct Known {
     shortest: usize,
+    most: usize,
     all: Vec<(Zeroizing<Vec<u8>>, As)>,
+    /// Whether a part had no place.
+    cut: bool,
 }
 
 impl Known {
     pub(super) fn of(secret: &[u8], shortest: usize) -> Self {
-        let mut known = Self { shortest, all: Vec::with_capacity(1) };
+        let mut known = Self { shortest, most: MOST_PARTS, all: Vec::with_capacity(1), cut: false };
         known.add(secret);
         // What is found is taken apart in its turn: `Authorization: Bearer "…"`. Each part is shorter, so this ends.
         let mut next = 0;
@@ -53,6 +60,7 @@ impl Known {
             }
             next += 1;
         }
+        known.most = MOST;
         for (one, of) in known.all.clone() {
             if of == As::Anything {
                 if !one.is_ascii() {
@@ -64,9 +72,9 @@ impl Known {
         known
     }
 
-    /// Whether each form has a place: a list of many keys has more forms than are looked for.
+    /// Whether each part has a place: a list of many keys has more of them than are looked for.
     pub(super) fn is_whole(&self) -> bool {
-        self.all.len() < MOST
+        !self.cut
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], As)> {
@@ -79,8 +87,13 @@ impl Known {
 
     fn push(&mut self, form: &[u8], of: As) {
         let is_new = || self.all.iter().all(|(one, other)| (one.as_slice(), *other) != (form, of));
-        if form.len() >= self.shortest.max(1) && self.all.len() < MOST && is_new() {
+        if form.len() < self.shortest.max(1) || !is_new() {
+            return;
+        }
+        if self.all.len() < self.most {
             self.all.push((Zeroizing::new(form.to_vec()), of));
+        } else {
+            self.cut |= self.most == MOST_PARTS;
         }
     }
 

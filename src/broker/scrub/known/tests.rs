@@ -152,3 +152,9 @@ fn digits_are_found_in_either_case_and_without_hyphens() {
     assert!(all.contains(&(&b"550E8400-E29B-41D4-A716-446655440000"[..], As::Anything)));
     assert!(all.iter().any(|(one, of)| *of == As::Hex && one.starts_with(&[0x55, 0x0e, 0x84])));
 }
+
+#[test]
+fn a_value_of_all_kinds_of_characters_is_looked_for_whole() {
+    let known = Known::of("Zq81vK%7/+\"\\ >>>???Zq81vK\u{fc}\u{20ac}\u{1f600}=&;'<x0Lm42".as_bytes(), 8);
+    assert!(known.is_whole(), "{}", known.all.len());
+}
