@@ -133,8 +133,8 @@ impl Broker {
 
         let target = target.map_err(|error| Refused::Malformed(Error::invalid(error.code(), error.to_string())))?;
         let Some(upstream) = upstream else { return Err(Refused::NoUpstream(Box::new(claims))) };
-        agent_token::stays_here(&token.text, &headers, &target).map_err(Refused::Malformed)?;
-        let by_authorization = token.only_in_authorization();
+        agent_token::stays_here(&token.text, &headers, upstream.headers(), &target).map_err(Refused::Malformed)?;
+        let by_authorization = token.only_in_authorization(&headers);
         let scheme = if token.by_proof() { "DPoP" } else { "Bearer" };
         drop(token);
 

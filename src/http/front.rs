@@ -1,7 +1,7 @@
 //! What every request passes first, on every listener: who is meant, and whether it can be read in one way only.
 
 use axum::response::Response;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Method, Request, StatusCode, Version};
 
@@ -111,10 +111,15 @@ fn unambiguous<B>(request: &Request<B>) -> Result<(), Error> {
         // RFC 9112 §6.1: chunked is applied once, and last. What else stands there, somebody reads as another framing.
         return Err(Error::invalid("transfer_encoding", "send Transfer-Encoding once, as chunked, or not at all"));
     }
-    for name in [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
-        if request.headers().get_all(&name).iter().nth(1).is_some() {
-            return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));
-        }
+    for name in [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE] {
+        once(request.headers(), &name)?;
+    }
+    Ok(())
+}
+
+pub(super) fn once(headers: &HeaderMap, name: &HeaderName) -> Result<(), Error> {
+    if headers.get_all(name).iter().nth(1).is_some() {
+        return Err(Error::invalid("duplicate_header", format!("{name} is there twice; send it once")));
     }
     Ok(())
 }

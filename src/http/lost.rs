@@ -16,7 +16,7 @@ use crate::http::front;
 use crate::http::reply::Problem;
 use crate::listen::{Authenticated, Connection};
 use crate::model::AgentStatus;
-use crate::policy::{View, nearest_name};
+use crate::policy::{CompiledUpstream, View, nearest_name};
 use crate::registry::Definitions;
 
 /// 404 in the form of all errors, with advice for those who may have it.
@@ -66,12 +66,27 @@ impl Reached {
         reached.map(|one| &**one.name()).collect()
     }
 
-    /// Where this path would lead, if it stood behind an upstream's name.
+    /// Where this path would lead, if it stood behind an upstream's name, by an operation that names a part of it.
     fn address_of(&self, path: &str) -> Option<String> {
         self.definitions.upstreams().find_map(|one| {
             let view = View::new(one, |scope: &str| self.may(scope));
-            (!view.methods(path).is_empty()).then(|| view.address(path))
+            view.takes_by_name(path).then(|| view.address(path))
         })
+    }
+
+    /// As [`Self::address_of`], where there is one upstream only: an operation that takes every path does not say which
+    /// upstream was meant.
+    fn only_address_of(&self, path: &str) -> Option<String> {
+        let is_reached = |one: &&Arc<CompiledUpstream>| View::new(one, |scope: &str| self.may(scope)).is_reached();
+        let mut reached = self.definitions.upstreams().filter(is_reached);
+        let (Some(only), None) = (reached.next(), reached.next()) else { return None };
+        let view = View::new(only, |scope: &str| self.may(scope));
+        (!view.methods(path).is_empty()).then(|| view.address(path))
+    }
+
+    /// The upstream whose name is most like this one.
+    fn nearest(&self, name: &str) -> Option<&str> {
+        nearest_name(name, self.names().into_iter())
     }
 }
 
@@ -83,20 +98,24 @@ fn advice(state: &PublicState, claims: &Claims, path: &str) -> Option<String> {
     let mut segments = path.split('/').skip(1);
     let (first, second) = (segments.next().unwrap_or_default(), segments.next());
     let names = reached.names();
-    if first.eq_ignore_ascii_case("exchange") {
-        if first != "exchange" {
-            return Some("write /exchange in lower case".to_owned());
-        }
-        if second.is_none_or(str::is_empty) {
-            let names = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
-            return Some(format!("say which upstream, as in /exchange/UPSTREAM/PATH; yours: {names}"));
-        }
+    if first != "exchange" && first.eq_ignore_ascii_case("exchange") {
+        return Some("write /exchange in lower case".to_owned());
+    }
+    if path == "/" || (first == "exchange" && second.is_none_or(str::is_empty)) {
+        let names = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
+        return Some(format!("say which upstream, as in /exchange/UPSTREAM/PATH; yours: {names}"));
     }
     if names.contains(&first) {
         return Some(format!("'/exchange' is missing in front; write /exchange{path}"));
     }
-    let address = reached.address_of(path)?;
-    Some(format!("'/exchange/UPSTREAM' is missing in front; write {address}"))
+    let missing = |what: String| format!("'/exchange/UPSTREAM' is missing in front; {what}");
+    if let Some(address) = reached.address_of(path) {
+        return Some(missing(format!("write {address}")));
+    }
+    if let Some(near) = reached.nearest(first) {
+        return Some(missing(format!("the nearest upstream is '{near}'")));
+    }
+    reached.only_address_of(path).map(|address| missing(format!("write {address}")))
 }
 
 /// What to say of a name that no upstream has; `below` is what stood behind `/exchange/`.
@@ -104,13 +123,17 @@ pub(super) fn no_such_upstream(state: &PublicState, claims: &Claims, below: &str
     let reached = Reached::of(state, claims);
     let asked = below.split('/').next().unwrap_or_default();
     let advice = reached.and_then(|reached| {
-        if let Some(address) = reached.address_of(&format!("/{below}")) {
-            return Some(format!(
-                "there is no upstream of this name, and the path looks like one without it; write {address}"
-            ));
+        let (path, near) = (format!("/{below}"), reached.nearest(asked));
+        let by_name = || near.map(|near| format!("there is no upstream of this name; the nearest is '{near}'"));
+        let without = |address: String| {
+            format!("there is no upstream of this name, and the path looks like one without it; write {address}")
+        };
+        // A name in another case is that name, whatever paths there are.
+        if near.is_some_and(|near| near.eq_ignore_ascii_case(asked)) {
+            return by_name();
         }
-        let near = nearest_name(asked, reached.names().into_iter())?;
-        Some(format!("there is no upstream of this name; the nearest is '{near}'"))
+        let address = reached.address_of(&path).map(without);
+        address.or_else(by_name).or_else(|| reached.only_address_of(&path).map(without))
     });
     let general = || "there is no upstream of this name; see the paths that the admin gave you".to_owned();
     Error::not_found("upstream_unknown", advice.unwrap_or_else(general))

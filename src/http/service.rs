@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::Request;
+use http::header::AUTHORIZATION;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -93,6 +94,11 @@ impl ListenerService {
             if exchange::is_path(request.uri().path()) {
                 return exchange::exchange(state, origin, request.map(streamed)).await;
             }
+        }
+        // A brokered call may show its token as often as it likes: each value is looked at, and none travels on. Elsewhere
+        // servers differ in which one they read.
+        if let Err(error) = front::once(request.headers(), &AUTHORIZATION) {
+            return Problem::new(error, &origin.request).into_response();
         }
         let extensions = request.extensions_mut();
         extensions.insert(RequestId(origin.request.clone()));

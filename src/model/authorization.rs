@@ -30,7 +30,7 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// `Authorization: DPoP …` (RFC 9449 §7.1).
 pub fn proof_token(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION).and_then(|value| scheme(value, "DPoP"))
+    headers.get_all(header::AUTHORIZATION).iter().find_map(|value| scheme(value, "DPoP"))
 }
 
 /// The proofs that came with a request. What is not ASCII is no proof: an empty one is refused as malformed.

@@ -66,6 +66,12 @@ impl<'a, F: Fn(&str) -> bool> View<'a, F> {
         named.into_iter().filter(takes).map(str::to_owned).collect()
     }
 
+    /// Whether an operation takes this path by more than its placeholders.
+    pub fn takes_by_name(&self, path: &str) -> bool {
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        self.operations().any(|one| fits(&template(one), &segments)) && !self.methods(path).is_empty()
+    }
+
     /// The path as it is called at the broker.
     pub fn address(&self, path: &str) -> String {
         format!("/exchange/{}{path}", self.upstream.name())
@@ -146,6 +152,16 @@ impl<'a, F: Fn(&str) -> bool> View<'a, F> {
             return None;
         }
         let segments: Vec<&str> = path.trim_end_matches('/').split('/').skip(1).collect();
+        let said = |one: &Operation, has_method: bool| {
+            let methods = if has_method { method.to_owned() } else { one.methods.join(", ") };
+            format!("{methods} {}", self.address(one.path.as_str()))
+        };
+        let takes = |one: &Operation| one.methods.iter().any(|one| one == method);
+        if segments.is_empty() {
+            // The upstream's name alone: where its paths begin.
+            let first = self.operations().min_by_key(|one| (!takes(one), template(one).len()));
+            return first.map(|one| said(one, takes(one)));
+        }
         let mut best: Option<(f64, String)> = None;
         for operation in self.operations().take(MAX_OPERATIONS) {
             let (written, asked) = literals(&template(operation), &segments);
@@ -153,12 +169,11 @@ impl<'a, F: Fn(&str) -> bool> View<'a, F> {
                 continue;
             }
             let near = strsim::normalized_levenshtein(&written, &asked);
-            let has_method = operation.methods.iter().any(|one| one == method);
+            let has_method = takes(operation);
             // Among paths that are as near, the one that takes the method.
             let score = if has_method { near + 0.05 } else { near };
             if near >= NEAR && best.as_ref().is_none_or(|(there, _)| score > *there) {
-                let methods = if has_method { method.to_owned() } else { operation.methods.join(", ") };
-                best = Some((score, format!("{methods} {}", self.address(operation.path.as_str()))));
+                best = Some((score, said(operation, has_method)));
             }
         }
         best.map(|(_, text)| text)
@@ -243,96 +258,4 @@ fn literals(template: &[&str], path: &[&str]) -> (String, String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn upstream() -> CompiledUpstream {
-        let definition = r#"{ "name": "crm", "base_url": "https://crm.example.com/api", "operations": [
-            { "id": "list", "methods": ["GET", "HEAD"], "path": "/v1/contacts", "scope": "read" },
-            { "id": "add", "methods": ["POST"], "path": "/v1/contacts", "scope": "write" },
-            { "id": "get", "methods": ["GET"], "path": "/v1/contacts/{id}", "scope": "read" },
-            { "id": "notes", "methods": ["GET"], "path": "/v1/contacts/{id}/notes/", "scope": "read" },
-            { "id": "files", "methods": ["GET"], "path": "/files/{*rest}", "scope": "read" },
-            { "id": "drop", "methods": ["DELETE"], "path": "/v1/secret-things", "scope": "admin" }
-        ], "inject": { "kind": "bearer", "credential": "key" } }"#;
-        CompiledUpstream::new(serde_json::from_str(definition).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn each_kind_of_mistake_has_its_sentence_and_says_what_to_write() {
-        let upstream = upstream();
-        let view = View::new(&upstream, |scope: &str| scope != "crm:admin");
-        for (method, path, wanted) in [
-            ("DELETE", "/v1/contacts", "this path takes GET, HEAD, POST, and not DELETE"),
-            ("get", "/v1/contacts", "methods are in upper case; send GET"),
-            (
-                "GET",
-                "/v1/contacts/",
-                "ends with a slash, and the operation's does not; write /exchange/crm/v1/contacts",
-            ),
-            ("GET", "/v1/contacts/7/notes", "ends with a slash; write /exchange/crm/v1/contacts/7/notes/"),
-            (
-                "GET",
-                "/exchange/crm/v1/contacts",
-                "'/exchange/crm' is too much in the path; write /exchange/crm/v1/contacts",
-            ),
-            ("GET", "/crm/v1/contacts/7", "'/crm' is too much in the path; write /exchange/crm/v1/contacts/7"),
-            ("GET", "/api/files/a/b", "'/api' is too much in the path; write /exchange/crm/files/a/b"),
-            ("GET", "/contacts", "'/v1' is missing in the path; write /exchange/crm/v1/contacts"),
-            ("GET", "/contacts/7", "'/v1' is missing in the path; write /exchange/crm/v1/contacts/7"),
-            ("GET", "/V1/Contacts", "the case of letters counts in a path; write /exchange/crm/v1/contacts"),
-            ("GET", "/v1/contact", "the nearest is GET /exchange/crm/v1/contacts;"),
-            ("POST", "/v1/contactz", "the nearest is POST /exchange/crm/v1/contacts;"),
-            ("GET", "/v1/contcats/7", "the nearest is GET /exchange/crm/v1/contacts/{id};"),
-            ("PUT", "/v1/contact", "the nearest is GET, HEAD /exchange/crm/v1/contacts;"),
-            ("GET", "/zzzz/zzzz", "no operation of this upstream has this method and path; ask the admin"),
-            ("GET", "/", "no operation of this upstream has this method and path; ask the admin"),
-        ] {
-            let hint = view.hint(method, path);
-            assert!(hint.sentence.contains(wanted), "{method} {path}: {}", hint.sentence);
-            let is_method = method != "GET" && path == "/v1/contacts";
-            assert_eq!(!hint.allow.is_empty(), is_method, "{method} {path}: {hint:?}");
-        }
-        assert_eq!(view.hint("DELETE", "/v1/contacts").allow, ["GET", "HEAD", "POST"]);
-    }
-
-    #[test]
-    fn what_the_caller_may_not_call_is_not_told() {
-        let upstream = upstream();
-        let view = View::new(&upstream, |scope: &str| scope == "crm:read");
-        for (method, path) in [
-            ("GET", "/v1/secret-things"),
-            ("DELETE", "/v1/secret-things/"),
-            ("DELETE", "/secret-things"),
-            ("X", "/v1/secret"),
-        ] {
-            let hint = view.hint(method, path);
-            assert!(!hint.sentence.contains("DELETE /") && !hint.sentence.contains("secret"), "{hint:?}");
-            assert_eq!(hint.allow, Vec::<String>::new(), "{method} {path}");
-        }
-        assert_eq!(view.hint("DELETE", "/v1/contacts").allow, ["GET", "HEAD"], "POST is another scope's");
-        let nothing = View::new(&upstream, |_: &str| false);
-        assert!(!nothing.is_reached());
-        assert_eq!(nothing.hint("POST", "/v1/contacts"), nothing.hint("POST", "/v1/nothing"));
-    }
-
-    #[test]
-    fn a_long_path_is_not_compared_letter_by_letter() {
-        let upstream = upstream();
-        let view = View::new(&upstream, |_: &str| true);
-        let long = format!("/v1/contactz/{}", "a".repeat(4000));
-        assert!(
-            view.hint("GET", &long).sentence.starts_with("no operation of this upstream has this method and path; ask")
-        );
-    }
-
-    #[test]
-    fn a_name_is_near_whatever_its_case() {
-        let names = ["crm", "github", "billing"];
-        for (asked, wanted) in
-            [("CRM", Some("crm")), ("gihtub", Some("github")), ("biling", Some("billing")), ("x", None)]
-        {
-            assert_eq!(nearest_name(asked, names.into_iter()), wanted, "{asked}");
-        }
-    }
-}
+mod tests;

@@ -2,9 +2,10 @@
 //!
 //! An upstream knows only its own address, and writes it into `Link`, `Location` and their kin. A client that follows
 //! such a URL goes past the broker, and hands its token to the upstream (SDKs that page), or to whomever the upstream
-//! names (HTTP libraries resend `X-Api-Key` after a redirect to another host; they hold back only `Authorization`). So a
-//! URL below the upstream's `base_url` is written with the broker's address for this upstream, and a foreign one is left
-//! out where the token came in such a header.
+//! names (HTTP libraries resend `X-Api-Key` after a redirect to another host). So a URL below the upstream's `base_url` is
+//! written with the broker's address for this upstream, and a foreign one is left out where the token came in such a
+//! header. Where it came in `Authorization` a foreign URL is left, as downloads from other hosts need it: curl, requests,
+//! httpx and fetch hold that header back, urllib and `wget --header` do not (`docs/clients.md` says so).
 
 mod field;
 mod place;
@@ -24,7 +25,7 @@ use place::{Leads, Place};
 pub struct Reached {
     /// `scheme://host[:port]` of the upstream's own host name at the public listener, if the call came by one.
     pub public_host: Option<Arc<str>>,
-    /// Whether the token came in `Authorization` and nowhere else: clients do not resend that header to another host.
+    /// Whether the token came in `Authorization` and nowhere else, which many clients do not resend to another host.
     pub by_authorization: bool,
 }
 

@@ -110,7 +110,8 @@ impl Place {
     }
 
     /// Whether a client that came to our address sends the token there, too. HTTP libraries resend `Authorization` to
-    /// the same origin; Go's does to any port of the same name, and to the names below it.
+    /// the same origin; Go's does to any port of the same host, and to the names below it. At an IP address the port counts
+    /// nevertheless: there the other ports are other programs, to which redirects lead for good reasons.
     fn is_ours(&self, url: &Url) -> bool {
         let ours = &self.parsed_address;
         match (ours.host(), url.host()) {

@@ -1,8 +1,10 @@
 //! EBCDIC: what stands for a character on mainframes.
 
 /// For each character of Latin-1, the bytes that stand for it in one of IBM's code pages of Latin-1: 37, 273, 277, 278, 280,
-/// 284, 285, 297, 500, 871, 1026, 1047 and 1140. Letters, digits and most signs are the same in all of them. Control
-/// characters have none: no secret holds one.
+/// 284, 285, 297, 500, 871, 1026, 1047 and 1140. Of ASCII's, also those of its pages of other scripts, which differ in a few
+/// signs (875, 905, 918, 1025, 1112, 1122, 1130, 1132, 1153 to 1166 and others), and in Japan's pages with Katakana (290, 930,
+/// 1390) in the small letters. All other letters, the digits and most signs are the same in all of them. Control characters
+/// have none: no secret holds one.
 static BYTES: [&[u8]; 256] = [
     b"",
     b"",
@@ -40,7 +42,7 @@ static BYTES: [&[u8]; 256] = [
     b"\x4f\x5a\xbb",
     b"\x7f\xfc",
     b"\x4a\x63\x69\x7b\xb1\xec",
-    b"\x4a\x5b\x67\xad",
+    b"\x4a\x5a\x5b\x67\xad\xb9\xe0",
     b"\x6c",
     b"\x50",
     b"\x7d",
@@ -68,7 +70,7 @@ static BYTES: [&[u8]; 256] = [
     b"\x7e",
     b"\x6e",
     b"\x6f",
-    b"\x44\x7c\x80\xac\xae\xb5\xec",
+    b"\x44\x7c\x80\xac\xae\xaf\xb5\xec",
     b"\xc1",
     b"\xc2",
     b"\xc3",
@@ -95,42 +97,42 @@ static BYTES: [&[u8]; 256] = [
     b"\xe7",
     b"\xe8",
     b"\xe9",
-    b"\x4a\x63\x68\x90\x9e\xad\xae\xb1\xb5\xba",
-    b"\x48\xbe\xdc\xe0\xec",
-    b"\x51\x5a\x9e\x9f\xac\xb5\xbb\xbd\xfc",
-    b"\x5f\xb0\xba\xec",
+    b"\x4a\x49\x63\x68\x70\x90\x9e\xad\xae\xb1\xb5\xba",
+    b"\x48\x5b\x71\xb2\xbe\xdc\xe0\xec",
+    b"\x51\x59\x5a\x80\x9e\x9f\xac\xb5\xb6\xbb\xbd\xfc",
+    b"\x5f\x69\xb0\xba\xec",
     b"\x6d",
-    b"\x51\x79\x8c\x8d\xa0\xdd",
-    b"\x81",
-    b"\x82",
-    b"\x83",
-    b"\x84",
-    b"\x85",
-    b"\x86",
-    b"\x87",
-    b"\x88",
-    b"\x89",
-    b"\x91",
-    b"\x92",
-    b"\x93",
-    b"\x94",
-    b"\x95",
-    b"\x96",
-    b"\x97",
-    b"\x98",
-    b"\x99",
-    b"\xa2",
-    b"\xa3",
-    b"\xa4",
-    b"\xa5",
-    b"\xa6",
-    b"\xa7",
-    b"\xa8",
-    b"\xa9",
+    b"\x51\x6a\x79\x8c\x8d\xa0\xda\xdd",
+    b"\x81\x62",
+    b"\x82\x63",
+    b"\x83\x64",
+    b"\x84\x65",
+    b"\x85\x66",
+    b"\x86\x67",
+    b"\x87\x68",
+    b"\x88\x69",
+    b"\x89\x71",
+    b"\x91\x72",
+    b"\x92\x73",
+    b"\x93\x74",
+    b"\x94\x75",
+    b"\x95\x76",
+    b"\x96\x77",
+    b"\x97\x78",
+    b"\x98\x8b",
+    b"\x99\x9b",
+    b"\xa2\xab",
+    b"\xa3\xb3",
+    b"\xa4\xb4",
+    b"\xa5\xb5",
+    b"\xa6\xb6",
+    b"\xa7\xb7",
+    b"\xa8\xb8",
+    b"\xa9\xb9",
     b"\x43\x44\x48\x51\x8e\x9c\xc0",
-    b"\x4f\xbb",
-    b"\x47\x54\x8c\x9c\xd0\xdc",
-    b"\x58\x59\xa1\xbc\xbd\xcc\xdc",
+    b"\x4f\x6a\x8f\xbb",
+    b"\x47\x54\x8c\x9c\xb3\xd0\xdc",
+    b"\x58\x59\xa0\xa1\xbc\xbd\xcc\xdc",
     b"",
     b"",
     b"",
@@ -272,11 +274,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_in_all_code_pages() {
-        let pairs = [(b'a', 0x81), (b'j', 0x91), (b's', 0xa2), (b'A', 0xc1), (b'J', 0xd1), (b'S', 0xe2), (b'0', 0xf0)];
+    fn letters_and_digits_are_the_same_in_all_code_pages_but_for_small_ones_beside_katakana() {
+        let pairs = [(b'A', 0xc1), (b'J', 0xd1), (b'S', 0xe2), (b'0', 0xf0)];
         for (first, ebcdic) in pairs {
             assert_eq!(bytes_of(first), [ebcdic]);
             assert_eq!(bytes_of(first + 7), [ebcdic + 7]);
+        }
+        let small =
+            [(b'a', 0x81, 0x62), (b'i', 0x89, 0x71), (b'p', 0x97, 0x78), (b's', 0xa2, 0xab), (b'z', 0xa9, 0xb9)];
+        for (letter, latin, katakana) in small {
+            assert_eq!(bytes_of(letter), [latin, katakana]);
         }
         assert_eq!((bytes_of(b'-'), bytes_of(b'_'), bytes_of(b'.')), (&[0x60][..], &[0x6d][..], &[0x4b][..]));
         assert!(bytes_of(b'!').contains(&0x5a) && bytes_of(b'!').contains(&0x4f));

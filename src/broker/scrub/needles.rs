@@ -399,6 +399,8 @@ mod tests {
             (b"!k-Live[01", b"\x5a\x92\x60\xd3\x89\xa5\x85\xba\xf0\xf1"),
             (b"!k-Live[01", b"\x4f\x92\x60\xd3\x89\xa5\x85\x4a\xf0\xf1"),
             (b"k-Live-\xfc01", b"\x92\x60\xd3\x89\xa5\x85\x60\xdc\xf0\xf1"),
+            // A page with Katakana.
+            (b"$k-Live_01", b"\xe0\x73\x60\xd3\x71\xb5\x66\x6d\xf0\xf1"),
         ] {
             for before in [&b""[..], b"\x40\x40", &[0x4c; 300]] {
                 let data = [before, ebcdic, &[0x6e; 200]].concat();

@@ -112,7 +112,10 @@ async fn p1_ebcdic_and_utf7_are_searched_where_nothing_says_so() {
         };
         secret.chars().map(one).collect::<Vec<u8>>()
     };
-    let secrets = [ebcdic(0x5a, 0xba), ebcdic(0x4f, 0x4a), b"sk+ACE-live+AFs-0123+AF8-AZaz789".to_vec()];
+    // As in code page 930, which has Katakana where others have the small letters.
+    let katakana = b"\xab\x73\x5a\x74\x71\xb5\x66\x70\xf0\xf1\xf2\xf3\x6d\xc1\xe9\x62\xb9\xf7\xf8\xf9".to_vec();
+    let utf7 = b"sk+ACE-live+AFs-0123+AF8-AZaz789".to_vec();
+    let secrets = [ebcdic(0x5a, 0xba), ebcdic(0x4f, 0x4a), katakana, utf7];
     let bodies = secrets.iter().map(|one| [&[0x4c; 600][..], one, &[0x6e; 600]].concat()).collect();
     let upstream = answering(bodies, &["application/octet-stream", "text/plain", ""]).await;
     let broker = TestBroker::start().await;

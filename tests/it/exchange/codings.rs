@@ -92,6 +92,31 @@ async fn a_body_that_is_not_in_its_coding_is_the_upstreams_fault_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn padding_behind_what_is_encoded_is_passed_over() {
+    let broker = TestBroker::start().await;
+    // More than is decoded before the head goes out, and what does not compress.
+    let noise: String =
+        (0..40_000_u32).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26)).collect();
+    let mut n = 0;
+    for (header, coding) in [("gzip", "gzip"), ("deflate", "zlib"), ("deflate", "raw")] {
+        for plain in ["short", &*noise] {
+            for padding in [&[0; 300][..], b"\n"] {
+                let body = [&encoded(coding, format!("{plain}<<{SECRET}>>").as_bytes()).await, padding].concat();
+                let (status, _, text) = answer(&broker, n, header, &body).await;
+                assert_eq!((status, &*text), (200, &*format!("{plain}<<{MARK}>>")), "{coding} {}", plain.len());
+                n += 1;
+            }
+        }
+    }
+    // The secret behind the padding.
+    let (one, two) = (encoded("gzip", b"one").await, encoded("gzip", SECRET.as_bytes()).await);
+    let (status, _, text) = answer(&broker, n, "gzip", &[&one[..], &[0; 20], &two].concat()).await;
+    assert_eq!((status, &*text), (200, &*format!("one{MARK}")));
+    let (status, _, text) = answer(&broker, n + 1, "gzip", &[&one[..], b"garbage"].concat()).await;
+    assert!(status == 502 && text.contains("upstream_encoding"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_body_is_empty_in_any_coding() {
     let broker = TestBroker::start().await;
     for (n, header) in ["gzip", "deflate", "br", "zstd", "none"].into_iter().enumerate() {

@@ -227,10 +227,19 @@ async fn tokens_of_ours_that_differ_are_refused_and_a_bad_one_is_not_passed_over
     }
     let (code, text) = both("placeholder", &expired, 401).await;
     assert!(code == "token_expired" && text.contains("x-api-key"), "{text}");
-    let answer = broker.http.get(&url).header("x-api-key", &one).header("x-api-key", "b").send().await.unwrap();
-    assert_eq!(problem(answer, 400).await, "duplicate_header");
-    let answer = broker.call(Method::GET, "/crm/a", &one).header("authorization", "Basic eDp5").send().await.unwrap();
-    assert_eq!(problem(answer, 400).await, "duplicate_header");
+    // The same header twice is two places.
+    for (first, second, code) in [(&one, &other, "token_twice"), (&one, &expired, "token_expired")] {
+        for name in ["x-api-key", "authorization"] {
+            let value =
+                |token: &str| if name == "authorization" { format!("Bearer {token}") } else { token.to_owned() };
+            for (first, second) in [(first, second), (second, first)] {
+                let request = broker.http.get(&url).header(name, value(first)).header(name, value(second));
+                let body: Value = request.send().await.unwrap().json().await.unwrap();
+                assert_eq!(body["code"], code, "{body}");
+                assert!(body["detail"].as_str().unwrap().to_lowercase().contains(name), "{body}");
+            }
+        }
+    }
     assert!(upstream.seen().is_empty());
 }
 
@@ -263,15 +272,17 @@ async fn a_scheme_that_the_upstream_names_carries_the_token_and_no_other_does() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_planted_elsewhere_does_not_travel_on() {
+async fn a_token_planted_where_it_would_travel_is_refused_and_elsewhere_it_stays_here() {
     for inject in [HEADER, "{ kind: bearer, credential: crm-key }", "{ kind: query, name: key, credential: crm-key }"] {
-        let (broker, upstream, token) = with(inject).await;
+        let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+        let token = crm(&broker, &upstream.url(), inject, "headers: [X-Note, Dd-Application-Key]").await;
         let plain = || broker.call(Method::GET, "/crm/a", &token);
         for (n, request) in [
             plain().header("x-note", &token),
             plain().header("x-note", format!("prefix {token} suffix")),
-            plain().header("cookie", format!("session={token}")),
-            plain().header("referer", format!("https://a/?t={token}")),
+            plain().header("dd-application-key", &token),
+            // In `standard`.
+            plain().header("x-request-id", &token),
             broker.call(Method::GET, &format!("/crm/a?access_token={token}"), &token),
             broker.call(Method::GET, &format!("/crm/a/{token}"), &token),
         ]
@@ -282,7 +293,49 @@ async fn a_token_planted_elsewhere_does_not_travel_on() {
             assert_eq!(code, "token_misplaced", "{inject} {n}");
         }
         assert!(upstream.seen().is_empty());
+        for (n, request) in [
+            plain().header("cookie", format!("session={token}")),
+            plain().header("referer", format!("https://a/?t={token}")),
+            plain().header("proxy-authorization", format!("Bearer {token}")),
+            plain().header("x-functions-key", &token),
+            plain().header("job-token", &token),
+            plain().header("x-unlisted", format!("Bearer {token}")),
+            plain().header("x-access-token", format!("Bearer {token}")),
+            plain().header("x-auth-token", &token).header("x-auth-token", &token),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{inject} {n}");
+            clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+        }
         clean(&broker, &upstream, &token, "").await;
+    }
+}
+
+/// Datadog's SDKs send two keys, others put a scheme word into any header.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_the_upstreams_own_header_is_taken_however_an_sdk_writes_it() {
+    let (broker, upstream, token) = with("{ kind: header, name: Dd-Api-Key, credential: crm-key }").await;
+    let get = || broker.http.get(broker.url("/exchange/crm/a"));
+    for (n, request) in [
+        get().header("dd-api-key", &token).header("dd-application-key", &token),
+        get().header("dd-api-key", format!("Bearer {token}")),
+        get().header("dd-api-key", &token).header("dd-api-key", &token),
+        get().header("dd-api-key", "").header("dd-api-key", &token),
+        get().header("dd-api-key", &token).header("dd-api-key", "placeholder"),
+        get().header("authorization", "").header("authorization", format!("Bearer {token}")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{n}");
+        clean(&broker, &upstream, &token, &answer.text().await.unwrap()).await;
+        let headers = &upstream.seen()[n].headers;
+        assert_eq!(headers.get_all("dd-api-key").iter().collect::<Vec<_>>(), [SECRET], "{n}");
+        assert!(!headers.contains_key("dd-application-key") && !headers.contains_key("authorization"), "{n}");
     }
 }
 

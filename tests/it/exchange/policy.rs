@@ -98,6 +98,67 @@ async fn what_is_wrong_with_a_path_is_said_and_what_to_write() {
     assert!(upstream.seen().is_empty());
 }
 
+/// An upstream that takes every path beside one that does not: the advice leads to the one that was meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_takes_every_path_does_not_take_every_mistake() {
+    let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);
+    let inject = "{ kind: bearer, credential: key }";
+    let one = |name: &str, operations: &str| {
+        let url = upstream.url();
+        format!(
+            "  - {{ name: {name}, base_url: '{url}', allow_private: true, inject: {inject}, operations: [{operations}] }}"
+        )
+    };
+    let all = one("crm", "{ id: all, methods: [GET], path: '/{*rest}', scope: any }");
+    let few = one(
+        "api",
+        "{ id: list, methods: [GET], path: /v1/contacts, scope: any }, { id: get, methods: [GET], path: '/v1/contacts/{id}', \
+         scope: any }",
+    );
+    broker
+        .apply(&format!("upstreams:\n{all}\n{few}\nroles: [ {{ name: support, scopes: ['crm:any', 'api:any'] }} ]"))
+        .await;
+    broker.put_credential("key", SECRET).await;
+    let token = broker.token(&broker.register("helpdesk", &["support"]).await).await;
+    let said = async |path: &str| {
+        let answer = broker.http.get(broker.url(path)).bearer_auth(&token).send().await.unwrap();
+        let body: Value = answer.json().await.unwrap();
+        body["detail"].as_str().unwrap_or_default().to_owned()
+    };
+    for (path, wanted) in [
+        ("/exchange/apii/v1/contacts", "the nearest is 'api'"),
+        ("/exchange/apii", "the nearest is 'api'"),
+        ("/exchange/apii/", "the nearest is 'api'"),
+        ("/exchange/API/v1/contacts", "the nearest is 'api'"),
+        ("/exchange/v1/contacts", "write /exchange/api/v1/contacts"),
+        ("/exchange/zzz/zzz", "see the paths that the admin gave you"),
+        ("/exchange/api", "the nearest is GET /exchange/api/v1/contacts"),
+        ("/exchange/api/", "the nearest is GET /exchange/api/v1/contacts"),
+        ("/exchange/api/v1/contacs", "the nearest is GET /exchange/api/v1/contacts"),
+        ("/v1/contacts", "write /exchange/api/v1/contacts"),
+        ("/apii/v1/contacts", "the nearest upstream is 'api'"),
+        ("/zzzz", "brokered calls go to /exchange/UPSTREAM/PATH"),
+        ("/", "yours: api, crm"),
+        ("/exchange/", "yours: api, crm"),
+    ] {
+        let text = said(path).await;
+        assert!(text.contains(wanted), "{path}: {text}");
+    }
+    // The one that takes every path alone: then it was meant.
+    broker.apply("roles: [ { name: support, scopes: ['crm:any'] } ]").await;
+    for (path, wanted) in [
+        ("/exchange/crn/v1/contacts", "the nearest is 'crm'"),
+        ("/exchange/CRM/v1/contacts", "the nearest is 'crm'"),
+        ("/exchange/v1/contacts", "write /exchange/crm/v1/contacts"),
+        ("/v1/contacts", "write /exchange/crm/v1/contacts"),
+        ("/", "yours: crm"),
+    ] {
+        let text = said(path).await;
+        assert!(text.contains(wanted), "{path}: {text}");
+    }
+    assert!(upstream.seen().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_root_of_an_upstream_is_a_path_like_any_other() {
     let (broker, upstream) = (TestBroker::start().await, Upstream::echo().await);

@@ -132,7 +132,7 @@ async fn a_whole_url_may_name_the_issuer_whatever_the_listener_is_bound_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_there_twice_is_refused() {
+async fn what_is_there_twice_and_would_be_sent_is_refused() {
     let scene = Scene::new(ANY, SCOPE).await;
     let token = format!("Authorization: Bearer {}\r\n", scene.token);
     let key = format!("X-Api-Key: {}\r\n", scene.token);
@@ -140,13 +140,8 @@ async fn what_is_there_twice_is_refused() {
     for (headers, code) in [
         (format!("Host: b\r\nHost: b\r\n{token}"), "duplicate_header"),
         (format!("Host: b\r\n{token}hOST: evil\r\n"), "duplicate_header"),
-        (format!("{host}{token}{token}"), "duplicate_header"),
-        (format!("{host}{token}authorization: Basic eDp5\r\n"), "duplicate_header"),
-        (format!("{host}{token}Authorization: \r\n"), "duplicate_header"),
         (format!("{host}{token}Content-Type: a/b\r\nContent-Type: c/d\r\n"), "duplicate_header"),
-        (format!("{host}{key}{key}"), "duplicate_header"),
-        (format!("{host}{token}X-Trace: {}\r\n", scene.token), "token_misplaced"),
-        (format!("{host}{token}Cookie: session={}\r\n", scene.token), "token_misplaced"),
+        (format!("{host}{token}X-Note: {}\r\n", scene.token), "token_misplaced"),
         (token.clone(), "host_missing"),
         (format!("Host: user@b\r\n{token}"), "host_invalid"),
         (format!("Host: b, evil\r\n{token}"), "host_invalid"),
@@ -184,9 +179,32 @@ async fn what_is_there_twice_is_refused() {
     let outcome = scene.send("GET", query.as_bytes(), &format!("{host}{token}")).await;
     assert_eq!((outcome.status, outcome.code.as_str()), (400, "token_misplaced"));
     outcome.keeps_the_promise().unwrap();
-    // Each place alone is good.
-    for headers in [&token, &key] {
-        assert_eq!(scene.send("GET", b"/exchange/crm/a", &format!("{host}{headers}")).await.status, 204);
+    // Each place alone is good, and the same token twice; what stands beside it does not travel.
+    for headers in [
+        token.clone(),
+        key.clone(),
+        format!("{token}{token}"),
+        format!("{token}authorization: Basic eDp5\r\n"),
+        format!("{token}Authorization: \r\n"),
+        format!("{key}{key}"),
+        format!("X-Api-Key:\r\n{key}"),
+        format!("X-Api-Key: Bearer {}\r\n", scene.token),
+        format!("{token}Cookie: session={}\r\n", scene.token),
+    ] {
+        let outcome = scene.send("GET", b"/exchange/crm/a", &format!("{host}{headers}")).await;
+        assert_eq!(outcome.status, 204, "{headers:?}: {outcome:?}");
+        outcome.keeps_the_promise().unwrap();
+    }
+    for head in scene.upstream.heads() {
+        let head = head.to_lowercase();
+        assert!(!head.contains(&scene.token.to_lowercase()) && !head.contains("cookie"), "{head:?}");
+        assert!(!head.contains("authorization") && head.matches("x-api-key:").count() == 1, "{head:?}");
+    }
+    // Elsewhere than in a brokered call nobody chooses between two.
+    for path in ["/revocations", "/oauth2/introspect", "/nothing"] {
+        let request = format!("POST {path} HTTP/1.1\r\n{host}{token}{token}Connection: close\r\n\r\n");
+        let answer = raw(scene.broker.running.public, request).await;
+        assert!(status_of(&answer) == 400 && answer.contains("duplicate_header"), "{path}: {answer}");
     }
 }
 
