@@ -86,14 +86,18 @@ pub(super) async fn send(
     injected: Injected,
     response_timeout: Duration,
 ) -> Result<http::Response<Incoming>> {
+    let right = injected.right().clone();
     let request = injected.into_request();
     let meter = request.body().meter();
     let mut answer = client.client.request(request);
     let mut wait = response_timeout;
     loop {
-        match tokio::time::timeout(wait, &mut answer).await {
+        match tokio::time::timeout(wait.min(right.time_left()), &mut answer).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => return Err(explain(&error)),
+            Err(_) if right.is_over() => {
+                return Err(Error::unauthenticated("session_ended", "the session has ended; open another one"));
+            }
             Err(_) => {
                 // A gigabyte may take its time: only the upstream's own silence counts.
                 let still = meter.moved().elapsed();

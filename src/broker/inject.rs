@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::audit::Recorded;
 use crate::broker::body::{BodyLimits, Upload};
 use crate::broker::outcome::Outcome;
-use crate::broker::right::{Right, Used, Watched};
+use crate::broker::right::{Right, Watched};
 use crate::broker::scrub::Needles;
 use crate::broker::{StreamBody, head};
 use crate::error::{Error, Result};
@@ -162,8 +162,7 @@ pub(super) fn inject(
         .build()
         .map_err(|_| Error::internal("the target is no URI"))?;
     let method = http::Method::from_bytes(permit.method().as_bytes()).map_err(Error::internal)?;
-    let used = credential.map(|one| Used { credential: one.credential.clone(), version: one.chosen });
-    let right = Arc::new(Right::new(permit, used, watched));
+    let right = Arc::new(Right::new(permit, credential.map(|one| one.credential.clone()), watched));
     let upload = Upload::new(body, limits, outcome.request.clone(), right.clone());
     let mut request = http::Request::new(upload);
     *request.method_mut() = method;

@@ -394,7 +394,7 @@ impl Broker {
         let sent = tokio::select! {
             biased;
             // Taken back while the upstream thinks: its answer is not for this agent any more (P3).
-            ended = right.over() => {
+            ended = right.withdrawn() => {
                 outcome.finish(ended.code());
                 return Err(right.error(ended));
             }

@@ -1,10 +1,9 @@
 //! The right that a call goes on under, asked again for as long as it runs (P3). What ends the right ends the call: what is
-//! taken back by an admin, the session's end, and that of the credential's version. The token's own end does not: it was good when the call began, and the
+//! taken back by an admin, and the session's end. The token's own end does not: it was good when the call began, and the
 //! session bounds what grows out of it.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ pub enum Ended {
     Scope,
     /// The upstream was removed, leads elsewhere, takes another credential, or does not allow this call any more.
     Upstream,
-    /// The credential was revoked or removed, or the version of it that the call was made with came to its end.
+    /// The credential was revoked or removed.
     Credential,
 }
 
@@ -51,28 +50,9 @@ impl Ended {
 /// Under what a call was allowed.
 pub(super) struct Right {
     permit: Permit,
-    used: Option<Used>,
+    credential: Option<Arc<Credential>>,
     ends_at: Millis,
-    /// When the version of the credential ends, as far as it was known when the right was last asked for everything.
-    version_ends_at: AtomicI64,
     watched: Watched,
-}
-
-/// The secret that the upstream got.
-pub(super) struct Used {
-    pub(super) credential: Arc<Credential>,
-    pub(super) version: u32,
-}
-
-impl Used {
-    /// When this version ends, which may be never; `None` if it is gone, or its credential revoked.
-    fn ends_at(&self, registry: &Registry) -> Option<Millis> {
-        // Removed and put again under its name it is another credential.
-        let is_same = |now: &Arc<Credential>| now.id == self.credential.id && now.revoked_at.is_none();
-        let now = registry.credential(&self.credential.name).filter(is_same)?;
-        let version = now.versions.iter().find(|one| one.version == self.version)?;
-        Some(version.expires_at.unwrap_or(Millis::MAX))
-    }
 }
 
 /// What a right is asked of.
@@ -84,11 +64,9 @@ pub(super) struct Watched {
 }
 
 impl Right {
-    pub(super) fn new(permit: Permit, used: Option<Used>, watched: Watched) -> Self {
+    pub(super) fn new(permit: Permit, credential: Option<Arc<Credential>>, watched: Watched) -> Self {
         let ends_at = session_end(&permit, &watched.registry);
-        let right = Self { permit, used, ends_at, version_ends_at: AtomicI64::new(Millis::MAX), watched };
-        right.version_ends_at.store(right.version_end(), Ordering::Relaxed);
-        right
+        Self { permit, credential, ends_at, watched }
     }
 
     /// The upstream, as it was defined when the call was allowed.
@@ -102,7 +80,7 @@ impl Right {
         if let Some(by) = self.watched.registry.revoked().find(claims) {
             return Some(Ended::Revoked(by));
         }
-        if self.session_is_over() {
+        if self.is_over() {
             return Some(Ended::Session);
         }
         let Some(agent) = self.watched.registry.agent(&claims.client_id) else { return Some(Ended::Agent) };
@@ -121,39 +99,29 @@ impl Right {
         if !leads_to_the_same(self.permit.upstream(), upstream) {
             return Some(Ended::Upstream);
         }
-        let version_ends_at = self.version_end();
-        self.version_ends_at.store(version_ends_at, Ordering::Relaxed);
-        (self.watched.world.now() >= version_ends_at).then_some(Ended::Credential)
+        // Removed and put again under its name it is another credential.
+        let is_gone = |used: &Arc<Credential>| {
+            let now = self.watched.registry.credential(&used.name);
+            now.is_none_or(|now| now.id != used.id || now.revoked_at.is_some())
+        };
+        self.credential.as_ref().is_some_and(is_gone).then_some(Ended::Credential)
     }
 
-    /// What has come to its end by the time alone.
-    pub(super) fn timed_out(&self) -> Option<Ended> {
-        if self.session_is_over() {
-            return Some(Ended::Session);
-        }
-        (self.watched.world.now() >= self.version_ends_at.load(Ordering::Relaxed)).then_some(Ended::Credential)
-    }
-
-    fn session_is_over(&self) -> bool {
+    /// Whether the session has come to its end.
+    pub(super) fn is_over(&self) -> bool {
         let now = self.watched.world.now();
         // Asked once more of the registry: what a session was made longer by counts.
         now >= self.ends_at && now >= session_end(&self.permit, &self.watched.registry)
     }
 
-    /// When the version of the credential ends; long ago, if it is gone.
-    fn version_end(&self) -> Millis {
-        let end = |used: &Used| used.ends_at(&self.watched.registry).unwrap_or(Millis::MIN);
-        self.used.as_ref().map_or(Millis::MAX, end)
-    }
-
-    /// How long the session and the credential have to go; at least a moment, so that nobody waits in circles.
-    fn time_left(&self) -> Duration {
-        let end = session_end(&self.permit, &self.watched.registry).min(self.version_end());
-        Duration::from_millis(u64::try_from(end.saturating_sub(self.watched.world.now())).unwrap_or(0).max(1))
+    /// How long the session has to go; at least a moment, so that nobody waits in circles.
+    pub(super) fn time_left(&self) -> Duration {
+        let left = session_end(&self.permit, &self.watched.registry).saturating_sub(self.watched.world.now());
+        Duration::from_millis(u64::try_from(left).unwrap_or(0).max(1))
     }
 
     /// Resolves when something that an admin does ends it.
-    async fn withdrawn(&self) -> Ended {
+    pub(super) async fn withdrawn(&self) -> Ended {
         let mut changes = self.watched.registry.rights().subscribe();
         let mut seen = self.watched.since;
         loop {
@@ -172,20 +140,13 @@ impl Right {
 
     /// Resolves when it ends, by an admin or by the time.
     pub(super) async fn over(&self) -> Ended {
-        let mut changes = self.watched.registry.rights().subscribe();
         let withdrawn = self.withdrawn();
         tokio::pin!(withdrawn);
         loop {
-            tokio::select! {
-                biased;
-                ended = &mut withdrawn => return ended,
-                // It may have brought the end nearer: a new version gives the one before an end.
-                Ok(()) = changes.changed() => {}
-                () = tokio::time::sleep(self.time_left()) => {
-                    if let Some(ended) = self.timed_out() {
-                        return ended;
-                    }
-                }
+            match tokio::time::timeout(self.time_left(), &mut withdrawn).await {
+                Ok(ended) => return ended,
+                Err(_) if self.is_over() => return Ended::Session,
+                Err(_) => {}
             }
         }
     }
@@ -205,9 +166,7 @@ impl Right {
             .into(),
             Ended::Credential => Error::forbidden(
                 "credential_revoked",
-                format!(
-                    "the credential of upstream '{upstream}' was revoked, removed or replaced while the call was in flight"
-                ),
+                format!("the credential of upstream '{upstream}' was revoked or removed while the call was in flight"),
             )
             .into(),
         }
@@ -251,7 +210,7 @@ impl Watch {
     pub(super) fn ended(&mut self) -> Option<Ended> {
         let version = self.right.watched.registry.rights().version();
         if version == self.seen {
-            return self.right.timed_out();
+            return self.right.is_over().then_some(Ended::Session);
         }
         self.seen = version;
         self.right.ended()
@@ -268,4 +227,181 @@ impl Watch {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(super) mod tests {
+    use hallpass_verify::{Claims, KeySet, Possession, RevocationSet, TokenVerifier};
+
+    use super::*;
+    use crate::issue::first_keys;
+    use crate::keyring::{Algorithm, Policy};
+    use crate::model::{Agent, AgentStatus, Change, DefinitionKind, Session, Target};
+    use crate::store::{Everything, StoredDefinition};
+    use crate::vault::{MasterKey, Vault};
+
+    const TOKEN: &str = include_str!("../../crates/hallpass-verify/testdata/eddsa.jwt");
+    const JWKS: &str = include_str!("../../crates/hallpass-verify/testdata/jwks.json");
+
+    fn claims() -> Claims {
+        let verifier = TokenVerifier::new("https://broker.example", 5, 1);
+        let keys = KeySet::from_json(JWKS).unwrap();
+        verifier.verify(TOKEN, &keys, &RevocationSet::default(), |_| true, &Possession::NONE, 1_000_000).unwrap()
+    }
+
+    fn upstream(base: &str, more: &str, path: &str) -> StoredDefinition {
+        let inject = r#"{ "kind": "bearer", "credential": "k" }"#;
+        let operation = r#""id": "list", "methods": ["GET"], "scope": "contacts.read""#;
+        let body = format!(
+            r#"{{ "name": "crm", "base_url": "{base}", "inject": {inject}, {more} "operations": [{{ {operation}, "path": "{path}" }}] }}"#
+        );
+        StoredDefinition { kind: DefinitionKind::Upstream, name: "crm".into(), body }
+    }
+
+    fn role(scope: &str) -> StoredDefinition {
+        let body = format!(r#"{{ "name": "support", "scopes": ["{scope}"] }}"#);
+        StoredDefinition { kind: DefinitionKind::Role, name: "support".into(), body }
+    }
+
+    fn agent(status: AgentStatus, roles: &[&str]) -> Agent {
+        Agent {
+            id: claims().client_id.as_str().into(),
+            name: "helpdesk".into(),
+            status,
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            secrets: Vec::new(),
+            identity: Default::default(),
+            created_at: 0,
+        }
+    }
+
+    fn session(world: &World, lasts: Millis) -> Session {
+        let claims = claims();
+        Session {
+            id: claims.sid.as_str().into(),
+            agent_id: claims.client_id.as_str().into(),
+            created_at: 0,
+            expires_at: world.now() + lasts,
+            task: None,
+            purpose: None,
+            revoked_at: None,
+            parent: None,
+            cnf: None,
+            delegation: None,
+        }
+    }
+
+    fn credential(id: &str, revoked_at: Option<Millis>) -> Credential {
+        Credential { id: id.into(), name: "k".into(), allow_short: false, created_at: 0, revoked_at, versions: vec![] }
+    }
+
+    /// A right to `GET /v1/contacts` of `crm`, in a session that lasts this long; and the registry that it is asked of.
+    pub(in crate::broker) fn right(lasts: Millis) -> (Arc<Right>, Arc<Registry>) {
+        let world = World::system();
+        let vault = Vault::new(MasterKey::generate(world.entropy.as_ref()).unwrap(), Vec::new());
+        let long = 1_000_000;
+        let policy = Policy {
+            algorithm: Algorithm::Es256,
+            rotate_every_ms: 1000 * long,
+            publish_ahead_ms: long,
+            retire_after_ms: long,
+        };
+        let (_, keys) = first_keys(&policy, &vault, &world).unwrap();
+        let everything = Everything {
+            agents: vec![agent(AgentStatus::Active, &["support"])],
+            definitions: vec![upstream("https://crm.example.com", "", "/v1/contacts"), role("crm:contacts.read")],
+            credentials: vec![credential("cr_1", None)],
+            sessions: vec![session(&world, lasts)],
+            ..Everything::default()
+        };
+        let registry = Arc::new(Registry::new(everything, keys).unwrap());
+        let since = registry.rights().version();
+        let (claims, definitions) = (claims(), registry.definitions());
+        let agent = registry.agent(&claims.client_id).unwrap();
+        let gives = |scope: &str| definitions.gives(&agent, scope);
+        let target = Target::parse("/v1/contacts", None).unwrap();
+        let permit =
+            policy::decide(&claims, &agent, gives, definitions.upstream("crm").unwrap(), "GET", target).unwrap();
+        let watched = Watched { since, registry: registry.clone(), world };
+        (Arc::new(Right::new(permit, registry.credential("k"), watched)), registry)
+    }
+
+    fn put(definition: StoredDefinition) -> Change {
+        Change::PutDefinition { kind: definition.kind, name: definition.name, body: definition.body }
+    }
+
+    #[tokio::test]
+    async fn p3_whatever_ends_the_right_is_heard_and_nothing_else_is() {
+        let base = "https://crm.example.com";
+        let agent = |status, roles: &[&str]| Change::PutAgent(Arc::new(agent(status, roles)));
+        let credential = |id: &str, revoked_at| Change::PutCredential(Arc::new(credential(id, revoked_at)));
+        let removed = |kind, name: &str| Change::RemoveDefinition { kind, name: name.into() };
+        let gone = || Change::RemoveCredential { id: "cr_1".into(), name: "k".into() };
+        let end = |changes: Vec<Change>| async move {
+            let (right, registry) = right(3_600_000);
+            let mut watch = Watch::new(right.clone());
+            assert_eq!((watch.ended(), right.ended()), (None, None));
+            let heard = tokio::spawn(async move { right.withdrawn().await });
+            tokio::task::yield_now().await;
+            registry.apply_all(&changes, None);
+            let ended = watch.ended();
+            match ended {
+                Some(ended) => assert_eq!(heard.await.unwrap(), ended),
+                None => {
+                    tokio::task::yield_now().await;
+                    assert!(!heard.is_finished());
+                    heard.abort();
+                }
+            }
+            ended
+        };
+        for (changes, expected) in [
+            (vec![agent(AgentStatus::Suspended, &["support"])], Some(Ended::Agent)),
+            (vec![agent(AgentStatus::Active, &[])], Some(Ended::Scope)),
+            (vec![put(role("crm:other"))], Some(Ended::Scope)),
+            (vec![removed(DefinitionKind::Role, "support")], Some(Ended::Scope)),
+            (vec![removed(DefinitionKind::Upstream, "crm")], Some(Ended::Upstream)),
+            (vec![put(upstream(base, "", "/v2/contacts"))], Some(Ended::Upstream)),
+            (vec![put(upstream("https://other.example.com", "", "/v1/contacts"))], Some(Ended::Upstream)),
+            (vec![put(upstream(base, r#""require_bound": true,"#, "/v1/contacts"))], Some(Ended::Upstream)),
+            (vec![credential("cr_1", Some(1))], Some(Ended::Credential)),
+            (vec![gone()], Some(Ended::Credential)),
+            (vec![gone(), credential("cr_2", None)], Some(Ended::Credential)),
+            (vec![put(upstream(base, r#""timeouts": { "idle_seconds": 5 },"#, "/v1/contacts"))], None),
+            (vec![put(upstream(base, r#""headers": "all","#, "/{*rest}"))], None),
+            (vec![agent(AgentStatus::Active, &["support", "other"])], None),
+            (vec![credential("cr_1", None)], None),
+        ] {
+            let what = format!("{changes:?}");
+            assert_eq!(end(changes).await, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_only_adds_wakes_nobody() {
+        let (right, registry) = right(3_600_000);
+        let before = registry.rights().version();
+        let newcomer = Agent { id: "ag_new".into(), name: "new".into(), ..agent(AgentStatus::Active, &[]) };
+        let newcomer = Arc::new(newcomer);
+        registry.apply_all(&[Change::PutAgent(newcomer.clone())], None);
+        registry.apply_all(&[Change::PutAgent(newcomer)], None);
+        registry.apply_all(&[Change::PutSession(Arc::new(session(&right.watched.world, 1)))], None);
+        registry.apply_all(&[Change::Prune { before: 0 }], None);
+        assert_eq!(registry.rights().version(), before);
+    }
+
+    #[tokio::test]
+    async fn p3_a_session_ends_what_waits_in_it_and_a_longer_one_does_not() {
+        let (first, registry) = right(300);
+        let mut watch = Watch::new(first.clone());
+        assert_eq!(watch.ended(), None);
+        let begun = crate::world::monotonic();
+        assert_eq!(std::future::poll_fn(|cx| watch.poll(cx)).await, Ended::Session);
+        assert!((200..2_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        assert_eq!((watch.ended(), first.ended()), (Some(Ended::Session), Some(Ended::Session)));
+        // Made longer meanwhile.
+        registry.apply_all(&[Change::PutSession(Arc::new(session(&first.watched.world, 3_600_000)))], None);
+        assert_eq!((Watch::new(first.clone()).ended(), first.ended()), (None, None));
+        // Forgotten: its token's own end counts, which is long past.
+        let (second, registry) = right(0);
+        registry.apply_all(&[Change::Prune { before: second.watched.world.now() + 1_000 }], None);
+        assert_eq!(second.ended(), Some(Ended::Session));
+    }
+}

@@ -29,9 +29,9 @@ impl Rights {
     }
 }
 
-/// Whether a change may end the right of a call that is in flight. What only adds (a new agent, a session) does not:
-/// thousands of running streams are not woken for each of a thousand registrations. A new version of a credential ends the
-/// one before, at once or after its grace. A kind of change that nobody thought of here counts.
+/// Whether a change may end the right of a call that is in flight. What only adds (a new agent, a session, a version of a
+/// credential) does not: thousands of running streams are not woken for each of a thousand registrations. A kind of
+/// change that nobody thought of here counts.
 pub(super) fn may_end(change: &Change, agent_before: Option<&Agent>) -> bool {
     match change {
         Change::PutAgent(agent) => {
@@ -42,6 +42,7 @@ pub(super) fn may_end(change: &Change, agent_before: Option<&Agent>) -> bool {
         }
         Change::PutSession(_)
         | Change::AddSecret { .. }
+        | Change::AddCredentialVersion { .. }
         | Change::Rewrap(_)
         | Change::Prune { .. }
         | Change::PutKey(_)
