@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
 
 use crate::store::{PATIENCE, Pool, Result, Store, StoreError};
+use crate::world::monotonic;
 
 /// "hallpass" in the key space of PostgreSQL's advisory locks.
 const LOCK_KEY: i64 = 0x6861_6c6c_7061_7373;
@@ -20,9 +22,39 @@ pub enum ServeLock {
     Advisory(Box<PgConnection>),
 }
 
+/// How long the one before may take to let go: PostgreSQL notices the end of a process a moment after it, and a service that
+/// is restarted quickly must not fail for that.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is tried.
+const LOCK_TRY: Duration = Duration::from_millis(100);
+
 impl Store {
-    /// Takes the lock, or says who has it.
+    /// Takes the lock, or says who has it. Waits for up to 5 seconds for one who is about to let go.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] where another process goes on to hold it.
     pub async fn lock(&self) -> Result<ServeLock> {
+        let begun = monotonic();
+        let mut is_said = false;
+        loop {
+            match self.try_lock().await {
+                Err(StoreError::Locked(_)) if begun.elapsed() < LOCK_PATIENCE => {
+                    if !is_said {
+                        is_said = true;
+                        tracing::info!(
+                            seconds = LOCK_PATIENCE.as_secs(),
+                            "another process holds the lock of this database; waiting for it to let go"
+                        );
+                    }
+                    tokio::time::sleep(LOCK_TRY).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_lock(&self) -> Result<ServeLock> {
         match (&self.pool, &self.sqlite_file) {
             (Pool::Sqlite { .. }, Some(path)) => {
                 let mut name = path.clone().into_os_string();
