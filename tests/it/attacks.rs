@@ -125,7 +125,11 @@ async fn p3_a_credential_revoked_while_the_intent_is_written_stays_where_it_is()
     };
     let (first, second, _, ()) = futures_util::join!(call, more, revoke, release);
     // The first one's batch was on its way before the revocation was asked for; the second one's was not.
-    assert!(matches!(first.unwrap().status().as_u16(), 200 | 403));
+    // Where its answer had begun when the revocation came, the revocation ended it.
+    match first {
+        Ok(first) => assert!(matches!(first.status().as_u16(), 200 | 403)),
+        Err(cut) => assert!(format!("{cut:?}").contains("IncompleteMessage"), "{cut:?}"),
+    }
     let second = second.unwrap();
     assert_eq!(second.status(), 403);
     assert_eq!(second.json::<Value>().await.unwrap()["code"], "credential_revoked");
