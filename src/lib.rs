@@ -6,6 +6,7 @@
 //! |---|---|
 //! | top | [`app`] wires everything together; `main` calls [`cli`] |
 //! | doors | [`http`]: routes and handlers, axum lives only here · [`cli`]: the commands (never each other) |
+//! | admins | [`manage`]: what an admin does, one file per noun: typed inputs and outputs, no HTTP |
 //! | work | [`issue`]: a token request, taking back, who an admin is · [`broker`]: a brokered call (never each other) |
 //! | trust | [`trust`]: who others are: fetches and keeps their keys |
 //! | memory | [`audit`]: hash chain and group commit · [`registry`]: what hot paths read instead of SQL |
@@ -21,7 +22,7 @@
 //! `broker/inject.rs` → `broker/dial.rs` → `broker/scrub`
 //!
 //! **An admin's request**: [`listen`] (the unix socket, or TLS) → `http/admin/door.rs` (who it is, and whether the route's
-//! role is theirs) → a file for each noun in `http/admin/` → [`audit`]
+//! role is theirs) → `http/admin/table.rs` (which function does it) → a file for each noun in [`manage`] → [`audit`]
 //!
 //! Types make the first two lines one-way: `Unverified → Claims` (only the verifier builds it) `→ Permit` (only
 //! `policy::decide`) `→ Recorded` (only [`audit`], once the intent is durable) `→ Injected` (only `broker/inject.rs`,
@@ -38,6 +39,7 @@ pub mod http;
 pub mod issue;
 pub mod keyring;
 pub mod listen;
+pub mod manage;
 pub mod model;
 pub mod outbound;
 pub mod policy;

@@ -55,6 +55,11 @@ pub const CLIENT_SECRET_PREFIX: &str = "hp_cs_";
 pub struct ClientSecret(Zeroizing<String>);
 
 impl ClientSecret {
+    /// What a broker answered, as it came.
+    pub fn given(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
     /// A new random secret.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         Self(random_secret(CLIENT_SECRET_PREFIX, entropy))
@@ -91,6 +96,11 @@ pub const ADMIN_TOKEN_PREFIX: &str = "hp_ad_";
 pub struct AdminToken(Zeroizing<String>);
 
 impl AdminToken {
+    /// What a broker answered, as it came.
+    pub fn given(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
     /// A new random token.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         Self(random_secret(ADMIN_TOKEN_PREFIX, entropy))

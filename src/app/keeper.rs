@@ -6,23 +6,24 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::app::reload::Reload;
-use crate::http::State;
+use crate::manage::Manager;
 use crate::model::Change;
 use crate::store::{ServeLock, StoreError};
-use crate::supervise::Phase;
+use crate::supervise::{Phase, Supervisor};
 
 /// How often schedules are looked at: key rotation, forgetting what cannot matter any more, the database lock.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// Schedules: key rotation, renewed certificates, pruning, and whether the database is still ours alone.
 pub(super) async fn keep(
-    state: State,
+    supervisor: Supervisor,
+    manager: Arc<Manager>,
     metrics: PrometheusHandle,
     mut lock: ServeLock,
     reload: Arc<Mutex<Reload>>,
 ) -> Result<(), String> {
-    let mut phases = state.supervisor.phases();
-    let mut last_prune = state.world.now();
+    let mut phases = supervisor.phases();
+    let mut last_prune = manager.world.now();
     let mut lock_is_lost = false;
     loop {
         if tokio::time::timeout(TICK, phases.wait_for(|phase| *phase != Phase::Serving)).await.is_ok() {
@@ -31,7 +32,7 @@ pub(super) async fn keep(
         reload.lock().unwrap_or_else(PoisonError::into_inner).tick();
         let held = tokio::time::timeout(TICK * 2, lock.is_held()).await.unwrap_or(false);
         if !held {
-            match state.store.lock().await {
+            match manager.store.lock().await {
                 Ok(again) => {
                     lock = again;
                     lock_is_lost = false;
@@ -54,14 +55,14 @@ pub(super) async fn keep(
         }
         // What histograms have gathered is folded here; without it they grow with every call until somebody asks.
         metrics.run_upkeep();
-        if let Err(error) = state.keys.tick().await {
+        if let Err(error) = manager.keys.tick().await {
             tracing::error!(%error, "the scheduled key rotation failed; it is tried again");
         }
-        state.issuer.tick();
-        let now = state.world.now();
+        manager.issuer.tick();
+        let now = manager.world.now();
         if now - last_prune > 60_000 {
             last_prune = now;
-            if let Err(error) = state.ledger.commit(Vec::new(), vec![Change::Prune { before: now }]).await {
+            if let Err(error) = manager.ledger.commit(Vec::new(), vec![Change::Prune { before: now }]).await {
                 tracing::warn!(%error, "what has ended could not be pruned; it is tried again");
             }
         }

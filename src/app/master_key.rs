@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::config::{Config, MasterKey as MasterKeySource};
 use crate::error::{Error, Result};
-use crate::http::MasterKeyFiles;
 use crate::issue::{Authority, CLIENT_CA, broker_secret_purpose};
+use crate::manage::MasterKeyFiles;
 use crate::model::{Change, SealedColumns};
 use crate::secret::SecretBytes;
 use crate::store::Everything;

@@ -25,12 +25,10 @@ use crate::audit::{HEAD_SECRET, Ledger, Throttle, pack_old_records};
 use crate::broker::{Broker, BrokerParts};
 use crate::config::{ClientCertificates, Config, DatabaseTarget, Tls};
 use crate::error::{Error, Result};
-use crate::http::{
-    Held, Listeners, OpsParts, Parts, PublicParts, PublicState, Secured, SignedLists, State, States, finish_rewrap,
-    serve,
-};
+use crate::http::{Listeners, OpsParts, Parts, PublicParts, PublicState, Secured, SignedLists, State, States, serve};
 use crate::issue::{Authority, CLIENT_SECRET_KEY, Certificates, ClientCas, Issuer, IssuerParts, KeyKeeper, open_keys};
 use crate::listen::{bind_tcp, bind_unix, server_config};
+use crate::manage::{Held, Manager, finish_rewrap};
 use crate::model::{Change, Event, EventKind, Head};
 use crate::outbound::{Resolve, SystemResolver};
 use crate::registry::Registry;
@@ -64,6 +62,8 @@ pub struct Running {
     pub remote_admin: Option<SocketAddr>,
     /// `iss`.
     pub issuer: String,
+    /// Whether it serves, stops, or has failed.
+    pub supervisor: Supervisor,
     /// For tests and `quickstart`, which run a broker in their own process.
     pub state: State,
     /// Likewise: what the public listener works with.
@@ -236,27 +236,36 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         engine: store.engine(),
         metrics: metrics.clone(),
     });
-    let state: State = Arc::new(Parts {
+    let keys =
+        KeyKeeper::new(key_policy(&config), world.clone(), registry.clone(), ledger.clone(), vault.clone(), rows);
+    let manager = Arc::new(Manager {
         issuer_url: issuer.clone(),
-        supervisor: supervisor.clone(),
+        node: config.node.clone(),
+        secret_grace_seconds: i64::try_from(config.tokens.secret_grace.as_secs()).unwrap_or(0),
         world: world.clone(),
         registry: registry.clone(),
         ledger: ledger.clone(),
         store: store.clone(),
-        vault: vault.clone(),
-        issuer: issue,
-        admins,
-        admin_refusals: Throttle::default(),
-        held: Held::default(),
-        keys: KeyKeeper::new(key_policy(&config), world, registry, ledger.clone(), vault, rows),
+        vault,
+        issuer: issue.clone(),
+        keys: Arc::new(keys),
         broker,
         client_secret_key,
+        held: Held::default(),
         master_key_files: key_files,
-        one_admin_at_a_time: tokio::sync::Mutex::new(()),
+        one_at_a_time: tokio::sync::Mutex::new(()),
+    });
+    let state: State = Arc::new(Parts {
+        world,
+        manager: manager.clone(),
+        ledger: ledger.clone(),
+        store: store.clone(),
+        admins,
+        admin_refusals: Throttle::default(),
         config,
     });
     if let Some((path, old_id)) = unfinished {
-        let count = finish_rewrap(&state, &path, &old_id).await?;
+        let count = finish_rewrap(&manager, &path, &old_id).await?;
         tracing::warn!(rewrapped = count, "an interrupted rewrap to a new master key was finished");
     }
     let mut event = Event::new(EventKind::Broker);
@@ -269,14 +278,14 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
     }
 
     let reload = Arc::new(Mutex::new(reload));
-    let keeper = supervisor.spawn("keeper", keeper::keep(state.clone(), metrics, lock, reload.clone()));
+    let keeper = supervisor.spawn("keeper", keeper::keep(supervisor.clone(), manager, metrics, lock, reload.clone()));
     let is_tls = tls.is_some();
     let listeners = Listeners { public: listener, tls, remote_admin, ops, admin };
     let server = supervisor.spawn("listeners", {
         let states = States { public: public_state.clone(), admin: state.clone(), ops: ops_state };
         let supervisor = supervisor.clone();
         async move {
-            serve(listeners, states, yields).await;
+            serve(listeners, states, yields, &supervisor).await;
             match supervisor.phase() {
                 Phase::Serving => Err("they ended by themselves".to_owned()),
                 Phase::Draining | Phase::Aborting => Ok(()),
@@ -288,6 +297,7 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         ops: ops_address,
         remote_admin: remote,
         issuer: issuer.to_string(),
+        supervisor,
         state,
         public_state,
         reload,
@@ -306,7 +316,7 @@ impl Running {
 
     /// Resolves when the broker stops by itself, because it must not go on.
     pub async fn stopped(&self) -> Failure {
-        self.state.supervisor.until_failure().await
+        self.supervisor.until_failure().await
     }
 
     /// Reads certificates and CAs again, changed or not, and says in the log what came of it.
@@ -316,12 +326,12 @@ impl Running {
 
     /// Takes no more connections, lets calls in flight finish, writes what waits, and stops.
     pub async fn stop(self) {
-        self.state.supervisor.enter(Phase::Draining);
+        self.supervisor.enter(Phase::Draining);
         if self.server.await.is_err() {
             tracing::error!("the server task panicked");
         }
         // Streams of HTTP/2 have tasks of their own, which end a moment after their connection.
-        self.state.broker.all_ended(keeper::TICK * 3).await;
+        self.public_state.broker.all_ended(keeper::TICK * 3).await;
         let mut event = Event::new(EventKind::Broker);
         event.action = Some("stop".into());
         if let Err(error) = self.state.ledger.commit(vec![event], Vec::new()).await {

@@ -1,15 +1,22 @@
 //! `hallpass agent …`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::client::{AdminClient, segment};
-use crate::cli::output::time;
+use crate::cli::output::rfc3339;
 use crate::cli::{Context, Failure, Outcome};
-use crate::model::public;
+use crate::manage::Reason;
+use crate::manage::agents::{
+    AgentDetail, AgentList, AgentRemoved, AgentView, Register, Registered, RotateSecret, Rotated,
+};
+use crate::manage::certificates::{AuthorityCertificate, CertificateIssued, CertificateRequest};
+use crate::manage::held::InForce;
+use crate::model::{AuthMethod, Identity, public};
 
 /// Agents: who may ask for tokens.
 #[derive(Debug, Subcommand)]
@@ -105,7 +112,7 @@ pub(super) struct Proofs {
 }
 
 impl Proofs {
-    fn methods(&self) -> Result<Vec<Value>, Failure> {
+    fn methods(&self) -> Result<Vec<AuthMethod>, Failure> {
         let mut methods = Vec::new();
         if let Some(path) = &self.jwks {
             let failed =
@@ -113,12 +120,12 @@ impl Proofs {
             let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
             let jwks: Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
             let jwks = public::key_set(&jwks).map_err(|error| failed(&error))?;
-            methods.push(json!({ "method": "private_key_jwt", "jwks": jwks }));
+            methods.push(AuthMethod::PrivateKeyJwt { jwks: Some(jwks), jwks_uri: None, allow_private: false });
         }
         if let Some(uri) = &self.jwks_uri {
-            methods.push(json!({ "method": "private_key_jwt", "jwks_uri": uri }));
+            methods.push(AuthMethod::PrivateKeyJwt { jwks: None, jwks_uri: Some(uri.clone()), allow_private: false });
         }
-        methods.extend(self.spiffe.iter().map(|id| json!({ "method": "spiffe", "id": id })));
+        methods.extend(self.spiffe.iter().map(|id| AuthMethod::Spiffe { id: id.clone() }));
         for text in &self.federated {
             methods.push(federated(text)?);
         }
@@ -127,8 +134,8 @@ impl Proofs {
 }
 
 /// `issuer=NAME,CLAIM=VALUE,…`; the first `=` of each part ends its name.
-fn federated(text: &str) -> Result<Value, Failure> {
-    let (mut issuer, mut audience, mut claims) = (None, None, serde_json::Map::new());
+fn federated(text: &str) -> Result<AuthMethod, Failure> {
+    let (mut issuer, mut audience, mut claims) = (None, None, BTreeMap::new());
     for part in text.split(',') {
         let Some((name, value)) = part.split_once('=') else {
             return Err(Failure::Usage(format!(
@@ -137,13 +144,13 @@ fn federated(text: &str) -> Result<Value, Failure> {
             )));
         };
         match name {
-            "issuer" => issuer = Some(value),
-            "audience" => audience = Some(value),
-            _ => _ = claims.insert(name.to_owned(), value.into()),
+            "issuer" => issuer = Some(value.to_owned()),
+            "audience" => audience = Some(value.to_owned()),
+            _ => _ = claims.insert(name.to_owned(), value.to_owned()),
         }
     }
     let issuer = issuer.ok_or_else(|| Failure::Usage("--federated: which issuer? write issuer=NAME,…".into()))?;
-    Ok(json!({ "method": "federated", "issuer": issuer, "audience": audience, "claims": claims }))
+    Ok(AuthMethod::Federated { issuer, audience, claims })
 }
 
 impl Agent {
@@ -152,49 +159,45 @@ impl Agent {
         let of = |name: &str, verb: &str| format!("/admin/v1/agents/{}{verb}", segment(name));
         match self {
             Self::Register { name, roles, require_bound, proofs } => {
-                let identity = json!({ "methods": proofs.methods()?, "require_bound": require_bound });
-                let no_secret = proofs.no_secret;
-                let body = json!({
-                    "name": name, "roles": roles, "identity": identity, "no_secret": no_secret, "hold": !no_secret,
-                });
-                let mut answer = client.post("/admin/v1/agents", &body).await?;
-                let held = held(&mut answer);
+                let identity = Identity { methods: proofs.methods()?, require_bound, ..Identity::default() };
+                let (no_secret, hold) = (proofs.no_secret, !proofs.no_secret);
+                let otherwise = format!("{name} is not registered");
+                let body = Register { name, roles, identity, no_secret, hold };
+                let mut answer: Registered = client.post("/admin/v1/agents", &body).await?;
+                // Nothing that people or programs need.
+                let held = answer.hold.take();
                 context.output.show(&answer, secret);
-                in_force_once_shown(context, &client, held, &format!("{name} is not registered")).await?;
+                in_force_once_shown(context, &client, held, &otherwise).await?;
             }
             Self::List => {
-                let answer = client.get("/admin/v1/agents").await?;
+                let answer: AgentList = client.get("/admin/v1/agents").await?;
                 context.output.show(&answer, |output, answer| {
                     let columns = ["name", "client_id", "status", "roles", "created_at"];
-                    output.table(
-                        &answer["agents"],
-                        &columns,
-                        "no agents yet: 'hallpass agent register NAME --role ROLE'",
-                    );
+                    output.table(&answer.agents, &columns, "no agents yet: 'hallpass agent register NAME --role ROLE'");
                 });
             }
             Self::Show { name } => {
-                let answer = client.get(&of(&name, "")).await?;
+                let answer: AgentDetail = client.get(&of(&name, "")).await?;
                 context.output.show(&answer, |output, answer| output.fields(answer));
             }
             Self::Suspend { name, reason } => {
-                let answer = client.post(&of(&name, "/suspend"), &json!({ "reason": reason })).await?;
+                let answer: AgentView = client.post(&of(&name, "/suspend"), &Reason { reason }).await?;
                 context.output.show(&answer, |output, _| {
                     output.line(&format!("{name} is suspended; its tokens are refused from now on"))
                 });
             }
             Self::Resume { name } => {
-                let answer = client.post(&of(&name, "/resume"), &json!({})).await?;
+                let answer: AgentView = client.act(&of(&name, "/resume")).await?;
                 context.output.show(&answer, |output, _| output.line(&format!("{name} may ask for new tokens")));
             }
             Self::Revoke { name, reason } => {
-                let answer = client.post(&of(&name, "/revoke"), &json!({ "reason": reason })).await?;
+                let answer: AgentView = client.post(&of(&name, "/revoke"), &Reason { reason }).await?;
                 context.output.show(&answer, |output, _| {
                     output.line(&format!("{name} is revoked for good; its tokens are refused from now on"))
                 });
             }
             Self::Remove { name } => {
-                let answer = client.delete(&of(&name, "")).await?;
+                let answer: AgentRemoved = client.delete(&of(&name, "")).await?;
                 context.output.show(&answer, |output, _| output.line(&format!("{name} is removed")));
             }
             Self::IssueCert { name, csr, out } => {
@@ -203,9 +206,10 @@ impl Agent {
                 })?;
                 let csr = public::certification_request(request.as_bytes())
                     .map_err(|error| Failure::Failed(format!("{}: {error}", csr.display())))?;
-                let answer = client.post(&of(&name, "/certificate"), &json!({ "csr": csr })).await?;
+                let body = CertificateRequest { csr };
+                let answer: CertificateIssued = client.post(&of(&name, "/certificate"), &body).await?;
                 if let Some(path) = &out {
-                    std::fs::write(path, text(&answer, "certificate")).map_err(|error| {
+                    std::fs::write(path, &answer.certificate).map_err(|error| {
                         Failure::Failed(format!(
                             "{} cannot be written: {error}; the certificate is lost, ask for another",
                             path.display()
@@ -214,23 +218,23 @@ impl Agent {
                 }
                 context.output.show(&answer, |output, answer| match &out {
                     Some(path) => {
-                        let end = time(&answer["expires_at"]);
+                        let end = rfc3339(answer.expires_at);
                         output.line(&format!("{} holds the certificate of {name}, good until {end}", path.display()));
                     }
-                    None => output.line(text(answer, "certificate").trim_end()),
+                    None => output.line(answer.certificate.trim_end()),
                 });
             }
             Self::Ca => {
-                let answer = client.get("/admin/v1/client-ca").await?;
-                context.output.show(&answer, |output, answer| output.line(text(answer, "certificate").trim_end()));
+                let answer: AuthorityCertificate = client.get("/admin/v1/client-ca").await?;
+                context.output.show(&answer, |output, answer| output.line(answer.certificate.trim_end()));
             }
             Self::RotateSecret { name, grace } => {
-                let body = json!({ "grace_seconds": grace, "hold": true });
-                let mut answer = client.post(&of(&name, "/rotate-secret"), &body).await?;
-                let held = held(&mut answer);
+                let body = RotateSecret { grace_seconds: grace, hold: true };
+                let mut answer: Rotated = client.post(&of(&name, "/rotate-secret"), &body).await?;
+                let held = answer.agent.hold.take();
                 context.output.show(&answer, |output, answer| {
-                    secret(output, answer);
-                    output.line(&format!("the old secret is valid until {}", time(&answer["old_secret_valid_until"])));
+                    secret(output, &answer.agent);
+                    output.line(&format!("the old secret is valid until {}", rfc3339(answer.old_secret_valid_until)));
                 });
                 in_force_once_shown(context, &client, held, &format!("{name} keeps the secret that it has")).await?;
             }
@@ -248,16 +252,6 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn text<'a>(answer: &'a Value, key: &str) -> &'a str {
-    answer.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The id of what is not in force yet; nothing that people or programs need.
-fn held(answer: &mut Value) -> Option<String> {
-    let held = answer.as_object_mut()?.remove("hold")?;
-    held.as_str().map(str::to_owned)
-}
-
 /// A secret that nobody saw must not be in force: it would be shown once, to nobody, and the old one would end.
 async fn in_force_once_shown(
     context: &Context,
@@ -271,18 +265,16 @@ async fn in_force_once_shown(
             "the new secret could not be shown ({error}), so it is not in force: {otherwise}"
         )));
     }
-    match client.post(&format!("/admin/v1/held/{}/confirm", segment(&held)), &json!({})).await {
-        Ok(_) => Ok(()),
+    match client.act(&format!("/admin/v1/held/{}/confirm", segment(&held))).await {
+        Ok(InForce { .. }) => Ok(()),
         Err(failure) => Err(failure.behind(&format!("the secret that was shown is not in force, {otherwise}"))),
     }
 }
 
-fn secret(output: &crate::cli::Output, answer: &Value) {
-    output.line(&format!("issuer         {}", text(answer, "issuer")));
-    output.line(&format!("client_id      {}", text(answer, "client_id")));
-    if answer.get("client_secret").is_none() {
-        return;
+fn secret(output: &crate::cli::Output, answer: &Registered) {
+    output.line(&format!("issuer         {}", answer.issuer));
+    output.line(&format!("client_id      {}", answer.agent.client_id));
+    if let Some(secret) = &answer.client_secret {
+        output.line(&format!("client_secret  {}  (shown once; Hallpass keeps only a digest)", secret.expose()));
     }
-    let secret = text(answer, "client_secret");
-    output.line(&format!("client_secret  {secret}  (shown once; Hallpass keeps only a digest)"));
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::{Context, Failure, Outcome, https};
+use crate::manage::apply::{Applied, Apply as Body, Difference};
 use crate::model::public::{self, NotPublic};
 
 /// Declare upstreams, resources, roles and agents from a YAML document. Shows what changes; applying it again changes
@@ -87,14 +88,13 @@ impl Apply {
         };
         no_private_key(&document)?;
         let files = files_beside(&document, self.file.parent().unwrap_or(Path::new(".")))?;
-        let body = json!({ "document": document, "files": files, "dry_run": self.dry_run, "prune": self.prune });
-        let answer = client.post("/admin/v1/apply", &body).await?;
+        let body = Body { document, files, dry_run: self.dry_run, prune: self.prune };
+        let answer: Applied = client.post("/admin/v1/apply", &body).await?;
         context.output.show(&answer, |output, answer| {
-            let changes = answer.get("changes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            for change in changes {
-                let text = |key: &str| change.get(key).and_then(Value::as_str).unwrap_or_default();
-                output.line(&format!("{} {} '{}'", text("change"), text("kind"), text("name")));
-                for line in text("diff").lines() {
+            let changes = &answer.changes;
+            for Difference { change, kind, name, diff, .. } in changes {
+                output.line(&format!("{change} {kind} '{name}'"));
+                for line in diff.lines() {
                     output.line(&format!("    {line}"));
                 }
             }

@@ -6,13 +6,16 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::cli::Failure;
 use crate::cli::https::{read, whole};
+use crate::cli::{Failure, Refusal};
+use crate::manage::Details;
+use crate::policy::Mistake;
 
 /// Answers above this are not taken. The longest is a page of the audit log, and far shorter.
 const MAX_ANSWER: usize = 128 * 1024 * 1024;
@@ -48,20 +51,25 @@ impl AdminClient {
         }
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::GET, path, None).await
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(Method::GET, path, String::new()).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.send(Method::POST, path, Some(body)).await
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_string(body).map_err(|error| Failure::Failed(error.to_string()))?;
+        self.send(Method::POST, path, body).await
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::DELETE, path, None).await
+    /// A POST that takes nothing.
+    pub(super) async fn act<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(Method::POST, path, "{}".to_owned()).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let body = body.map(Value::to_string).unwrap_or_default();
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(Method::DELETE, path, String::new()).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: String) -> Result<T, Failure> {
         let (status, body) = match &self.0 {
             Way::Socket(socket) => by_socket(socket, method, path, body).await?,
             Way::Remote { base, http, token } => {
@@ -88,13 +96,17 @@ impl AdminClient {
                 (status, body.into())
             }
         };
-        let value = serde_json::from_slice(&body);
-        match (status.is_success(), value) {
-            (true, Ok(value)) => Ok(value),
-            // Nothing that looks like "there is none".
-            (true, Err(_)) => Err(Failure::Failed(format!("what answers at {} is no broker", self.place()))),
-            (false, value) => Err(refused(&value.unwrap_or_default(), status)),
+        if !status.is_success() {
+            return Err(refused(serde_json::from_slice(&body).unwrap_or_default(), status));
         }
+        // Nothing that looks like "there is none".
+        serde_json::from_slice(&body).map_err(|error| {
+            let place = self.place();
+            Failure::Failed(match error.is_data() {
+                true => format!("what answers at {place} is no broker of this version ({error})"),
+                false => format!("what answers at {place} is no broker"),
+            })
+        })
     }
 }
 
@@ -149,20 +161,27 @@ async fn by_socket(socket: &Path, method: Method, path: &str, body: String) -> R
     Ok((status, body))
 }
 
-fn refused(problem: &Value, status: StatusCode) -> Failure {
-    let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default();
-    let mut message = match text("detail") {
-        "" => format!("the broker answered {status}"),
-        detail => detail.to_owned(),
-    };
-    for mistake in problem.get("mistakes").and_then(Value::as_array).into_iter().flatten() {
-        let part = |key: &str| mistake.get(key).and_then(Value::as_str).unwrap_or_default();
-        message.push_str(&format!("\n  {}: {}; {}", part("at"), part("problem"), part("fix")));
+/// A refusal as the broker writes it (RFC 9457). What is no refusal of a broker has none of these members.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    code: String,
+    detail: String,
+    request_id: String,
+    #[serde(flatten)]
+    details: Details,
+}
+
+fn refused(problem: Problem, status: StatusCode) -> Failure {
+    let Problem { code, detail, request_id, details } = problem;
+    let mut text = if detail.is_empty() { format!("the broker answered {status}") } else { detail };
+    for Mistake { at, problem, fix } in &details.mistakes {
+        text.push_str(&format!("\n  {at}: {problem}; {fix}"));
     }
     if status.is_server_error() {
-        message.push_str(&format!(" [{} {}]", text("code"), text("request_id")));
+        text.push_str(&format!(" [{code} {request_id}]"));
     }
-    Failure::Failed(message)
+    Failure::Refused(Refusal { text, code, used_by: details.used_by })
 }
 
 /// A name as one segment of a path.

@@ -7,12 +7,16 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::cli::client::{AdminClient, segment};
 use crate::cli::output::confirm;
 use crate::cli::{Context, Failure, Outcome};
+use crate::manage::credentials::{CredentialList, CredentialRevoked, CredentialStored, CredentialView, PutCredential};
+use crate::manage::rewrap::{Rewrap, Rewrapped};
+use crate::manage::{Reason, Removed};
+use crate::world::Millis;
 
 /// Credentials: the secrets of upstreams.
 #[derive(Debug, Subcommand)]
@@ -72,14 +76,9 @@ impl Credential {
             Self::Put(put) => put.send(context, &client, false).await,
             Self::Rotate(put) => put.send(context, &client, true).await,
             Self::List => {
-                let answer = client.get("/admin/v1/credentials").await?;
+                let answer: CredentialList = client.get("/admin/v1/credentials").await?;
                 context.output.show(&answer, |output, answer| {
-                    let mut rows = answer["credentials"].clone();
-                    for row in rows.as_array_mut().into_iter().flatten() {
-                        let versions = row["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-                        let numbers: Vec<String> = versions.iter().map(|one| one["version"].to_string()).collect();
-                        row["versions"] = numbers.join(", ").into();
-                    }
+                    let rows: Vec<Row<'_>> = answer.credentials.iter().map(Row::of).collect();
                     let columns = ["name", "versions", "redacted", "revoked_at", "used_by"];
                     output.table(&rows, &columns, "no credentials yet: 'hallpass credential put NAME'");
                 });
@@ -87,7 +86,7 @@ impl Credential {
             }
             Self::Revoke { name, reason } => {
                 let path = format!("/admin/v1/credentials/{}/revoke", segment(&name));
-                let answer = client.post(&path, &json!({ "reason": reason })).await?;
+                let answer: CredentialRevoked = client.post(&path, &Reason { reason }).await?;
                 context.output.show(&answer, |output, _| {
                     output.line(&format!("{name} is revoked; calls that take it are refused"))
                 });
@@ -97,9 +96,9 @@ impl Credential {
                 let path = format!("/admin/v1/credentials/{}", segment(&name));
                 let forced = format!("{path}?force=true");
                 // The broker refuses what is in use. Somebody at a terminal is asked.
-                let answer = match client.delete(if yes { &forced } else { &path }).await {
-                    Err(Failure::Failed(why))
-                        if why.contains("--yes") && confirm(&format!("{why}. Remove it all the same?"))? =>
+                let answer: Removed = match client.delete(if yes { &forced } else { &path }).await {
+                    Err(Failure::Refused(refusal))
+                        if refusal.code == "credential_in_use" && confirm(&in_use(&name, &refusal.used_by))? =>
                     {
                         client.delete(&forced).await?
                     }
@@ -110,11 +109,12 @@ impl Credential {
             }
             Self::Rewrap { new_key_file } => {
                 let key = match new_key_file {
-                    None => Value::Null,
-                    Some(file) if file.as_os_str() == "-" => std::io::read_to_string(std::io::stdin())?.into(),
-                    Some(file) => std::fs::read_to_string(file)?.into(),
+                    None => None,
+                    Some(file) if file.as_os_str() == "-" => Some(std::io::read_to_string(std::io::stdin())?),
+                    Some(file) => Some(std::fs::read_to_string(file)?),
                 };
-                let answer = client.post("/admin/v1/rewrap", &json!({ "master_key": key })).await?;
+                let body = Rewrap { master_key: key.map(Zeroizing::new) };
+                let answer: Rewrapped = client.post("/admin/v1/rewrap", &body).await?;
                 context.output.show(&answer, rewrapped);
                 Ok(())
             }
@@ -122,16 +122,41 @@ impl Credential {
     }
 }
 
-fn rewrapped(output: &crate::cli::Output, answer: &Value) {
-    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
-    output.line(&format!("{} data keys are under the new master key {}", answer["rewrapped"], text("master_key")));
-    match answer["file"].as_str() {
+fn in_use(name: &str, used_by: &[String]) -> String {
+    let upstreams = used_by.join(", ");
+    format!("{name} is in use by upstream {upstreams}, and its value cannot be brought back. Remove it all the same?")
+}
+
+/// A line of the list.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    versions: String,
+    redacted: bool,
+    revoked_at: Option<Millis>,
+    used_by: &'a [String],
+}
+
+impl<'a> Row<'a> {
+    fn of(one: &'a CredentialView) -> Self {
+        let versions: Vec<String> = one.versions.iter().map(|one| one.version.to_string()).collect();
+        Self {
+            name: &one.name,
+            versions: versions.join(", "),
+            redacted: one.redacted,
+            revoked_at: one.revoked_at,
+            used_by: &one.used_by,
+        }
+    }
+}
+
+fn rewrapped(output: &crate::cli::Output, answer: &Rewrapped) {
+    let Rewrapped { master_key, old_master_key, rewrapped, file } = answer;
+    output.line(&format!("{rewrapped} data keys are under the new master key {master_key}"));
+    match file {
         Some(file) => {
             output.line(&format!("new  {file}  (back it up now)"));
-            output.line(&format!(
-                "old  {file}.old-{}  (backups from before need it; then destroy it)",
-                text("old_master_key")
-            ));
+            output.line(&format!("old  {file}.old-{old_master_key}  (backups from before need it; then destroy it)"));
         }
         None => output.line("now change the variable or command that the configuration names, before the next start"),
     }
@@ -140,16 +165,17 @@ fn rewrapped(output: &crate::cli::Output, answer: &Value) {
 impl Put {
     async fn send(self, context: &Context, client: &AdminClient, rotate: bool) -> Outcome {
         let value = self.value()?;
-        let body = json!({
-            "value_base64": STANDARD.encode(value.as_slice()),
-            "allow_short": self.allow_short,
-            "as_is": self.as_is,
-            "rotate": rotate,
-            "grace_seconds": self.grace,
-        });
-        let answer = client.post(&format!("/admin/v1/credentials/{}", segment(&self.name)), &body).await?;
+        let body = PutCredential {
+            value_base64: Zeroizing::new(STANDARD.encode(value.as_slice())),
+            allow_short: self.allow_short,
+            as_is: self.as_is,
+            rotate,
+            grace_seconds: self.grace,
+        };
+        let path = format!("/admin/v1/credentials/{}", segment(&self.name));
+        let answer: CredentialStored = client.post(&path, &body).await?;
         context.output.show(&answer, |output, answer| {
-            output.line(&format!("{} is stored, version {}", self.name, answer["version"]));
+            output.line(&format!("{} is stored, version {}", self.name, answer.version));
         });
         Ok(())
     }

@@ -1,10 +1,14 @@
 //! `hallpass role …`, `resource …`, `issuer …`, `trust-domain …`: what `apply` declares, and nothing more to it.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::cli::client::segment;
+use crate::cli::output::json;
 use crate::cli::{Context, Failure, Outcome};
+use crate::manage::definitions::{DefinitionRemoved, Issuers, Noun, Resources, Roles, TrustDomains};
 
 /// List, show, remove.
 #[derive(Debug, Subcommand)]
@@ -38,73 +42,59 @@ pub(super) enum Form {
     Json,
 }
 
-/// What differs between the nouns.
-pub(super) struct Noun {
-    /// For people.
-    pub(super) one: &'static str,
-    /// Below `/admin/v1/`.
-    pub(super) path: &'static str,
-    /// The section of a document, and the member of the list's answer.
-    pub(super) section: &'static str,
+/// How a noun is shown.
+pub(super) trait Shown: Noun {
     /// The table's columns.
-    pub(super) columns: &'static [&'static str],
+    const COLUMNS: &'static [&'static str];
     /// What `apply` fills in, and takes from nobody.
-    pub(super) filled_in: &'static [&'static str],
+    const FILLED_IN: &'static [&'static str];
 }
 
-pub(super) const ROLE: Noun = Noun {
-    one: "role",
-    path: "roles",
-    section: "roles",
-    columns: &["name", "scopes", "agents"],
-    filled_in: &["agents"],
-};
-pub(super) const RESOURCE: Noun = Noun {
-    one: "resource",
-    path: "resources",
-    section: "resources",
-    columns: &["name", "audience", "scopes"],
-    filled_in: &[],
-};
-pub(super) const ISSUER: Noun = Noun {
-    one: "issuer",
-    path: "issuers",
-    section: "issuers",
-    columns: &["name", "issuer", "jwks_uri"],
-    filled_in: &["ca_pem"],
-};
-pub(super) const TRUST_DOMAIN: Noun = Noun {
-    one: "trust domain",
-    path: "trust-domains",
-    section: "trust_domains",
-    columns: &["name", "bundle_file", "bundle_endpoint"],
-    filled_in: &["ca_pem", "bundle"],
-};
+impl Shown for Roles {
+    const COLUMNS: &'static [&'static str] = &["name", "scopes", "agents"];
+    const FILLED_IN: &'static [&'static str] = &["agents"];
+}
+
+impl Shown for Resources {
+    const COLUMNS: &'static [&'static str] = &["name", "audience", "scopes"];
+    const FILLED_IN: &'static [&'static str] = &[];
+}
+
+impl Shown for Issuers {
+    const COLUMNS: &'static [&'static str] = &["name", "issuer", "jwks_uri"];
+    const FILLED_IN: &'static [&'static str] = &["ca_pem"];
+}
+
+impl Shown for TrustDomains {
+    const COLUMNS: &'static [&'static str] = &["name", "bundle_file", "bundle_endpoint"];
+    const FILLED_IN: &'static [&'static str] = &["ca_pem", "bundle"];
+}
 
 impl Definition {
-    pub(super) async fn run(self, context: &Context, noun: &Noun) -> Outcome {
+    pub(super) async fn run<N: Shown>(self, context: &Context) -> Outcome {
         let client = context.client()?;
+        let path = format!("/admin/v1/{}s", N::COMMAND);
         match self {
             Self::List => {
-                let answer = client.get(&format!("/admin/v1/{}", noun.path)).await?;
-                context.output.show(&answer, |output, answer| {
-                    let empty = format!("no {} yet: 'hallpass apply --help'", noun.section.replace('_', " "));
-                    output.table(&answer[noun.section], noun.columns, &empty);
-                });
+                let answer: N::List = client.get(&path).await?;
+                context.output.show(&answer, |_, _| {});
+                if !context.output.json {
+                    let empty = format!("no {} yet: 'hallpass apply --help'", N::SECTION.replace('_', " "));
+                    let all: Vec<N::View> = answer.into();
+                    context.output.table(&all, N::COLUMNS, &empty);
+                }
                 Ok(())
             }
             Self::Show(show) => {
-                let answer = client.get(&format!("/admin/v1/{}/{}", noun.path, segment(&show.name))).await?;
-                shown(context, noun, answer, show.form)
+                let answer: N::View = client.get(&format!("{path}/{}", segment(&show.name))).await?;
+                shown(context, N::SECTION, N::FILLED_IN, &answer, show.form)
             }
             Self::Remove { name } => {
-                let answer = client.delete(&format!("/admin/v1/{}/{}", noun.path, segment(&name))).await?;
+                let answer: DefinitionRemoved = client.delete(&format!("{path}/{}", segment(&name))).await?;
                 context.output.show(&answer, |output, answer| {
-                    output.line(&format!("{} {name} is removed", noun.one));
-                    let agents = answer["taken_from"].as_array().map(Vec::as_slice).unwrap_or_default();
-                    if !agents.is_empty() {
-                        let names: Vec<&str> = agents.iter().filter_map(Value::as_str).collect();
-                        output.line(&format!("it was taken from: {}", names.join(", ")));
+                    output.line(&format!("{} {name} is removed", N::ONE));
+                    if !answer.taken_from.is_empty() {
+                        output.line(&format!("it was taken from: {}", answer.taken_from.join(", ")));
                     }
                 });
                 Ok(())
@@ -113,19 +103,26 @@ impl Definition {
     }
 }
 
-/// One definition, in the form that was asked for.
-pub(super) fn shown(context: &Context, noun: &Noun, mut answer: Value, form: Option<Form>) -> Outcome {
+/// One definition, in the form that was asked for. `section`: of a document. `filled_in`: what `apply` takes from nobody.
+pub(super) fn shown<T: Serialize>(
+    context: &Context,
+    section: &str,
+    filled_in: &[&str],
+    answer: &T,
+    form: Option<Form>,
+) -> Outcome {
     match form {
         Some(Form::Yaml) => {
-            if let Some(object) = answer.as_object_mut() {
-                noun.filled_in.iter().for_each(|field| _ = object.remove(*field));
+            let mut declared = json(answer);
+            if let Some(object) = declared.as_object_mut() {
+                filled_in.iter().for_each(|field| _ = object.remove(*field));
             }
-            let document = json!({ noun.section: [answer] });
+            let document = BTreeMap::from([(section, [declared])]);
             let yaml = serde_saphyr::to_string(&document).map_err(|error| Failure::Failed(error.to_string()))?;
             context.output.line(yaml.trim_end());
         }
-        Some(Form::Json) => context.output.line(&answer.to_string()),
-        None => context.output.show(&answer, |output, answer| output.fields(answer)),
+        Some(Form::Json) => context.output.line(&json(answer).to_string()),
+        None => context.output.show(answer, |output, answer| output.fields(answer)),
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! `hallpass key …`.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
 
 use crate::cli::client::segment;
-use crate::cli::output::time;
+use crate::cli::output::rfc3339;
 use crate::cli::{Context, Outcome};
+use crate::manage::Reason;
+use crate::manage::keys::KeyList;
 
 /// Signing keys.
 #[derive(Debug, Subcommand)]
@@ -29,22 +30,19 @@ pub(super) enum Key {
 impl Key {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
-        let answer = match self {
+        let answer: KeyList = match self {
             Self::List => client.get("/admin/v1/keys").await?,
-            Self::Rotate => client.post("/admin/v1/keys/rotate", &json!({})).await?,
+            Self::Rotate => client.act("/admin/v1/keys/rotate").await?,
             Self::Retire { kid, reason } => {
-                client.post(&format!("/admin/v1/keys/{}/retire", segment(&kid)), &json!({ "reason": reason })).await?
+                client.post(&format!("/admin/v1/keys/{}/retire", segment(&kid)), &Reason { reason }).await?
             }
         };
-        context.output.show(&answer, |output, answer: &Value| {
+        context.output.show(&answer, |output, answer| {
             let columns =
                 ["kid", "algorithm", "state", "revoked", "created_at", "activated_at", "retiring_at", "gone_at"];
-            output.table(&answer["keys"], &columns, "no keys");
-            if let Some(text) = answer.pointer("/warning/text").and_then(Value::as_str) {
-                output.note(&format!(
-                    "note: {text} ({})",
-                    time(answer.pointer("/warning/until").unwrap_or(&Value::Null))
-                ));
+            output.table(&answer.keys, &columns, "no keys");
+            if let Some(warning) = &answer.warning {
+                output.note(&format!("note: {} ({})", warning.text, rfc3339(warning.until)));
             }
         });
         Ok(())

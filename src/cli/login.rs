@@ -16,7 +16,7 @@ use openidconnect::{
     AdditionalProviderMetadata, AuthType, ClientId, DeviceAuthorizationUrl, IssuerUrl, ProviderMetadata, Scope,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::client::AdminClient;
@@ -24,6 +24,7 @@ use crate::cli::https::{self, whole};
 use crate::cli::output::rfc3339;
 use crate::cli::saved::Saved;
 use crate::cli::{Context, Failure, Outcome};
+use crate::manage::login::{IdToken, LoggedIn, LoggedOut, LoginSettings};
 use crate::secret::ADMIN_TOKEN_PREFIX;
 
 /// Log in at a broker's admin listener; the commands after it go there
@@ -72,17 +73,16 @@ impl Login {
         let ca = self.ca.as_deref().or(context.remote.server_ca.as_deref());
         let ca_pem = ca.map(https::ca_file).transpose()?;
         let broker = AdminClient::remote(&server, https::client(ca_pem.as_deref(), None)?, None)?;
-        let settings = broker.get("/admin/v1/login").await?;
+        let settings: LoginSettings = broker.get("/admin/v1/login").await?;
         let id_token = confirm(context, &settings, ca_pem.as_deref()).await?;
-        let answer = &broker.post("/admin/v1/login", &json!({ "id_token": &*id_token })).await?;
-        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+        let answer: LoggedIn = broker.post("/admin/v1/login", &IdToken { id_token }).await?;
         let saved = Saved {
             server: broker.place(),
             ca_pem,
-            token: text("token").into(),
-            name: text("name"),
-            role: text("role"),
-            expires_at: answer["expires_at"].as_i64().unwrap_or(0),
+            token: answer.token.expose().to_owned().into(),
+            name: answer.name,
+            role: answer.role.as_str().to_owned(),
+            expires_at: answer.expires_at,
         };
         let is_token =
             |text: &str| text.starts_with(ADMIN_TOKEN_PREFIX) && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -96,7 +96,7 @@ impl Login {
                 // whatever becomes of this.
                 let http = https::client(saved.ca_pem.as_deref(), None)?;
                 let broker = AdminClient::remote(&saved.server, http, Some(saved.token.clone()))?;
-                _ = broker.post("/admin/v1/logout", &json!({})).await.is_ok();
+                _ = broker.act::<LoggedOut>("/admin/v1/logout").await.is_ok();
                 return Err(why);
             }
         };
@@ -112,11 +112,15 @@ impl Login {
 }
 
 /// Has the person confirm at the issuer; the ID token.
-async fn confirm(context: &Context, settings: &Value, ca_pem: Option<&str>) -> Result<Zeroizing<String>, Failure> {
-    let text = |key: &str| settings[key].as_str().unwrap_or_default().to_owned();
+async fn confirm(
+    context: &Context,
+    settings: &LoginSettings,
+    ca_pem: Option<&str>,
+) -> Result<Zeroizing<String>, Failure> {
     let failed =
         |what: &str, error: &(dyn std::error::Error + 'static)| Failure::Failed(format!("{what}: {}", whole(error)));
-    let issuer = IssuerUrl::new(text("issuer")).map_err(|error| failed("the broker names no issuer", &error))?;
+    let issuer =
+        IssuerUrl::new(settings.issuer.clone()).map_err(|error| failed("the broker names no issuer", &error))?;
     let http = Https(https::issuer_client(issuer.url(), ca_pem)?);
     let provider = Provider::discover_async(issuer.clone(), &http).await;
     let provider = provider.map_err(|error| failed(&format!("the issuer {}", issuer.as_str()), &error))?;
@@ -130,12 +134,12 @@ async fn confirm(context: &Context, settings: &Value, ca_pem: Option<&str>) -> R
     if issuer.url().scheme() == "https" && endpoints.into_iter().flatten().any(|url| url.scheme() != "https") {
         return Err(Failure::Failed(format!("the issuer {} names an endpoint without https", issuer.as_str())));
     }
-    let client = CoreClient::from_provider_metadata(provider, ClientId::new(text("client_id")), None)
+    let client = CoreClient::from_provider_metadata(provider, ClientId::new(settings.client_id.clone()), None)
         .set_device_authorization_url(endpoint)
         .set_auth_type(AuthType::RequestBody);
-    let scopes = text("scope");
     // The crate asks for `openid` by itself.
-    let scopes = scopes.split_whitespace().filter(|scope| *scope != "openid").map(|scope| Scope::new(scope.to_owned()));
+    let scopes =
+        settings.scope.split_whitespace().filter(|scope| *scope != "openid").map(|scope| Scope::new(scope.to_owned()));
     let asked = client.exchange_device_code().add_scopes(scopes).request_async(&http).await;
     let details: CoreDeviceAuthorizationResponse = asked.map_err(|error| failed("the issuer gave no code", &error))?;
     tell(context, &details);
@@ -173,7 +177,7 @@ impl Logout {
         };
         let http = https::client(saved.ca_pem.as_deref(), None)?;
         let broker = AdminClient::remote(&saved.server, http, Some(saved.token.clone()))?;
-        let ended = broker.post("/admin/v1/logout", &json!({})).await;
+        let ended = broker.act::<LoggedOut>("/admin/v1/logout").await;
         // Here it is forgotten in any case. A broker that cannot be reached must be told of all the same: until its end
         // the token is good there.
         Saved::forget()?;

@@ -33,6 +33,7 @@ use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::config::{Config, Overrides};
 use crate::error::Error;
+use crate::manage::definitions::{Issuers, Resources, Roles, TrustDomains};
 use client::AdminClient;
 use output::Output;
 use saved::Saved;
@@ -148,17 +149,31 @@ enum Command {
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 enum Failure {
-    /// Refused or failed.
+    /// It failed.
     Failed(String),
+    /// The broker refused it.
+    Refused(Refusal),
     /// The broker does not answer.
     Unreachable(String),
     /// The command line is wrong in a way that clap cannot see.
     Usage(String),
 }
 
+/// What the broker says of a refusal.
+#[derive(Debug)]
+struct Refusal {
+    /// For people.
+    text: String,
+    /// For programs.
+    code: String,
+    /// With the code `credential_in_use`: the names of the upstreams that take the credential.
+    used_by: Vec<String>,
+}
+
 impl Failure {
     fn text(&self) -> &str {
         match self {
+            Self::Refused(refusal) => &refusal.text,
             Self::Failed(text) | Self::Unreachable(text) | Self::Usage(text) => text,
         }
     }
@@ -168,6 +183,7 @@ impl Failure {
         let text = |why: String| format!("{before}: {why}");
         match self {
             Self::Failed(why) => Self::Failed(text(why)),
+            Self::Refused(refusal) => Self::Refused(Refusal { text: text(refusal.text), ..refusal }),
             Self::Unreachable(why) => Self::Unreachable(text(why)),
             Self::Usage(why) => Self::Usage(text(why)),
         }
@@ -175,7 +191,7 @@ impl Failure {
 
     fn code(&self) -> u8 {
         match self {
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Refused(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
         }
@@ -412,10 +428,10 @@ async fn run(command: Command, context: &Context) -> Outcome {
         Command::Session(session) => session.run(context).await,
         Command::Token(token) => token.run(context).await,
         Command::Upstream(upstream) => upstream.run(context).await,
-        Command::Role(noun) => noun.run(context, &definition::ROLE).await,
-        Command::Resource(noun) => noun.run(context, &definition::RESOURCE).await,
-        Command::Issuer(noun) => noun.run(context, &definition::ISSUER).await,
-        Command::TrustDomain(noun) => noun.run(context, &definition::TRUST_DOMAIN).await,
+        Command::Role(noun) => noun.run::<Roles>(context).await,
+        Command::Resource(noun) => noun.run::<Resources>(context).await,
+        Command::Issuer(noun) => noun.run::<Issuers>(context).await,
+        Command::TrustDomain(noun) => noun.run::<TrustDomains>(context).await,
         Command::Credential(credential) => credential.run(context).await,
         Command::Key(key) => key.run(context).await,
         Command::Audit(audit) => audit.run(context).await,

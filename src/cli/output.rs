@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, OnceLock};
 
+use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -75,17 +76,18 @@ impl Output {
     }
 
     /// The whole answer as JSON, or what `human` makes of it.
-    pub(super) fn show(&self, value: &Value, human: impl FnOnce(&Self, &Value)) {
+    pub(super) fn show<T: Serialize>(&self, value: &T, human: impl FnOnce(&Self, &T)) {
         if self.json {
-            self.line(&value.to_string());
+            self.line(&json(value).to_string());
         } else {
             human(self, value);
         }
     }
 
     /// `name  value`, a line each; what is null is left out.
-    pub(super) fn fields(&self, value: &Value) {
-        let Some(object) = value.as_object() else { return self.line(&plain(value)) };
+    pub(super) fn fields(&self, value: &impl Serialize) {
+        let value = json(value);
+        let Some(object) = value.as_object() else { return self.line(&plain(&value)) };
         let width = object.keys().map(String::len).max().unwrap_or(0);
         for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
             let text = if name.ends_with("_at") { time(value) } else { plain(value) };
@@ -94,11 +96,11 @@ impl Output {
     }
 
     /// A table with these columns; or, if there is nothing in it, `empty`.
-    pub(super) fn table(&self, rows: &Value, columns: &[&str], empty: &str) {
-        let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    pub(super) fn table<T: Serialize>(&self, rows: &[T], columns: &[&str], empty: &str) {
         if rows.is_empty() {
             return self.line(empty);
         }
+        let rows: Vec<Value> = rows.iter().map(json).collect();
         let cell = |row: &Value, column: &str| {
             let value = row.get(column).unwrap_or(&Value::Null);
             if column.ends_with("_at") { time(value) } else { plain(value) }
@@ -150,8 +152,14 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// As JSON, with its members in alphabetical order.
+pub(super) fn json(value: &impl Serialize) -> Value {
+    // What fails here has a map whose keys are no texts; no answer has one.
+    serde_json::to_value(value).unwrap_or_default()
+}
+
 /// Unix milliseconds for people: RFC 3339 in UTC.
-pub(super) fn time(value: &Value) -> String {
+fn time(value: &Value) -> String {
     value.as_i64().map_or_else(|| plain(value), rfc3339)
 }
 

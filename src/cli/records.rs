@@ -1,10 +1,9 @@
 //! Where audit records are read: in the database, which works on a copy and while the broker is down; or at a broker
 //! elsewhere, where somebody is logged in.
 
-use serde_json::Value;
-
 use crate::cli::Failure;
 use crate::cli::client::{AdminClient, segment};
+use crate::manage::audit::{AuditNodes, AuditPage, Checkpoints};
 use crate::store::{Store, StoreError, StoredCheckpoint};
 
 /// Records of one page.
@@ -28,11 +27,8 @@ impl Records {
                 }
             }
             Self::Broker(client) => {
-                let answer = &client.get("/admin/v1/audit").await?;
-                for one in answer["nodes"].as_array().into_iter().flatten() {
-                    let name = one["node"].as_str().unwrap_or_default();
-                    nodes.push((name.to_owned(), one["last"].as_i64().unwrap_or(0)));
-                }
+                let answer: AuditNodes = client.get("/admin/v1/audit").await?;
+                nodes.extend(answer.nodes.into_iter().map(|one| (one.node, one.last)));
             }
         }
         Ok(nodes)
@@ -46,9 +42,9 @@ impl Records {
                 Ok(page.into_iter().map(|row| (row.seq, row.body)).collect())
             }
             Self::Broker(client) => {
-                let answer = &client.get(&format!("/admin/v1/audit/{}/records?after={after}", segment(node))).await?;
-                let record = |one: &Value| Some((one["seq"].as_i64()?, one["body"].as_str()?.to_owned()));
-                let page: Vec<_> = answer["records"].as_array().into_iter().flatten().filter_map(record).collect();
+                let path = format!("/admin/v1/audit/{}/records?after={after}", segment(node));
+                let answer: AuditPage = client.get(&path).await?;
+                let page: Vec<_> = answer.records.into_iter().map(|one| (one.seq, one.body)).collect();
                 // Whoever answers with what we have already would be asked without end.
                 let mut before = after;
                 match page.iter().all(|(seq, _)| std::mem::replace(&mut before, *seq) < *seq) {
@@ -64,12 +60,12 @@ impl Records {
         match self {
             Self::Database(store) => store.checkpoints(node).await.map_err(unreadable),
             Self::Broker(client) => {
-                let answer = &client.get(&format!("/admin/v1/audit/{}/checkpoints", segment(node))).await?;
-                let one = |one: &Value| {
-                    let (seq, at) = (one["seq"].as_i64()?, one["at"].as_i64()?);
-                    Some(StoredCheckpoint { node: node.to_owned(), seq, at, jws: one["jws"].as_str()?.to_owned() })
-                };
-                Ok(answer["checkpoints"].as_array().into_iter().flatten().filter_map(one).collect())
+                let path = format!("/admin/v1/audit/{}/checkpoints", segment(node));
+                let answer: Checkpoints = client.get(&path).await?;
+                let all = answer.checkpoints.into_iter();
+                Ok(all
+                    .map(|one| StoredCheckpoint { node: node.to_owned(), seq: one.seq, at: one.at, jws: one.jws })
+                    .collect())
             }
         }
     }

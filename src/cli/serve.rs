@@ -84,7 +84,7 @@ impl Serve {
                 _ = quit.recv() => break told_to_stop("SIGQUIT"),
             }
         };
-        let supervisor = running.state.supervisor.clone();
+        let supervisor = running.supervisor.clone();
         let ended = tokio::time::timeout(drain + END_AT_MOST, async {
             let mut end = std::pin::pin!(running.stop());
             tokio::select! {

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::cli::client::segment;
 use crate::cli::{Context, Outcome};
+use crate::manage::Reason;
+use crate::manage::sessions::{OfSubject, SessionList, SessionView, SubjectRevoked};
 
 /// Sessions: bounded runs of agents.
 #[derive(Debug, Subcommand)]
@@ -48,33 +50,33 @@ impl Session {
         match self {
             Self::List { agent, tree } => {
                 let query = agent.map(|name| format!("?agent={}", segment(&name))).unwrap_or_default();
-                let answer = client.get(&format!("/admin/v1/sessions{query}")).await?;
+                let answer: SessionList = client.get(&format!("/admin/v1/sessions{query}")).await?;
                 context.output.show(&answer, |output, answer| {
                     if tree {
                         let columns = ["session", "agent", "subject", "expires_at", "revoked_at", "task"];
-                        return output.table(&as_tree(&answer["sessions"]), &columns, "no sessions");
+                        return output.table(&as_tree(&answer.sessions), &columns, "no sessions");
                     }
                     let columns = ["id", "agent", "created_at", "expires_at", "revoked_at", "task", "purpose"];
-                    output.table(&answer["sessions"], &columns, "no sessions");
+                    output.table(&answer.sessions, &columns, "no sessions");
                 });
             }
             Self::Show { id } => {
-                let answer = client.get(&format!("/admin/v1/sessions/{}", segment(&id))).await?;
+                let answer: SessionView = client.get(&format!("/admin/v1/sessions/{}", segment(&id))).await?;
                 context.output.show(&answer, |output, answer| output.fields(answer));
             }
             Self::Revoke { id, subject, issuer, reason } => {
                 if let Some(subject) = subject {
-                    let body = json!({ "subject": subject, "issuer": issuer, "reason": reason });
-                    let answer = client.post("/admin/v1/subjects/revoke", &body).await?;
+                    let body = OfSubject { subject, issuer, reason };
+                    let answer: SubjectRevoked = client.post("/admin/v1/subjects/revoke", &body).await?;
                     context.output.show(&answer, |output, answer| {
                         let text = "sessions on behalf of this subject are over; its tokens from before now open none";
-                        output.line(&format!("{} {text}", answer["sessions"]));
+                        output.line(&format!("{} {text}", answer.sessions));
                     });
                     return Ok(());
                 }
                 let id = id.unwrap_or_default();
                 let path = format!("/admin/v1/sessions/{}/revoke", segment(&id));
-                let answer = client.post(&path, &json!({ "reason": reason })).await?;
+                let answer: SessionView = client.post(&path, &Reason { reason }).await?;
                 context.output.show(&answer, |output, _| {
                     output.line(&format!("{id} and all below it are over; their tokens are refused from now on"))
                 });
@@ -84,15 +86,21 @@ impl Session {
     }
 }
 
-/// The sessions in the order of the tree, each with a `session` that shows where it hangs. One whose parent is not among
-/// them (of another agent, or over) stands at the left.
-fn as_tree(sessions: &Value) -> Value {
-    let all = sessions.as_array().map(Vec::as_slice).unwrap_or_default();
-    let text = |one: &Value, name: &str| one[name].as_str().unwrap_or_default().to_owned();
-    let there: BTreeSet<String> = all.iter().map(|one| text(one, "id")).collect();
-    let mut below: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+/// A session in the tree.
+#[derive(Serialize)]
+struct Branch<'a> {
+    /// Its id, behind what shows where it hangs.
+    session: String,
+    #[serde(flatten)]
+    view: &'a SessionView,
+}
+
+/// The sessions in the order of the tree. One whose parent is not among them (of another agent, or over) stands at the left.
+fn as_tree(all: &[SessionView]) -> Vec<Branch<'_>> {
+    let there: BTreeSet<&str> = all.iter().map(|one| one.id.as_str()).collect();
+    let mut below: BTreeMap<&str, Vec<&SessionView>> = BTreeMap::new();
     for one in all {
-        let parent = Some(text(one, "parent")).filter(|parent| there.contains(parent));
+        let parent = one.parent.as_deref().filter(|parent| there.contains(parent));
         below.entry(parent.unwrap_or_default()).or_default().push(one);
     }
     let under = |id: &str, depth: usize| {
@@ -101,14 +109,10 @@ fn as_tree(sessions: &Value) -> Value {
     };
     let mut open = under("", 0);
     let mut rows = Vec::with_capacity(all.len());
-    while let Some((depth, one)) = open.pop() {
-        let (id, mut row) = (text(one, "id"), one.clone());
+    while let Some((depth, view)) = open.pop() {
         let branch = if depth == 0 { String::new() } else { format!("{}`- ", "   ".repeat(depth - 1)) };
-        if let Some(row) = row.as_object_mut() {
-            row.insert("session".into(), format!("{branch}{id}").into());
-        }
-        rows.push(row);
-        open.extend(under(&id, depth + 1));
+        rows.push(Branch { session: format!("{branch}{}", view.id), view });
+        open.extend(under(&view.id, depth + 1));
     }
-    rows.into()
+    rows
 }

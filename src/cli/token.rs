@@ -3,11 +3,11 @@
 use std::io::IsTerminal as _;
 
 use clap::Subcommand;
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::token_get::Get;
 use crate::cli::{Context, Failure, Outcome};
+use crate::manage::tokens::{TokenInspected, TokenRevoked, WhichToken};
 
 /// Tokens.
 #[derive(Debug, Subcommand)]
@@ -36,10 +36,11 @@ impl Token {
             Self::Get(get) => get.run(context).await?,
             Self::Inspect => {
                 let client = context.client()?;
-                let answer = client.post("/admin/v1/tokens/inspect", &json!({ "token": read()?.as_str() })).await?;
+                let body = WhichToken { token: Some(read()?), ..WhichToken::default() };
+                let answer: TokenInspected = client.post("/admin/v1/tokens/inspect", &body).await?;
                 context.output.show(&answer, |output, answer| {
-                    output.fields(&answer["claims"]);
-                    match answer["why_not"].as_str() {
+                    output.fields(&answer.claims);
+                    match &answer.why_not {
                         None => output.line("good"),
                         Some(why) => output.line(&format!("not good: {why}")),
                     }
@@ -48,19 +49,16 @@ impl Token {
             Self::Revoke { id, jti, reason } => {
                 let client = context.client()?;
                 let jti = jti.or(id);
-                let body = match &jti {
-                    Some(jti) => json!({ "jti": jti, "reason": reason }),
-                    None => json!({ "token": read()?.as_str(), "reason": reason }),
-                };
-                let answer = client.post("/admin/v1/tokens/revoke", &body).await?;
+                let token = if jti.is_none() { Some(read()?) } else { None };
+                let body = WhichToken { token, jti, reason };
+                let answer: TokenRevoked = client.post("/admin/v1/tokens/revoke", &body).await?;
                 context.output.show(&answer, |output, answer| {
-                    let jti = answer["jti"].as_str().unwrap_or_default();
-                    let what = match (answer["already"] == true, answer["expired"] == true) {
+                    let what = match (answer.already, answer.expired) {
                         (true, _) => "was revoked already: it is refused",
                         (_, true) => "has expired already: it is refused anyway, and nothing was changed",
                         _ => "is refused from now on",
                     };
-                    output.line(&format!("{jti} {what}"));
+                    output.line(&format!("{} {what}", answer.jti));
                 });
             }
         }

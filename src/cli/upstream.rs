@@ -1,11 +1,13 @@
 //! `hallpass upstream …`.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
 
 use crate::cli::client::segment;
-use crate::cli::definition::{Noun, Show, shown};
+use crate::cli::definition::{Show, shown};
 use crate::cli::{Context, Failure, Outcome};
+use crate::manage::Removed;
+use crate::manage::upstreams::{UpstreamList, UpstreamTested};
+use crate::model;
 
 /// Upstreams: APIs behind the broker. They are declared by 'hallpass apply'.
 #[derive(Debug, Subcommand)]
@@ -26,38 +28,35 @@ pub(super) enum Upstream {
     },
 }
 
-const NOUN: Noun =
-    Noun { one: "upstream", path: "upstreams", section: "upstreams", columns: &[], filled_in: &["ca_pem"] };
-
 impl Upstream {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         let client = context.client()?;
         let of = |name: &str, verb: &str| format!("/admin/v1/upstreams/{}{verb}", segment(name));
         match self {
             Self::List => {
-                let answer = client.get("/admin/v1/upstreams").await?;
+                let answer: UpstreamList = client.get("/admin/v1/upstreams").await?;
                 context.output.show(&answer, |output, answer| {
                     let columns = ["name", "base_url", "credential", "credential_stored", "operations"];
-                    output.table(&answer["upstreams"], &columns, "no upstreams yet: 'hallpass apply --help'");
+                    output.table(&answer.upstreams, &columns, "no upstreams yet: 'hallpass apply --help'");
                 });
             }
             Self::Show(show) => {
-                let answer = client.get(&of(&show.name, "")).await?;
-                shown(context, &NOUN, answer, show.form)?;
+                let answer: model::Upstream = client.get(&of(&show.name, "")).await?;
+                shown(context, "upstreams", &["ca_pem"], &answer, show.form)?;
             }
             Self::Remove { name } => {
-                let answer = client.delete(&of(&name, "")).await?;
+                let answer: Removed = client.delete(&of(&name, "")).await?;
                 context.output.show(&answer, |output, _| output.line(&format!("{name} is removed")));
             }
             Self::Test { name } => {
-                let answer = client.post(&of(&name, "/test"), &json!({})).await?;
+                let answer: UpstreamTested = client.act(&of(&name, "/test")).await?;
                 context.output.show(&answer, |output, answer| {
-                    if answer["reachable"].as_bool() == Some(true) {
-                        output.line(&format!("{name} is reachable ({} ms)", answer["milliseconds"]));
+                    if let (true, Some(millis)) = (answer.reachable, answer.milliseconds) {
+                        output.line(&format!("{name} is reachable ({millis} ms)"));
                     }
                 });
-                if answer.get("reachable").and_then(Value::as_bool) != Some(true) {
-                    let why = answer.get("why").and_then(Value::as_str).unwrap_or_default();
+                if !answer.reachable {
+                    let why = answer.why.unwrap_or_default();
                     return Err(Failure::Failed(format!("{name} is not reachable: {why}")));
                 }
             }

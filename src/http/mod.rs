@@ -28,7 +28,6 @@ mod service;
 mod state;
 mod token;
 
-pub use admin::{Held, MasterKeyFiles, finish_rewrap, write_private};
 pub use revocations::SignedLists;
 pub use serve::{Listeners, Secured, States, serve};
 pub use service::ListenerService;

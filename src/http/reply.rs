@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use hallpass_verify::{DPOP_ALGORITHMS, DpopRefusal, ProofRefusal, Refusal, RevokedBy};
 use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::broker::CallError;
 use crate::error::{Error, Kind};
@@ -27,6 +27,8 @@ pub struct Problem {
     challenges: Vec<String>,
     /// The methods that the path takes (RFC 9110 §10.2.1).
     allow: Vec<String>,
+    /// Further members.
+    more: Map<String, Value>,
 }
 
 impl Problem {
@@ -47,7 +49,14 @@ impl Problem {
             request_id: request_id.clone(),
             challenges: Vec::new(),
             allow: Vec::new(),
+            more: Map::new(),
         }
+    }
+
+    /// The same with further members.
+    pub fn with(mut self, more: Map<String, Value>) -> Self {
+        self.more = more;
+        self
     }
 
     /// Tells an OAuth library where to go from here (RFC 9728 §5.1), if this is a challenge.
@@ -89,6 +98,7 @@ impl Problem {
                 request_id: request_id.clone(),
                 challenges: vec![challenge_of("DPoP", "invalid_token", "the token is not bound to a key")],
                 allow: Vec::new(),
+                more: Map::new(),
             },
             CallError::NoOperation(hint) => {
                 let mut problem = Self::new(Error::forbidden("operation_not_allowed", hint.sentence), request_id);
@@ -105,6 +115,7 @@ impl Problem {
                 // RFC 6750 §3.1, and RFC 9449 §7.1 for the other scheme
                 challenges: vec![format!(r#"{scheme} realm="hallpass", error="insufficient_scope", scope="{scope}""#)],
                 allow: Vec::new(),
+                more: Map::new(),
             },
         }
     }
@@ -126,6 +137,7 @@ impl Problem {
             request_id: request_id.clone(),
             challenges,
             allow: Vec::new(),
+            more: Map::new(),
         }
     }
 
@@ -137,7 +149,8 @@ impl Problem {
         let message = match refusal {
             DpopRefusal::Proof(ProofRefusal::TooMany) => {
                 let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "too_many_proofs");
-                return Self { status, code, message: refusal.to_string(), request_id, challenges: Vec::new(), allow };
+                let (challenges, more) = (Vec::new(), Map::new());
+                return Self { status, code, message: refusal.to_string(), request_id, challenges, allow, more };
             }
             DpopRefusal::Proof(ProofRefusal::WrongUrl) => format!("{refusal}; it must be {url}"),
             DpopRefusal::Proof(_) => refusal.to_string(),
@@ -146,7 +159,7 @@ impl Problem {
             }
             DpopRefusal::Token(refusal) => format!("{refusal}; {}", advice(refusal)),
         };
-        Self { status: StatusCode::UNAUTHORIZED, code, message, request_id, challenges, allow }
+        Self { status: StatusCode::UNAUTHORIZED, code, message, request_id, challenges, allow, more: Map::new() }
     }
 
     /// No token at all: challenges without an error code (RFC 6750 §3.1, RFC 9449 §7.1). That of DPoP is for those who speak
@@ -165,6 +178,7 @@ impl Problem {
             request_id: request_id.clone(),
             challenges,
             allow: Vec::new(),
+            more: Map::new(),
         }
     }
 }
@@ -223,7 +237,7 @@ fn status(kind: Kind) -> StatusCode {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = problem(self.status, self.code, &self.message, &self.request_id, Map::new());
+        let mut response = problem(self.status, self.code, &self.message, &self.request_id, self.more);
         let headers = response.headers_mut();
         self.challenges.iter().for_each(|one| challenge(headers, Some(one)));
         if let Some(allow) = HeaderValue::from_str(&self.allow.join(", ")).ok().filter(|_| !self.allow.is_empty()) {

@@ -1,11 +1,11 @@
-//! The whole route table. A route that is added here without its rows in the denial table fails the test suite.
+//! The route table; the rows of the admin API come from `admin/table.rs`. A route without its rows in the denial table fails
+//! the test suite.
 
 use axum::Router;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, get, post};
 
-use crate::http::admin::definitions::{self, Issuers, Resources, Roles, TrustDomains};
 use crate::http::{
     ListenerService, OpsState, PublicState, State, admin, authorize, certificate, discovery, front, introspect, lost,
     ops, resource, revocations, revoke, token,
@@ -71,7 +71,8 @@ fn exchange(path: &'static str) -> Route {
     Route { listener: Listener::Public, path, access: Access::Bearer, handler: Handler::Exchange }
 }
 
-fn row(listener: Listener, path: &'static str, access: Access, handler: MethodRouter<State>) -> Route {
+/// A row of the admin API.
+pub(super) fn of_admins(listener: Listener, path: &'static str, access: Access, handler: MethodRouter<State>) -> Route {
     Route { listener, path, access, handler: Handler::Admin(handler) }
 }
 
@@ -82,10 +83,8 @@ fn ops(path: &'static str, handler: MethodRouter<OpsState>) -> Route {
 /// All routes.
 #[rustfmt::skip]
 pub fn table() -> Vec<Route> {
-    use Access::{Admin, Client, ClientOrBearer, Open};
-    use AdminRole::{Approver, Operator, Owner, Viewer};
-    use Listener::RemoteAdmin;
-    vec![
+    use Access::{Client, ClientOrBearer, Open};
+    let mut rows = vec![
         public("/oauth2/token",                           Client,         post(token::token)),
         public("/oauth2/authorize",                       Open,           get(authorize::authorize).post(authorize::authorize)),
         public("/oauth2/introspect",                      ClientOrBearer, post(introspect::introspect)),
@@ -100,54 +99,12 @@ pub fn table() -> Vec<Route> {
         exchange("/exchange/{upstream}/{*path}"),
         public("/revocations",                            Open,           get(revocations::revocations)),
 
-        row(Listener::Admin, "/admin/v1/status",                         Admin(Viewer),   get(admin::status::status)),
-        row(Listener::Admin, "/admin/v1/apply",                          Admin(Operator), post(admin::apply::apply)),
-        row(Listener::Admin, "/admin/v1/agents",                         Admin(Operator), get(admin::agents::list).post(admin::agents::register)),
-        row(Listener::Admin, "/admin/v1/agents/{name}",                  Admin(Operator), get(admin::agents::show).merge(delete(admin::agents::remove))),
-        row(Listener::Admin, "/admin/v1/agents/{name}/suspend",          Admin(Approver), post(admin::agents::suspend)),
-        row(Listener::Admin, "/admin/v1/agents/{name}/resume",           Admin(Operator), post(admin::agents::resume)),
-        row(Listener::Admin, "/admin/v1/agents/{name}/revoke",           Admin(Operator), post(admin::agents::revoke)),
-        row(Listener::Admin, "/admin/v1/agents/{name}/rotate-secret",    Admin(Operator), post(admin::agents::rotate_secret)),
-        row(Listener::Admin, "/admin/v1/held/{id}/confirm",              Admin(Operator), post(admin::held::confirm)),
-        row(Listener::Admin, "/admin/v1/agents/{name}/certificate",      Admin(Operator), post(admin::certificates::issue)),
-        row(Listener::Admin, "/admin/v1/client-ca",                      Admin(Viewer),   get(admin::certificates::authority)),
-        row(Listener::Admin, "/admin/v1/sessions",                       Admin(Viewer),   get(admin::sessions::list)),
-        row(Listener::Admin, "/admin/v1/sessions/{id}",                  Admin(Viewer),   get(admin::sessions::show)),
-        row(Listener::Admin, "/admin/v1/sessions/{id}/revoke",           Admin(Approver), post(admin::sessions::revoke)),
-        row(Listener::Admin, "/admin/v1/subjects/revoke",                Admin(Approver), post(admin::sessions::revoke_subject)),
-        row(Listener::Admin, "/admin/v1/tokens/inspect",                 Admin(Viewer),   post(admin::tokens::inspect)),
-        row(Listener::Admin, "/admin/v1/tokens/revoke",                  Admin(Approver), post(admin::tokens::revoke)),
-        row(Listener::Admin, "/admin/v1/upstreams",                      Admin(Viewer),   get(admin::upstreams::list)),
-        row(Listener::Admin, "/admin/v1/upstreams/{name}",               Admin(Operator), get(admin::upstreams::show).merge(delete(admin::upstreams::remove))),
-        row(Listener::Admin, "/admin/v1/upstreams/{name}/test",          Admin(Operator), post(admin::upstreams::test)),
-        row(Listener::Admin, "/admin/v1/roles",                          Admin(Viewer),   get(definitions::list::<Roles>)),
-        row(Listener::Admin, "/admin/v1/roles/{name}",                   Admin(Operator), get(definitions::show::<Roles>).merge(delete(definitions::remove::<Roles>))),
-        row(Listener::Admin, "/admin/v1/resources",                      Admin(Viewer),   get(definitions::list::<Resources>)),
-        row(Listener::Admin, "/admin/v1/resources/{name}",               Admin(Operator), get(definitions::show::<Resources>).merge(delete(definitions::remove::<Resources>))),
-        row(Listener::Admin, "/admin/v1/issuers",                        Admin(Viewer),   get(definitions::list::<Issuers>)),
-        row(Listener::Admin, "/admin/v1/issuers/{name}",                 Admin(Operator), get(definitions::show::<Issuers>).merge(delete(definitions::remove::<Issuers>))),
-        row(Listener::Admin, "/admin/v1/trust-domains",                  Admin(Viewer),   get(definitions::list::<TrustDomains>)),
-        row(Listener::Admin, "/admin/v1/trust-domains/{name}",           Admin(Operator), get(definitions::show::<TrustDomains>).merge(delete(definitions::remove::<TrustDomains>))),
-        row(Listener::Admin, "/admin/v1/credentials",                    Admin(Viewer),   get(admin::credentials::list)),
-        row(Listener::Admin, "/admin/v1/credentials/{name}",             Admin(Operator), post(admin::credentials::put).merge(delete(admin::credentials::remove))),
-        row(Listener::Admin, "/admin/v1/credentials/{name}/revoke",      Admin(Operator), post(admin::credentials::revoke)),
-        row(Listener::Admin, "/admin/v1/rewrap",                         Admin(Owner),    post(admin::rewrap::rewrap)),
-        row(Listener::Admin, "/admin/v1/keys",                           Admin(Viewer),   get(admin::keys::list)),
-        row(Listener::Admin, "/admin/v1/keys/rotate",                    Admin(Owner),    post(admin::keys::rotate)),
-        row(Listener::Admin, "/admin/v1/keys/{kid}/retire",              Admin(Owner),    post(admin::keys::retire)),
-        row(Listener::Admin, "/admin/v1/audit",                          Admin(Viewer),   get(admin::audit::nodes)),
-        row(Listener::Admin, "/admin/v1/audit/{node}/records",           Admin(Viewer),   get(admin::audit::records)),
-        row(Listener::Admin, "/admin/v1/audit/{node}/checkpoints",       Admin(Viewer),   get(admin::audit::checkpoints)),
-        row(Listener::Admin, "/admin/v1/audit/keys",                     Admin(Viewer),   get(admin::audit::keys)),
-        row(Listener::Admin, "/admin/v1/audit/checkpoint",               Admin(Viewer),   post(admin::status::checkpoint)),
-
-        row(RemoteAdmin, "/admin/v1/login",                              Open,            get(admin::login::settings).post(admin::login::log_in)),
-        row(RemoteAdmin, "/admin/v1/logout",                             Admin(Viewer),   post(admin::login::log_out)),
-
         ops("/healthz", get(ops::healthz)),
         ops("/readyz", get(ops::readyz)),
         ops("/metrics", get(ops::metrics)),
-    ]
+    ];
+    rows.extend(admin::table::rows());
+    rows
 }
 
 /// Marks the answer of a route that nobody gets 2xx from who did not show who they are.

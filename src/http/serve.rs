@@ -12,7 +12,7 @@ use crate::http::{OpsState, PublicState, State};
 use crate::issue::AdminIdentity;
 use crate::listen::{self, ConnectionLimit, OpenConnections, ServeOptions, UntrustedLimiter};
 use crate::model::AdminRole;
-use crate::supervise::Phase;
+use crate::supervise::{Phase, Supervisor};
 use crate::yield_queue::YieldQueue;
 
 /// Connections to the ops listener, at most.
@@ -65,11 +65,10 @@ pub struct States {
 /// Serves until the broker drains; then takes no more connections and waits for what is in flight, at most `listen.drain`.
 /// Health is told until the end of that: whoever sends us agents must see that we are stopping, and why. `yields`: where
 /// trusted connections wait for their next share of the threads.
-pub async fn serve(listeners: Listeners, states: States, yields: YieldQueue) {
+pub async fn serve(listeners: Listeners, states: States, yields: YieldQueue, supervisor: &Supervisor) {
     let States { public, admin, ops } = states;
     let config = admin.config.clone();
     let settings = &config.listen;
-    let supervisor = &admin.supervisor;
     let last = watch::Sender::new(Phase::Serving);
     // Each listener has a limiter of its own. What floods the agents' listener keeps no admin waiting, for whom each command is
     // a connection of its own; and nobody is authenticated at the ops listener.

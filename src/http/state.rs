@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use hallpass_verify::Dpop;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -13,13 +12,11 @@ use crate::audit::{Ledger, Throttle};
 use crate::broker::Broker;
 use crate::config::{ClientAuth, Config, Revocations};
 use crate::http::revocations::SignedLists;
-use crate::http::{Held, MasterKeyFiles};
-use crate::issue::{Admins, Issuer, KeyKeeper};
+use crate::issue::{Admins, Issuer};
+use crate::manage::Manager;
 use crate::registry::Registry;
-use crate::secret::SecretBytes;
 use crate::store::Store;
 use crate::supervise::Supervisor;
-use crate::vault::Vault;
 use crate::world::World;
 
 /// What the public listener's handlers work with. Cheap to clone.
@@ -61,38 +58,18 @@ pub struct PublicParts {
 pub struct Parts {
     /// As it was loaded.
     pub config: Config,
-    /// `iss`.
-    pub issuer_url: Arc<str>,
-    /// Whether it serves, stops, or has failed.
-    pub supervisor: Supervisor,
     /// Time and randomness.
     pub world: World,
-    /// The in-memory view.
-    pub registry: Arc<Registry>,
-    /// The audit log, and the only way to change anything.
+    /// The work of admins.
+    pub manager: Arc<Manager>,
+    /// The audit log, for logins and refusals.
     pub ledger: Ledger,
-    /// Reads the audit log, and what is not held in memory.
+    /// Reads the audit log.
     pub store: Store,
-    /// Opens and seals.
-    pub vault: Arc<ArcSwap<Vault>>,
-    /// Tokens.
-    pub issuer: Arc<Issuer>,
     /// Admins who come over the network.
     pub admins: Admins,
     /// Which refusals of admins are recorded.
     pub admin_refusals: Throttle,
-    /// New secrets that are not in force until they were shown.
-    pub held: Held,
-    /// Signing keys.
-    pub keys: KeyKeeper,
-    /// Brokered calls.
-    pub broker: Arc<Broker>,
-    /// HMAC key of client secrets.
-    pub client_secret_key: SecretBytes,
-    /// Where the master key lies, for `credential rewrap`.
-    pub master_key_files: MasterKeyFiles,
-    /// Admin changes come one after the other: each checks what is there before it changes it.
-    pub one_admin_at_a_time: tokio::sync::Mutex<()>,
 }
 
 /// The parts of the ops listener, wired together by `app`.

@@ -16,6 +16,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
 use crate::world::Millis;
@@ -25,7 +26,7 @@ pub use schedule::{Policy, Step, next_ready_at, plan, retire_now, rotate_now, se
 pub use signing::{Algorithm, SigningKey, UnknownAlgorithm};
 
 /// Where in its life a signing key is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
     /// Published, not used yet, so that every verifier knows it before its first token.
@@ -68,7 +69,7 @@ impl FromStr for KeyState {
 }
 
 /// What is known of a signing key besides the key itself. Times are unix milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyRecord {
     /// Its name: the public key's thumbprint.
     pub kid: String,

@@ -9,6 +9,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use rsa::pkcs8::EncodePrivateKey;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::jwks::PublicJwk;
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ const RSA_BITS: usize = 2048;
 const ACCESS_TOKEN_TYP: &str = "at+jwt";
 
 /// What tokens are signed with; `none` and HS* do not exist here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 pub enum Algorithm {
     /// ECDSA on P-256 with SHA-256, RFC 7518 §3.4: every library verifies it, and it is ring's cheapest signature.
     #[default]

@@ -1,9 +1,10 @@
 //! What an admin may do.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Admin roles, each with all that those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AdminRole {
     /// Looks at everything; no secret is ever shown to anybody.

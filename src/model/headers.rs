@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder};
+use utoipa::openapi::{RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Which of an agent's headers reach the upstream; what is not named stays here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +19,16 @@ pub enum HeaderRule {
     /// All but those that are never passed on, and those whose names say that they speak for somebody.
     All,
 }
+
+impl PartialSchema for HeaderRule {
+    fn schema() -> RefOr<Schema> {
+        let word = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["standard", "all"]));
+        let names = ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::String));
+        OneOfBuilder::new().item(word).item(names).into()
+    }
+}
+
+impl ToSchema for HeaderRule {}
 
 impl Serialize for HeaderRule {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use hallpass_verify::{Actor, Audience, ScopeSet, SubjectId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::model::public;
 use crate::world::Millis;
 
 /// What an agent may prove itself with, besides the client secrets that it may have.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// Its methods. Each is enough; one that was presented and failed ends the attempt.
@@ -51,13 +52,14 @@ impl Identity {
 }
 
 /// One way to prove who it is. Nothing that the client sends chooses whom we trust: all of that stands here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AuthMethod {
     /// A signed assertion (RFC 7523 §2.2, OpenID Connect Core §9). Exactly one of the two.
     PrivateKeyJwt {
         /// Its public keys (RFC 7517 §5).
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<Object>)]
         jwks: Option<serde_json::Value>,
         /// Where its public keys are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +89,7 @@ pub enum AuthMethod {
     /// A certificate that is registered itself, whoever issued it (RFC 8705 §2.2).
     SelfSignedTlsClientAuth {
         /// Keys whose first `x5c` is a certificate (RFC 7517 §4.7).
+        #[schema(value_type = Object)]
         jwks: serde_json::Value,
     },
     /// An X.509-SVID or JWT-SVID of a registered trust domain.
@@ -121,7 +124,7 @@ impl AuthMethod {
 }
 
 /// An issuer of foreign tokens that an admin registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedIssuer {
     /// What trust entries call it.
@@ -147,7 +150,7 @@ pub struct TrustedIssuer {
 }
 
 /// A SPIFFE trust domain that an admin registered. Exactly one source of its bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrustDomain {
     /// The trust domain, without `spiffe://`.

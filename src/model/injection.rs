@@ -5,9 +5,12 @@ use std::fmt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder};
+use utoipa::openapi::{RefOr, Schema, Type};
+use utoipa::{PartialSchema as _, ToSchema};
 
 /// How an upstream's secret is put into a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Injection {
     /// `Authorization: Bearer SECRET`
@@ -76,6 +79,12 @@ pub(super) fn serialize<S: Serializer>(injection: &Injection, serializer: S) -> 
 /// The other way round.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Injection, D::Error> {
     deserializer.deserialize_any(WordOrMap)
+}
+
+/// What both of them write and read.
+pub(super) fn schema() -> RefOr<Schema> {
+    let none = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["none"]));
+    OneOfBuilder::new().item(none).item(Injection::schema()).into()
 }
 
 struct WordOrMap;

@@ -9,6 +9,7 @@ use std::fmt;
 
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::target::{MAX_PATH, Target, match_form};
 
@@ -16,7 +17,7 @@ pub use spelling::misspelled;
 
 /// A path template in the syntax of matchit 0.8: whole segments `{name}`, `{*name}` as the last one, and literals that
 /// are canonical as [`Target`] has it. A literal that is not could never match, so its rule would silently be none.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Template(String);
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::model::injection::{self, Injection};
 use crate::model::{HeaderRule, Template};
 
 /// An API behind the broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// The `{upstream}` of `/exchange/{upstream}/…` and the first half of its scopes.
@@ -20,6 +21,7 @@ pub struct Upstream {
     pub allow_private: bool,
     /// How its secret is put into a call.
     #[serde(with = "injection")]
+    #[schema(schema_with = injection::schema)]
     pub inject: Injection,
     /// What may be called; everything else is denied.
     pub operations: Vec<Operation>,
@@ -62,7 +64,7 @@ pub struct Upstream {
 }
 
 /// What records of calls show.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallRecords {
     /// Of the values in queries; names of parameters stay.
@@ -71,7 +73,7 @@ pub struct CallRecords {
 }
 
 /// What records show of the values in queries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QueryValues {
     /// The values as they came.
@@ -84,7 +86,7 @@ pub enum QueryValues {
 }
 
 /// One thing that may be called.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Operation {
     /// Its name, unique in the upstream.
@@ -102,7 +104,7 @@ pub struct Operation {
 }
 
 /// How long to wait for an upstream; what is left out comes from the configuration's `[exchange]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timeouts {
     /// Name look-up, TCP and TLS.
@@ -117,7 +119,7 @@ pub struct Timeouts {
 }
 
 /// How much may pass; what is left out comes from the configuration's `[exchange]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of a request's body.
@@ -129,7 +131,7 @@ pub struct Limits {
 }
 
 /// A named set of scopes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Role {
     /// Its name.
@@ -139,7 +141,7 @@ pub struct Role {
 }
 
 /// An API behind a gateway that verifies tokens by itself: no secret, no proxying.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resource {
     /// The first half of its scopes.

@@ -5,6 +5,7 @@
 
 mod clients;
 mod login;
+mod openapi;
 mod readme_example;
 mod runtime;
 mod stock;

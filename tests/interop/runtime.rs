@@ -37,11 +37,20 @@ pub(super) fn node(script: &str) -> Option<Command> {
 /// A script, by its path in this repository; `None`, said loudly, where Python or its packages are not to be had.
 pub(super) fn python(script: &str) -> Option<Command> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let program = PACKAGES.get_or_init(|| settled("python3 and its venv module", install_python())).as_ref()?;
-    let mut command = Command::new(program);
+    let program = PACKAGES.get_or_init(|| settled(PYTHON, install_python("python"))).as_ref()?;
+    let mut command = Command::new(program.join("python"));
     command.arg(Path::new(ROOT).join(script)).env("PYTHONDONTWRITEBYTECODE", "1");
     Some(command)
 }
+
+/// The program `schemathesis`; `None`, said loudly, where it is not to be had.
+pub(super) fn schemathesis() -> Option<Command> {
+    static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let programs = PACKAGES.get_or_init(|| settled(PYTHON, install_python("schemathesis"))).as_ref()?;
+    Some(Command::new(programs.join("schemathesis")))
+}
+
+const PYTHON: &str = "python3 and its venv module";
 
 fn install_node() -> Result<(PathBuf, u32), String> {
     let major = run(Command::new("node").args(["-p", "process.versions.node.split('.')[0]"]), TO_INSTALL)?;
@@ -73,17 +82,18 @@ fn install_node() -> Result<(PathBuf, u32), String> {
     Ok((folder, major))
 }
 
-fn install_python() -> Result<PathBuf, String> {
-    let (requirements, folder) =
-        (Path::new(ROOT).join("tests/interop/python/requirements.txt"), folder().join("python"));
-    let program = folder.join("bin/python");
+/// The packages of one lock file, in an environment of their own; where their programs are.
+fn install_python(name: &str) -> Result<PathBuf, String> {
+    let requirements = Path::new(ROOT).join("tests/interop").join(name).join("requirements.txt");
+    let folder = folder().join(name);
+    let programs = folder.join("bin");
     once(&folder, &requirements, || {
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder), TO_INSTALL)?;
         let arguments = ["-m", "pip", "--disable-pip-version-check", "install", "--require-hashes"];
-        let mut pip = Command::new(&program);
+        let mut pip = Command::new(programs.join("python"));
         run(pip.args(arguments).args(["--only-binary", ":all:", "-r"]).arg(&requirements), TO_INSTALL).map(drop)
     })?;
-    Ok(program)
+    Ok(programs)
 }
 
 /// Fills a folder unless it was filled from this very lock file before.

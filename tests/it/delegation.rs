@@ -287,7 +287,7 @@ async fn rfc8693_s2_2_2_what_is_refused() {
     scene.refused(worker, &with("sid", json!("se_unknown")), &[], bad, "session is over").await;
     scene.refused(worker, &with("cnf", json!({ "jkt": "k" })), &[], bad, "bound to a key").await;
     scene.refused(&scene.planner, &with("cnf", json!({ "jkt": "k" })), &[], bad, "bound to a key").await;
-    let forged = forge::by_foreign_key(broker.running.state.registry.keys().active_kid(), &claims(&first));
+    let forged = forge::by_foreign_key(broker.running.state.manager.registry.keys().active_kid(), &claims(&first));
     scene.refused(worker, &forged, &[], bad, "signature").await;
     scene.refused(worker, &forge::tampered(good, |says| says["exp"] = (now + 800).into()), &[], bad, "signature").await;
 

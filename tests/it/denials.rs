@@ -150,6 +150,7 @@ fn rows() -> Vec<Row> {
         open(Listener::Ops, "/healthz"),
         open(Listener::Ops, "/readyz"),
         open(Listener::Ops, "/metrics"),
+        admin("/admin/v1/openapi.json", Viewer, "/admin/v1/openapi.json"),
         admin("/admin/v1/status", Viewer, "/admin/v1/status"),
         admin("/admin/v1/apply", Operator, "/admin/v1/apply"),
         admin("/admin/v1/agents", Operator, "/admin/v1/agents"),
@@ -264,7 +265,7 @@ roles:
         let scope = format!("crm:contacts.read crm:other crm:root {INTROSPECT}");
         assert_eq!(forge::payload(&good)["scope"], *scope, "the good token may do everything");
 
-        let kid = broker.running.state.registry.keys().active_kid().to_owned();
+        let kid = broker.running.state.manager.registry.keys().active_kid().to_owned();
         let jwk = forge::published(&broker, &kid);
         let point: Vec<u8> = [vec![4], coordinate(&jwk, "x"), coordinate(&jwk, "y")].concat();
         let claims = forge::claims(&broker, &agent.client_id, &scope);
@@ -510,7 +511,7 @@ async fn what_the_matrix_denies_a_good_token_or_client_gets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_spelling_of_none_is_refused() {
     let scene = Scene::new().await;
-    let kid = scene.broker.running.state.registry.keys().active_kid().to_owned();
+    let kid = scene.broker.running.state.manager.registry.keys().active_kid().to_owned();
     let claims = forge::claims(&scene.broker, &scene.agent.client_id, "crm:contacts.read");
     for none in ["none", "None", "NONE", "nOnE", ""] {
         let token = forge::unsecured(none, &kid, &claims);

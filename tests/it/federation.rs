@@ -596,7 +596,7 @@ async fn rfc8693_s2_1_a_persons_token_is_verified_for_an_exchange() {
     let two = format!("{{ name: people, issuer: \"{issuer}\", allow_private: true, subject_audiences: [app] }}");
     scene.broker.apply(&document(&format!("{one}, {two}"), "")).await;
     let state = &scene.broker.running.state;
-    let trust = Trust::new(5, scene.clock.world(), state.registry.clone(), Surroundings::default().resolver);
+    let trust = Trust::new(5, scene.clock.world(), state.manager.registry.clone(), Surroundings::default().resolver);
     let now = forge::now(&scene.broker);
     let claims = json!({ "iss": issuer, "sub": "anna", "aud": ["app", "more"], "exp": now + 60, "iat": now, "jti": "j",
         "scope": "b a", "may_act": { "sub": scene.bot } });

@@ -36,7 +36,7 @@ pub(crate) fn with(mut claims: Value, name: &str, value: impl Into<Value>) -> Va
 
 /// Signed by the broker's own active key.
 pub(crate) fn by_broker(broker: &TestBroker, typ: &str, claims: &Value) -> String {
-    broker.running.state.registry.keys().sign(typ, claims).unwrap()
+    broker.running.state.manager.registry.keys().sign(typ, claims).unwrap()
 }
 
 /// Signed by a key of our own that pretends to be the broker's.
@@ -76,7 +76,7 @@ pub(crate) fn tampered(token: &str, change: impl FnOnce(&mut Value)) -> String {
 
 /// The published key of this id, as JSON.
 pub(crate) fn published(broker: &TestBroker, kid: &str) -> Value {
-    let jwks: Value = serde_json::from_str(broker.running.state.registry.keys().jwks()).unwrap();
+    let jwks: Value = serde_json::from_str(broker.running.state.manager.registry.keys().jwks()).unwrap();
     jwks["keys"].as_array().unwrap().iter().find(|key| key["kid"] == kid).unwrap().clone()
 }
 

@@ -43,15 +43,22 @@ async fn an_agent_that_revokes_in_a_loop_gets_one_cut_instead_of_a_line_for_each
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    let entries = broker.running.state.registry.revoked().list().entries;
+    let entries = broker.running.state.manager.registry.revoked().list().entries;
     let tokens = entries.iter().filter(|entry| matches!(entry, RevocationEntry::Token { .. })).count();
     assert_eq!(tokens, MAX_OWN_REVOCATIONS);
     assert_eq!(entries.len(), MAX_OWN_REVOCATIONS + 1, "and one cut");
     // A token that was not even named is cut off, and the agent goes on with a new one.
-    assert!(broker.running.state.issuer.introspect(&live).is_err());
+    assert!(broker.running.state.manager.issuer.introspect(&live).is_err());
     let new = broker.token(&agent).await;
     assert!(
-        broker.running.state.registry.revoked().find(&broker.running.state.issuer.identify(&new).unwrap()).is_none()
+        broker
+            .running
+            .state
+            .manager
+            .registry
+            .revoked()
+            .find(&broker.running.state.manager.issuer.identify(&new).unwrap())
+            .is_none()
     );
 }
 
@@ -150,7 +157,7 @@ async fn an_agent_with_all_the_sessions_it_may_have_goes_on_in_one_that_is_just_
     for part in changes.chunks(500) {
         state.ledger.commit(Vec::new(), part.to_vec()).await.unwrap();
     }
-    assert_eq!(state.registry.sessions_of(&id), MAX_SESSIONS);
+    assert_eq!(state.manager.registry.sessions_of(&id), MAX_SESSIONS);
 
     for _ in 0..20 {
         let (status, answer) = broker.token_request(&agent, &[]).await;
@@ -159,7 +166,7 @@ async fn an_agent_with_all_the_sessions_it_may_have_goes_on_in_one_that_is_just_
     assert_eq!(broker.token_request(&agent, &[("session_id", "se_1")]).await.1["session_id"], "se_1");
     let (status, _, again) = exchange("crm:any").await;
     assert_eq!((status, &again["session_id"]), (200, &below["session_id"]), "the very same exchange");
-    assert_eq!(state.registry.sessions_of(&id), MAX_SESSIONS, "none was added");
+    assert_eq!(state.manager.registry.sessions_of(&id), MAX_SESSIONS, "none was added");
 
     // None is like these: refused, with a time that is true.
     let refused = |status: u16, answer: &Value| {
@@ -192,7 +199,7 @@ async fn an_agent_with_all_the_sessions_it_may_have_goes_on_in_one_that_is_just_
     clock.add_seconds(62);
     let (status, answer) = broker.token_request(&agent, &[("task", "new")]).await;
     assert_eq!(status, 200, "after Retry-After there is room: {answer}");
-    assert!(state.registry.session(answer["session_id"].as_str().unwrap()).unwrap().task.is_some());
+    assert!(state.manager.registry.session(answer["session_id"].as_str().unwrap()).unwrap().task.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

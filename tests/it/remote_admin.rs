@@ -1,9 +1,10 @@
 //! Admins who come over the network: logins by OpenID Connect, certificates, roles, and what the audit log says of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hallpass::app::Surroundings;
-use hallpass::http::routes::{Access, Listener, table};
+use hallpass::http::routes::{Access, Listener, Route, table};
 use hallpass::model::AdminRole;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -222,6 +223,49 @@ async fn every_route_takes_its_role_and_nobody_below() {
     let low = refusals.iter().find(|record| record["reason"] == "role_too_low").unwrap();
     assert_eq!((&low["kind"], &low["decision"]), (&json!("admin"), &json!("deny")));
     assert!(low["admin"].as_str().unwrap().starts_with("oidc:"), "{low}");
+}
+
+/// What the listener takes (a 405 says that it does not) against what the document says, for each path and method.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openapi_document_has_every_operation_of_the_admin_api_and_no_other() {
+    let scene = Scene::sqlite().await;
+    let viewer = scene.token_of(AdminRole::Viewer).await;
+    let (status, document) = scene.ask("GET", "/admin/v1/openapi.json", Value::Null, Some(&viewer), None).await;
+    assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")), "{document}");
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let admins = |route: &&Route| matches!(route.listener, Listener::Admin | Listener::RemoteAdmin);
+    let routes = table();
+    let paths: BTreeSet<&str> = routes.iter().filter(admins).map(|route| route.path).collect();
+    let described: BTreeSet<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(paths, described);
+    let mut ids = BTreeSet::new();
+    for route in routes.iter().filter(admins) {
+        let path = route.path.replace('{', "").replace('}', "");
+        for method in ["GET", "POST", "DELETE", "PUT", "PATCH"] {
+            // By nobody, so that nothing is done.
+            let (status, answer) = scene.ask(method, &path, Value::Null, None, None).await;
+            let operation = &document["paths"][route.path][method.to_lowercase()];
+            assert_eq!(status != 405, operation.is_object(), "{method} {}: {answer}", route.path);
+            if operation.is_null() {
+                continue;
+            }
+            assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{operation}");
+            assert!(
+                operation["responses"][status.to_string()].is_object(),
+                "{method} {path}: {status} is not declared"
+            );
+            let role = match route.access {
+                Access::Admin(_) if method == "GET" => Some(AdminRole::Viewer),
+                Access::Admin(role) => Some(role),
+                _ => None,
+            };
+            let wanted = match role {
+                Some(role) => json!([{ "login": [role.as_str()] }, { "certificate": [role.as_str()] }]),
+                None => json!([{}]),
+            };
+            assert_eq!(operation["security"], wanted, "{method} {path}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

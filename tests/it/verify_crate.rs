@@ -124,7 +124,7 @@ async fn a_gateway_that_has_heard_nothing_refuses_everything() {
     assert_eq!(gateway.verify(&token, scene.now()).unwrap_err(), Refusal::ListStale);
     let list = scene.list().await;
     assert_eq!(gateway.set_revocations(&list, scene.now()).unwrap_err(), Refusal::UnknownKey);
-    let jwks = scene.broker.running.state.registry.keys().jwks().clone();
+    let jwks = scene.broker.running.state.manager.registry.keys().jwks().clone();
     gateway.set_jwks(&jwks).unwrap();
     assert_eq!(gateway.verify(&token, scene.now()).unwrap_err(), Refusal::ListStale);
     gateway.set_revocations(&list, scene.now()).unwrap();
@@ -138,7 +138,7 @@ async fn a_token_for_somebody_else_or_from_somebody_else_is_refused() {
     let scene = Scene::new().await;
     let token = scene.token().await;
     let now = scene.now();
-    let jwks = scene.broker.running.state.registry.keys().jwks().clone();
+    let jwks = scene.broker.running.state.manager.registry.keys().jwks().clone();
 
     let other_api =
         Gateway::new(GatewaySettings::new(scene.broker.running.issuer.clone(), "https://bills.example.com"));
@@ -158,7 +158,7 @@ async fn a_token_for_somebody_else_or_from_somebody_else_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_token_is_refused_whatever_its_trick() {
     let scene = Scene::new().await;
-    let kid = scene.broker.running.state.registry.keys().active_kid().to_owned();
+    let kid = scene.broker.running.state.manager.registry.keys().active_kid().to_owned();
     let claims = forge::with(forge::claims(&scene.broker, &scene.agent.client_id, "orders:orders.read"), "aud", ORDERS);
     let now = scene.now();
     scene.verify(&forge::by_broker(&scene.broker, "at+jwt", &claims)).unwrap();
@@ -266,7 +266,7 @@ async fn p3_a_retired_key_takes_its_tokens_along_with_the_old_jwks_and_with_the_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_a_revoked_key_signed_is_refused() {
     let scene = Scene::new().await;
-    let stolen = scene.broker.running.state.registry.keys();
+    let stolen = scene.broker.running.state.manager.registry.keys();
     let token = scene.token().await;
     let kid = stolen.active_kid().to_owned();
     scene.broker.admin_ok("POST", &format!("/admin/v1/keys/{kid}/retire"), Value::Null).await;
@@ -293,7 +293,7 @@ async fn a_list_older_than_its_bound_is_not_relied_on() {
     for (own, of_list, lasts) in [(10, 30, 10), (30, 10, 10)] {
         let settings = GatewaySettings { max_list_age: own, ..GatewaySettings::new(issuer.clone(), ORDERS) };
         let gateway = Gateway::new(settings);
-        gateway.set_jwks(scene.broker.running.state.registry.keys().jwks()).unwrap();
+        gateway.set_jwks(scene.broker.running.state.manager.registry.keys().jwks()).unwrap();
         let list = json!({ "iss": issuer, "iat": iat, "version": 1, "max_age": of_list, "revoked": [] });
         gateway.set_revocations(&forge::by_broker(&scene.broker, REVOCATIONS_TYP, &list), iat).unwrap();
         gateway.verify(&token, iat + lasts).unwrap();
@@ -333,7 +333,7 @@ async fn a_replayed_older_list_does_not_bring_a_revoked_token_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_epoch_rises_with_each_revocation_and_each_start_and_never_falls() {
     let scene = Scene::new().await;
-    let epoch = || scene.broker.running.state.registry.revoked().list().epoch;
+    let epoch = || scene.broker.running.state.manager.registry.revoked().list().epoch;
     let first = epoch();
     // By the database's clock: a database that was restored from a backup is above all that was handed out before.
     assert!((scene.now() * 1000 - 60_000..=scene.now() * 1000 + 60_000).contains(&first), "{first}");
@@ -355,7 +355,7 @@ async fn a_list_that_is_no_list_is_refused_and_the_old_one_stays() {
     let now = scene.now();
     let claims = json!({ "iss": scene.broker.running.issuer, "iat": now, "version": 9, "max_age": 30, "revoked": [] });
     let by_broker = |typ: &str, claims: &Value| forge::by_broker(&scene.broker, typ, claims);
-    let kid = scene.broker.running.state.registry.keys().active_kid().to_owned();
+    let kid = scene.broker.running.state.manager.registry.keys().active_kid().to_owned();
     let other = forge::with(claims.clone(), "iss", "https://other.example.com");
     let mut without_version = claims.clone();
     without_version.as_object_mut().unwrap().remove("version");

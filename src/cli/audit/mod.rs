@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Deserialize;
-use serde_json::json;
 
 use crate::app::open_store;
 use crate::cli::output::rfc3339;
 use crate::cli::records::Records;
 use crate::cli::{Context, Failure, Outcome, Place};
+use crate::manage::audit::Checkpoint;
 use crate::store::Access;
 use crate::world::Millis;
 use filter::Filter;
@@ -52,10 +52,8 @@ pub(super) enum Audit {
 impl Audit {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         if matches!(self, Self::Checkpoint) {
-            let answer = context.client()?.post("/admin/v1/audit/checkpoint", &json!({})).await?;
-            context
-                .output
-                .show(&answer, |output, answer| output.line(answer["checkpoint"].as_str().unwrap_or_default()));
+            let answer: Checkpoint = context.client()?.act("/admin/v1/audit/checkpoint").await?;
+            context.output.show(&answer, |output, answer| output.line(&answer.checkpoint));
             return Ok(());
         }
         if let Self::Verify(verify) = self {

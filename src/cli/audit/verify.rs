@@ -113,7 +113,7 @@ impl Verify {
     ) -> Outcome {
         let keys = match given {
             Some(keys) => keys,
-            None => key_set(&client.get("/admin/v1/audit/keys").await?)?,
+            None => key_set(&client.get::<Value>("/admin/v1/audit/keys").await?)?,
         };
         let kept = self.kept(&keys)?;
         let records = Records::Broker(client);

@@ -11,13 +11,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use hallpass_verify::{AccessToken, KeySet, Unverified};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
 
 use crate::app::seal_process;
 use crate::audit::{Verification, verify_node};
 use crate::cli::records::unreadable;
 use crate::cli::{Context, Failure, Outcome, audit};
+use crate::manage::Reason;
+use crate::manage::agents::{AgentView, Register, Registered};
+use crate::manage::apply::{Applied, Apply};
+use crate::manage::credentials::{CredentialStored, PutCredential};
 use crate::world::monotonic;
 use stage::Stage;
 use tell::Teller;
@@ -118,24 +123,18 @@ impl Story<'_> {
         self.teller.step("admin", "The admin describes the API, stores its key, and registers an agent");
         let admin = &self.stage.admin;
         let document = MANIFEST.replace("BASE_URL", &self.stage.demo.url());
-        let applied = admin.post("/admin/v1/apply", &json!({ "document": document })).await?;
-        self.teller.check(
-            "upstream 'crm' and role 'reader' are declared",
-            applied.get("changes").and_then(Value::as_array).map(Vec::len),
-            Some(2),
-        )?;
-        let value = STANDARD.encode(self.stage.demo.key().expose());
-        let stored = admin.post("/admin/v1/credentials/crm-key", &json!({ "value_base64": value })).await?;
-        self.teller.check(
-            "the API's key is in the vault as 'crm-key', version 1",
-            stored.get("version").and_then(Value::as_u64),
-            Some(1),
-        )?;
-        let agent = admin.post("/admin/v1/agents", &json!({ "name": "helpdesk", "roles": ["reader"] })).await?;
-        let text = |name: &str| agent.get(name).and_then(Value::as_str).unwrap_or_default();
-        self.teller.fact("agent", format!("helpdesk, client id {}", text("client_id")));
-        self.teller.check("the agent got a secret of its own", text("client_secret").starts_with("hp_cs_"), true)?;
-        Ok(format!("Basic {}", STANDARD.encode(format!("{}:{}", text("client_id"), text("client_secret")))))
+        let applied: Applied = admin.post("/admin/v1/apply", &Apply { document, ..Apply::default() }).await?;
+        self.teller.check("upstream 'crm' and role 'reader' are declared", applied.changes.len(), 2)?;
+        let value_base64 = Zeroizing::new(STANDARD.encode(self.stage.demo.key().expose()));
+        let put = PutCredential { value_base64, ..PutCredential::default() };
+        let stored: CredentialStored = admin.post("/admin/v1/credentials/crm-key", &put).await?;
+        self.teller.check("the API's key is in the vault as 'crm-key', version 1", stored.version, 1)?;
+        let new = Register { name: "helpdesk".into(), roles: vec!["reader".into()], ..Register::default() };
+        let agent: Registered = admin.post("/admin/v1/agents", &new).await?;
+        let (id, secret) = agent.client();
+        self.teller.fact("agent", format!("helpdesk, client id {id}"));
+        self.teller.check("the agent got a secret of its own", secret.starts_with("hp_cs_"), true)?;
+        Ok(format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))))
     }
 
     async fn a_token(&mut self, basic: &str) -> Result<String, Failure> {
@@ -202,7 +201,8 @@ impl Story<'_> {
         self.teller.step("revoked", "The admin revokes the agent");
         let before = self.stage.demo.calls();
         let started = monotonic();
-        self.stage.admin.post("/admin/v1/agents/helpdesk/revoke", &json!({ "reason": "quickstart" })).await?;
+        let reason = Reason { reason: Some("quickstart".into()) };
+        let _: AgentView = self.stage.admin.post("/admin/v1/agents/helpdesk/revoke", &reason).await?;
         let answer = self.agent.send("GET", "/exchange/crm/v1/contacts", &[("authorization", bearer)], "").await?;
         let millis = (started.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
         let got = format!("{} {}", answer.status, answer.code());

@@ -3,16 +3,18 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::quickstart::stage::Stage;
 use crate::cli::quickstart::tell::Teller;
 use crate::cli::{Failure, Outcome};
+use crate::manage::agents::{Register, Registered};
 
 /// Registers a fresh agent, as the story's one is revoked, and prints what can be done with it.
 pub(super) async fn on(stage: &Stage, teller: &mut Teller) -> Outcome {
-    let agent = stage.admin.post("/admin/v1/agents", &json!({ "name": "playground", "roles": ["reader"] })).await?;
-    let text = |name: &str| agent.get(name).and_then(Value::as_str).unwrap_or_default();
+    let new = Register { name: "playground".into(), roles: vec!["reader".into()], ..Register::default() };
+    let agent: Registered = stage.admin.post("/admin/v1/agents", &new).await?;
+    let (id, secret) = agent.client();
     let issuer = stage.running.issuer.as_str();
     let (hallpass, config) = (program()?, quoted(&stage.config_file));
     let lines = [
@@ -20,8 +22,7 @@ pub(super) async fn on(stage: &Stage, teller: &mut Teller) -> Outcome {
             "A token for the agent 'playground', kept in a shell variable:",
             format!(
                 "TOKEN=$(curl -s -u '{}:{}' -d grant_type=client_credentials {issuer}/oauth2/token | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')",
-                text("client_id"),
-                text("client_secret"),
+                id, secret,
             ),
         ),
         (

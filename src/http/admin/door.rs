@@ -11,11 +11,11 @@ use percent_encoding::percent_decode_str;
 use crate::audit::more;
 use crate::error::Error;
 use crate::http::State;
-use crate::http::admin::Admin;
 use crate::http::extract::{RequestId, bearer, origin};
 use crate::http::reply::Problem;
 use crate::issue::{AdminIdentity, NO_ROLE, NotAdmin};
 use crate::listen::Connection;
+use crate::manage::Admin;
 use crate::model::{AdminRole, Event, EventKind};
 
 /// Put into each request by the unix listener: who is at the other end of the socket, by its peer credentials. Where it is
@@ -48,7 +48,7 @@ pub(in crate::http) async fn only_admins(
         return Problem::new(Error::invalid("bad_path", text), &id).into_response();
     }
     let origin = origin(request.extensions());
-    request.extensions_mut().insert(Admin { name: identity.name, origin });
+    request.extensions_mut().insert(Admin::new(state.manager.clone(), identity.name, origin));
     next.run(request).await
 }
 

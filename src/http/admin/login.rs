@@ -4,20 +4,19 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State as AxumState;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::HeaderMap;
-use serde::Deserialize;
-use serde_json::json;
-use zeroize::Zeroizing;
 
 use crate::audit::more;
 use crate::error::Error;
 use crate::http::State;
 use crate::http::admin::door::record;
-use crate::http::admin::{Admin, Input, json as reply, unrecorded};
+use crate::http::admin::{Input, answer};
 use crate::http::extract::{RequestId, bearer};
 use crate::http::reply::{Problem, no_store};
 use crate::issue::{NO_ROLE, NotAdmin};
+use crate::manage::login::{IdToken, LoggedIn, LoggedOut, LoginSettings};
+use crate::manage::{Admin, unrecorded};
 use crate::model::{Event, EventKind, Origin};
 
 /// Where to log in: what the CLI needs for the device flow (RFC 8628). None of it is secret.
@@ -28,19 +27,13 @@ pub(in crate::http) async fn settings(
     let none = "this broker takes no logins (admin.issuer is not set); show an admin's certificate instead";
     let settings = state.admins.login_settings();
     let settings = settings.ok_or_else(|| Problem::new(Error::not_found("login_not_configured", none), &id))?;
-    let (issuer, client_id, scope) = (&settings.issuer.issuer, &settings.client_id, &settings.scope);
-    Ok(reply(&json!({ "issuer": issuer, "client_id": client_id, "scope": scope })))
+    let (issuer, client_id) = (settings.issuer.issuer.clone(), settings.client_id.clone());
+    Ok(answer(&id, Ok::<_, Error>(LoginSettings { issuer, client_id, scope: settings.scope.clone() })))
 }
 
 /// Bodies above this are refused: an ID token is no longer than [`hallpass_verify::MAX_FOREIGN_BYTES`], and what strangers
 /// send is held in memory until all of it is there.
 const MAX_LOGIN: usize = 32 * 1024;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::http) struct IdToken {
-    id_token: Zeroizing<String>,
-}
 
 /// Opens a login for the person whom an ID token names. It is in the audit log before it is answered.
 pub(in crate::http) async fn log_in(
@@ -66,27 +59,20 @@ pub(in crate::http) async fn log_in(
         return Err(Problem::new(unrecorded(error), &id));
     }
     metrics::counter!("hallpass_admin_logins_total").increment(1);
-    let mut answer = reply(&json!({
-        "token": login.token.expose(),
-        "name": &*login.identity.name,
-        "role": login.identity.role,
-        "expires_at": login.expires_at,
-    }));
+    let (name, role) = (login.identity.name.to_string(), login.identity.role);
+    let opened = LoggedIn { token: login.token, name, role, expires_at: login.expires_at };
+    let mut answer = answer(&id, Ok::<_, Error>(opened));
     no_store(answer.headers_mut());
     Ok(answer)
 }
 
 /// Ends the login whose token this came with.
-pub(in crate::http) async fn log_out(
-    AxumState(state): AxumState<State>,
-    admin: Admin,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn log_out(AxumState(state): AxumState<State>, admin: Admin, headers: HeaderMap) -> Response {
     let event = admin.event("logout", "login");
     // First: whoever logs out is out, even where that cannot be recorded.
     let was_in = bearer(&headers).is_some_and(|token| state.admins.log_out(token));
-    state.ledger.commit(vec![event], Vec::new()).await.map_err(|error| admin.problem(unrecorded(error)))?;
-    Ok(reply(&json!({ "logged_out": was_in })).into_response())
+    let recorded = state.ledger.commit(vec![event], Vec::new()).await.map_err(unrecorded);
+    answer(admin.request(), recorded.map(|()| LoggedOut { logged_out: was_in }))
 }
 
 /// The record of a refused login; so many a minute are kept of each reason.

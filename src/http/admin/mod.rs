@@ -1,89 +1,43 @@
-//! What the CLI does, as JSON over HTTP: `/admin/v1/…`, on the unix socket of the server, and on the admin listener where
-//! there is one.
+//! The admin API: `/admin/v1/…`, on the unix socket of the server, and on the admin listener where there is one.
+//!
+//! [`table`] has every operation, each with the function of [`crate::manage`] that does the work. The router and the OpenAPI
+//! document are both made from it.
 
-pub(super) mod agents;
-pub(super) mod apply;
 pub(super) mod audit;
-pub(super) mod certificates;
-mod changed;
-pub(super) mod credentials;
-pub(super) mod definitions;
 pub(super) mod door;
-pub(super) mod held;
-pub(super) mod keys;
 pub(super) mod login;
+pub(super) mod openapi;
+mod operation;
 pub(super) mod peer;
-pub(super) mod rewrap;
-pub(super) mod sessions;
-pub(super) mod status;
-pub(super) mod tokens;
-pub(super) mod upstreams;
-mod value;
+pub(super) mod table;
 
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts as RequestParts;
 use http_body_util::{BodyExt as _, Limited};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use crate::audit::LedgerError;
 use crate::error::{Error, Result};
 use crate::http::State;
 use crate::http::extract::RequestId;
 use crate::http::reply::Problem;
-use crate::issue::Actor;
-use crate::model::{Agent, Event, EventKind, Origin};
-
-pub use held::Held;
-pub use rewrap::{MasterKeyFiles, finish_rewrap, write_private};
+use crate::manage::{Admin, Refused};
 
 /// Admin bodies above this are refused: a document of upstreams with CA files is far smaller.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// An admin at work: who it is and which request it is. Only [`door::only_admins`] makes one.
-#[derive(Debug, Clone)]
-pub(super) struct Admin {
-    name: Arc<str>,
-    origin: Origin,
-}
-
+/// The admin whom [`door::only_admins`] let in.
 impl FromRequestParts<State> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut RequestParts, _: &State) -> Result<Self, Problem> {
         let nobody = || Problem::new(Error::internal("an admin's route without its door"), &Arc::from("?"));
         parts.extensions.get::<Self>().cloned().ok_or_else(nobody)
-    }
-}
-
-impl Admin {
-    /// The record of what was done, on what.
-    fn event(&self, action: &str, object: &str) -> Event {
-        let mut event = Event::new(EventKind::Admin);
-        event.admin = Some(self.name.clone());
-        event.action = Some(action.into());
-        event.object = Some(object.into());
-        event.came_by(&self.origin);
-        event
-    }
-
-    fn event_of(&self, action: &str, agent: &Agent) -> Event {
-        let mut event = self.event(action, &agent.name);
-        event.agent = Some(agent.id.clone());
-        event.agent_name = Some(agent.name.clone());
-        event
-    }
-
-    /// For revocations.
-    fn actor(&self, reason: Option<String>) -> Actor {
-        Actor { admin: Some(self.name.clone()), origin: self.origin.clone(), reason: reason.unwrap_or_default() }
-    }
-
-    fn problem(&self, error: Error) -> Problem {
-        Problem::new(error, &self.origin.request)
     }
 }
 
@@ -113,33 +67,43 @@ impl<T: DeserializeOwned, const MOST: usize> FromRequest<State> for Input<T, MOS
     }
 }
 
-/// Why there was something to revoke, in the admin's words.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Reason {
-    #[serde(default)]
-    reason: Option<String>,
-}
+/// The parameters in the query.
+pub(super) struct Parameters<Q>(pub(super) Q);
 
-impl Reason {
-    fn checked(self) -> Result<Option<String>> {
-        if let Some(reason) = &self.reason {
-            crate::model::check_label("reason", reason).map_err(|problem| Error::invalid("bad_reason", problem))?;
-        }
-        Ok(self.reason)
+impl<Q: DeserializeOwned> FromRequestParts<State> for Parameters<Q> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut RequestParts, state: &State) -> Result<Self, Problem> {
+        let id = parts.extensions.get::<RequestId>().map_or_else(|| Arc::from("?"), |id| id.0.clone());
+        let text = "a parameter in the query is unknown, there twice or of the wrong type; docs/admins.md says where the API is described";
+        let bad = |_| Problem::new(Error::invalid("bad_query", text), &id);
+        Query::from_request_parts(parts, state).await.map(|Query(query)| Self(query)).map_err(bad)
     }
 }
 
-fn unrecorded(error: LedgerError) -> Error {
-    match &error {
-        LedgerError::Refused(_) => Error::conflict("conflict", "the change contradicts what is there"),
-        _ => {
-            Error::unavailable("audit_unavailable", "the change cannot be recorded, so it is not made; try again later")
+/// What was done, or why not.
+fn answer<T: Serialize>(request: &Arc<str>, done: Result<T, impl Into<Refused>>) -> Response {
+    match done {
+        Ok(value) => json(&value).unwrap_or_else(|error| Problem::new(error, request).into_response()),
+        Err(refused) => {
+            let Refused { error, details } = refused.into();
+            match members(&details) {
+                Ok(more) => Problem::new(error, request).with(more),
+                Err(error) => Problem::new(error, request),
+            }
+            .into_response()
         }
     }
-    .because(error)
 }
 
-fn json(value: &serde_json::Value) -> Response {
-    axum::Json(value).into_response()
+fn members<T: Serialize>(value: &T) -> Result<Map<String, Value>> {
+    match serde_json::to_value(value).map_err(Error::internal)? {
+        Value::Object(members) => Ok(members),
+        _ => Err(Error::internal("the details of a refusal are no object")),
+    }
+}
+
+/// As JSON, with its members in alphabetical order.
+fn json<T: Serialize>(value: &T) -> Result<Response> {
+    Ok(axum::Json(serde_json::to_value(value).map_err(Error::internal)?).into_response())
 }

@@ -389,7 +389,7 @@ async fn the_brokers_own_host_is_never_an_upstreams() {
     let broker = TestBroker::start().await;
     broker.apply(&document(&upstream.url(), HEADER, "public_hosts: [hallpass.localhost]")).await;
     assert_eq!(get(&broker, "hallpass.localhost", METADATA, "").await.0, 200);
-    let definitions = broker.running.state.registry.definitions();
+    let definitions = broker.running.state.manager.registry.definitions();
     let at = |issuer: &str| definitions.at_public_host(&issuer.parse().unwrap(), "Hallpass.localhost.", None).is_some();
     assert!(at("http://127.0.0.1:1") && !at("http://hallpass.localhost"));
 }

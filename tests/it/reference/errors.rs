@@ -103,7 +103,7 @@ const SENTENCES: [(&str, &str); 10] = [
 ];
 
 /// Codes that come from elsewhere in the program, where they are read: a denial's, and the pairs in `value.rs`.
-const PASSED_ON: [&str; 2] = ["src/broker/mod.rs denial_code", "src/http/admin/value.rs code"];
+const PASSED_ON: [&str; 2] = ["src/broker/mod.rs denial_code", "src/manage/value.rs code"];
 
 /// The sentences of the token endpoint, which are made for each case. They replace what the variants say to those who read
 /// the sources.
@@ -184,7 +184,7 @@ fn every_code_is_on_its_page() {
         sources.iter().flat_map(|source| &source.file.items).filter_map(constant).collect();
     for source in &sources {
         let section = match source.path.as_str() {
-            path if path.starts_with("src/http/admin/") => ADMIN,
+            path if path.starts_with("src/http/admin/") || path.starts_with("src/manage/") => ADMIN,
             path if path.starts_with("src/http/") || path.starts_with("src/broker/") || path == "src/error.rs" => CALLS,
             _ => START,
         };
@@ -409,7 +409,7 @@ impl<'ast> Visit<'ast> for Calls<'_> {
 
     /// A code and its sentence, as the checks of a credential's value give them.
     fn visit_expr_tuple(&mut self, pair: &'ast syn::ExprTuple) {
-        if self.path == "src/http/admin/value.rs"
+        if self.path == "src/manage/value.rs"
             && let [code, sentence] = pair.elems.iter().collect::<Vec<_>>().as_slice()
             && let (Some(code), Some(sentence)) = (text(code), self.sentence(sentence))
             && code.starts_with("value_")

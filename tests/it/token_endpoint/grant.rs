@@ -66,7 +66,7 @@ async fn rfc9068_s2_the_token_has_the_type_and_the_claims() {
     let header = forge::header(text(&answer, "access_token"));
     assert_eq!(header["typ"], "at+jwt");
     assert_eq!(header["alg"], "ES256");
-    assert_eq!(header["kid"], *scene.broker.running.state.registry.keys().active_kid());
+    assert_eq!(header["kid"], *scene.broker.running.state.manager.registry.keys().active_kid());
     let claims = claims(&answer);
     assert_eq!(claims["iss"], *scene.broker.running.issuer);
     assert_eq!(claims["sub"], *scene.agent.client_id);

@@ -81,7 +81,7 @@ impl Follower {
         let issuer = scene.broker.running.issuer.clone();
         let settings = GatewaySettings { max_list_age, ..GatewaySettings::new(issuer, ORDERS) };
         let gateway = Arc::new(Gateway::new(settings));
-        gateway.set_jwks(scene.broker.running.state.registry.keys().jwks()).unwrap();
+        gateway.set_jwks(scene.broker.running.state.manager.registry.keys().jwks()).unwrap();
         let line = Line::to(scene.broker.running.public).await;
         let taken: Arc<Mutex<Vec<String>>> = Arc::default();
         let world = scene.broker.running.state.world.clone();
@@ -205,7 +205,7 @@ async fn a_gateway_whose_line_is_cut_refuses_everything_after_its_bound_and_no_f
 
         let held = follower.taken.lock().unwrap().last().unwrap().clone();
         let issuer = &scene.broker.running.issuer;
-        let kid = scene.broker.running.state.registry.keys().active_kid().to_owned();
+        let kid = scene.broker.running.state.manager.registry.keys().active_kid().to_owned();
         let young = json!({ "iss": issuer, "iat": now, "version": 1_000_000, "max_age": 30, "revoked": [] });
         let made_younger = forge::tampered(&held, |list| list["iat"] = now.into());
         for (what, list) in [

@@ -8,18 +8,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::State as AxumState;
-use axum::response::Response;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::http::State;
-use crate::http::admin::{Admin, Input, json as reply, unrecorded};
-use crate::http::reply::Problem;
 use crate::keyring::KeyState;
-use crate::model::{Change, Event, Rewrapped, SealedColumns};
+use crate::manage::{Admin, Manager, unrecorded};
+use crate::model::{self, Change, Event, SealedColumns};
 use crate::vault::{Label, MasterKey, Purpose, Sealed, Vault};
 
 /// Where the master key lies; `None` if it comes from a variable or a command, and so cannot be replaced by us.
@@ -35,33 +31,48 @@ impl MasterKeyFiles {
     }
 }
 
-#[derive(Deserialize)]
+/// How everything is put under a new master key.
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::http) struct Rewrap {
+pub struct Rewrap {
     /// The new master key, where it does not come from a file; otherwise it is made here.
     #[serde(default)]
-    master_key: Option<Zeroizing<String>>,
+    #[schema(value_type = Option<String>)]
+    pub master_key: Option<Zeroizing<String>>,
 }
 
-pub(in crate::http) async fn rewrap(
-    AxumState(state): AxumState<State>,
-    admin: Admin,
-    Input(input): Input<Rewrap>,
-) -> Result<Response, Problem> {
-    let worker = state.clone();
+/// Everything is under a new master key.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Rewrapped {
+    /// The new key's id.
+    pub master_key: String,
+    /// The old key's id.
+    pub old_master_key: String,
+    /// How many data keys there are.
+    pub rewrapped: u64,
+    /// Where the new key lies; null where it does not come from a file.
+    pub file: Option<String>,
+}
+
+/// Puts everything under a new master key, while serving.
+///
+/// # Errors
+/// The key is bad, is the one that is in use, or comes from elsewhere than it should; nothing can be recorded.
+pub async fn rewrap(admin: Admin, input: Rewrap) -> Result<Rewrapped> {
+    let worker = admin.manager.clone();
     let event = admin.event("credential rewrap", "master key");
     // A task of its own: an admin who hangs up must not leave it half done.
     let done = tokio::spawn(async move { do_rewrap(&worker, event, input.master_key).await }).await;
-    done.map_err(Error::internal).and_then(|done| done).map_err(|error| admin.problem(error))
+    done.map_err(Error::internal).and_then(|done| done)
 }
 
-async fn do_rewrap(state: &State, event: Event, given: Option<Zeroizing<String>>) -> Result<Response> {
-    let _turn = state.one_admin_at_a_time.lock().await;
-    let (new, file) = match (given, &state.master_key_files.0) {
+async fn do_rewrap(manager: &Manager, event: Event, given: Option<Zeroizing<String>>) -> Result<Rewrapped> {
+    let _turn = manager.one_at_a_time.lock().await;
+    let (new, file) = match (given, &manager.master_key_files.0) {
         (Some(text), None) => {
             (MasterKey::parse(&text).map_err(|error| Error::invalid("bad_master_key", error.to_string()))?, None)
         }
-        (None, Some(path)) => (next_master_key(path, state)?, Some(path.clone())),
+        (None, Some(path)) => (next_master_key(path, manager)?, Some(path.clone())),
         (Some(_), Some(_)) => {
             return Err(Error::invalid(
                 "master_key_is_a_file",
@@ -75,36 +86,36 @@ async fn do_rewrap(state: &State, event: Event, given: Option<Zeroizing<String>>
             ));
         }
     };
-    let old = state.vault.load_full();
+    let old = manager.vault.load_full();
     if new.id() == old.current_id() {
         return Err(Error::conflict("same_master_key", "this is the master key already"));
     }
     let new = Arc::new(new);
     // Until everything is under the new key, new values are sealed under the old one: a rewrap that fails has changed
     // nothing, and a commit that went through although its answer was lost opens all the same.
-    state.vault.store(Arc::new(Vault::also_opening(&old, new.clone())));
+    manager.vault.store(Arc::new(Vault::also_opening(&old, new.clone())));
     let vault = Arc::new(Vault::sealing_with(&old, new));
-    let count = rewrap_everything(state, &vault, event).await?;
-    state.vault.store(vault);
+    let count = rewrap_everything(manager, &vault, event).await?;
+    manager.vault.store(vault);
     if let Some(path) = &file {
         swap_files(path, &old.current_id().to_string())?;
     }
-    Ok(reply(&json!({
-        "master_key": state.vault.load().current_id().to_string(),
-        "old_master_key": old.current_id().to_string(),
-        "rewrapped": count,
-        "file": file,
-    })))
+    Ok(Rewrapped {
+        master_key: manager.vault.load().current_id().to_string(),
+        old_master_key: old.current_id().to_string(),
+        rewrapped: count,
+        file: file.map(|path| path.display().to_string()),
+    })
 }
 
 /// The new key, synced to its place beside the old one before anything is sealed with it.
-fn next_master_key(path: &Path, state: &State) -> Result<MasterKey> {
+fn next_master_key(path: &Path, manager: &Manager) -> Result<MasterKey> {
     let next = MasterKeyFiles::next(path);
     if next.exists() {
         let text = std::fs::read_to_string(&next).map(Zeroizing::new).map_err(Error::internal)?;
         return MasterKey::parse(&text).map_err(Error::internal);
     }
-    let key = MasterKey::generate(state.world.entropy.as_ref()).map_err(Error::internal)?;
+    let key = MasterKey::generate(manager.world.entropy.as_ref()).map_err(Error::internal)?;
     let mut text = key.to_text();
     text.push('\n');
     write_whole(&next, &text).map_err(|error| {
@@ -157,30 +168,30 @@ fn swap_files(path: &Path, old_id: &str) -> Result<()> {
 }
 
 /// Finishes a rewrap that was interrupted, at start.
-pub async fn finish_rewrap(state: &State, path: &Path, old_id: &str) -> Result<u64> {
-    let mut event = Event::new(crate::model::EventKind::Broker);
+pub async fn finish_rewrap(manager: &Manager, path: &Path, old_id: &str) -> Result<u64> {
+    let mut event = Event::new(model::EventKind::Broker);
     event.action = Some("finished an interrupted rewrap".into());
-    let vault = state.vault.load_full();
-    let count = rewrap_everything(state, &vault, event).await?;
+    let vault = manager.vault.load_full();
+    let count = rewrap_everything(manager, &vault, event).await?;
     swap_files(path, old_id)?;
     Ok(count)
 }
 
-async fn rewrap_everything(state: &State, vault: &Vault, event: Event) -> Result<u64> {
-    let entropy = state.world.entropy.as_ref();
+async fn rewrap_everything(manager: &Manager, vault: &Vault, event: Event) -> Result<u64> {
+    let entropy = manager.world.entropy.as_ref();
     let again = |purpose, id: &str, version, sealed: &SealedColumns| {
         let sealed = Sealed { wrapped_key: sealed.wrapped_key.clone(), ciphertext: sealed.ciphertext.clone() };
         vault.rewrap(entropy, Label { purpose, id, version }, &sealed)
     };
     let mut all = Vec::new();
-    for credential in state.registry.credentials() {
+    for credential in manager.registry.credentials() {
         for one in &credential.versions {
             if let Some(wrapped_key) = again(Purpose::Credential, &credential.id, one.version, &one.sealed)? {
-                all.push(Rewrapped::Credential { id: credential.id.clone(), version: one.version, wrapped_key });
+                all.push(model::Rewrapped::Credential { id: credential.id.clone(), version: one.version, wrapped_key });
             }
         }
     }
-    let mut rows = state.keys.rows().await;
+    let mut rows = manager.keys.rows().await;
     let mut rewrapped_rows = rows.clone();
     for row in &mut rewrapped_rows {
         let Some(sealed) = &mut row.sealed else { continue };
@@ -188,20 +199,20 @@ async fn rewrap_everything(state: &State, vault: &Vault, event: Event) -> Result
         let purpose = if retiring { Purpose::VerifyKey } else { Purpose::SigningKey };
         if let Some(wrapped_key) = again(purpose, &row.kid, 1, sealed)? {
             sealed.wrapped_key.clone_from(&wrapped_key);
-            all.push(Rewrapped::Key { kid: row.kid.clone(), wrapped_key });
+            all.push(model::Rewrapped::Key { kid: row.kid.clone(), wrapped_key });
         }
     }
-    let secrets = state.store.broker_secrets().await.map_err(|error| {
+    let secrets = manager.store.broker_secrets().await.map_err(|error| {
         Error::unavailable("database_unavailable", "the database does not answer; try again").because(error)
     })?;
     for (id, sealed) in &secrets {
         let purpose = crate::issue::broker_secret_purpose(id)?;
         if let Some(wrapped_key) = again(purpose, id, 1, sealed)? {
-            all.push(Rewrapped::Broker { id: id.clone(), wrapped_key });
+            all.push(model::Rewrapped::Broker { id: id.clone(), wrapped_key });
         }
     }
     let count = all.len() as u64;
-    state.ledger.commit(vec![event], vec![Change::Rewrap(all)]).await.map_err(unrecorded)?;
+    manager.ledger.commit(vec![event], vec![Change::Rewrap(all)]).await.map_err(unrecorded)?;
     *rows = rewrapped_rows;
     Ok(count)
 }

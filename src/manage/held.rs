@@ -4,15 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{Path, State as AxumState};
-use axum::response::Response;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
-use crate::http::State;
-use crate::http::admin::agents::{set_registered, set_rotated};
-use crate::http::admin::{Admin, json as reply};
-use crate::http::reply::Problem;
+use crate::manage::Admin;
+use crate::manage::agents::{set_registered, set_rotated};
 use crate::model::{Agent, StoredSecret};
 use crate::secret::random_id;
 use crate::world::Millis;
@@ -39,42 +36,45 @@ type One = (Arc<str>, Millis, OnceShown);
 
 impl Held {
     /// Holds it for this admin; the id by which it is confirmed.
-    pub(super) fn keep(&self, state: &State, admin: &Admin, what: OnceShown) -> Result<String> {
-        let now = state.world.now();
+    pub(super) fn keep(&self, admin: &Admin, what: OnceShown) -> Result<String> {
+        let world = &admin.manager.world;
+        let now = world.now();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, (_, until, _)| now < *until);
         if all.len() >= MOST {
             return Err(Error::unavailable("too_many_held", "too many new secrets wait to be confirmed; try again"));
         }
-        let id = random_id("hd_", state.world.entropy.as_ref());
+        let id = random_id("hd_", world.entropy.as_ref());
         all.insert(id.clone(), (admin.name.clone(), now + HELD_FOR, what));
         Ok(id)
     }
 
-    fn take(&self, state: &State, admin: &Admin, id: &str) -> Result<OnceShown> {
+    fn take(&self, admin: &Admin, id: &str) -> Result<OnceShown> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_theirs = |(name, until, _): &One| *name == admin.name && state.world.now() < *until;
+        let is_theirs = |(name, until, _): &One| *name == admin.name && admin.manager.world.now() < *until;
         let taken = if all.get(id).is_some_and(is_theirs) { all.remove(id) } else { None };
         let gone = || Error::not_found("held_unknown", "this secret is not held any more; ask for a new one");
         taken.map(|(_, _, what)| what).ok_or_else(gone)
     }
 }
 
-/// The secret was shown: it comes into force.
-pub(in crate::http) async fn confirm(
-    AxumState(state): AxumState<State>,
-    admin: Admin,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    do_confirm(&state, &admin, &id).await.map_err(|error| admin.problem(error))
+/// A secret that came into force.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct InForce {
+    /// Always true.
+    pub in_force: bool,
 }
 
-async fn do_confirm(state: &State, admin: &Admin, id: &str) -> Result<Response> {
-    match state.held.take(state, admin, id)? {
-        OnceShown::Register(agent) => set_registered(state, admin, agent).await?,
+/// The secret was shown: it comes into force.
+///
+/// # Errors
+/// It is not held any more, what it was for has changed meanwhile, or nothing can be recorded.
+pub async fn confirm(admin: Admin, id: String) -> Result<InForce> {
+    match admin.manager.held.take(&admin, &id)? {
+        OnceShown::Register(agent) => set_registered(&admin, agent).await?,
         OnceShown::Rotate { agent_id, secret, others_end } => {
-            set_rotated(state, admin, &agent_id, secret, others_end).await?;
+            set_rotated(&admin, &agent_id, secret, others_end).await?;
         }
     }
-    Ok(reply(&json!({ "in_force": true })))
+    Ok(InForce { in_force: true })
 }

@@ -41,7 +41,7 @@ const SCHEMES: [&str; 24] = [
 ];
 
 /// Whether `value` may be stored. The messages say nothing of it but its length's order and what surrounds it.
-pub(in crate::http) fn check_value(value: &SecretBytes, allow_short: bool, as_is: bool) -> Result<()> {
+pub(super) fn check_value(value: &SecretBytes, allow_short: bool, as_is: bool) -> Result<()> {
     let bytes = value.expose();
     if bytes.is_empty() {
         return Err(Error::invalid("value_empty", "the value is empty"));

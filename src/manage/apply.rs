@@ -3,45 +3,57 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::extract::State as AxumState;
-use axum::response::Response;
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use similar::TextDiff;
+use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
-use crate::http::State;
-use crate::http::admin::{Admin, Input, changed, definitions, json as reply, unrecorded};
-use crate::http::problem::problem;
-use crate::http::reply::Problem;
+use crate::manage::{Admin, Details, Manager, Refused, changed, definitions, unrecorded};
 use crate::model::public::{self, NotPublic};
 use crate::model::{Agent, AgentStatus, Change, DefinitionKind, Event, Identity};
 use crate::policy::{AgentSpec, Known, Manifest, Mistake, parse_manifest, sections, validate_manifest};
 use crate::secret::random_id;
 
-#[derive(Debug, Deserialize)]
+/// A document to apply.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::http) struct Apply {
-    /// YAML.
-    document: String,
-    /// What the document's `ca_file`s hold, by the name that is written there: the CLI reads them.
+pub struct Apply {
+    /// YAML, as `hallpass apply` takes it.
+    pub document: String,
+    /// What the files hold that the document names (`ca_file`, `bundle_file`), by the name that is written there.
     #[serde(default)]
-    files: BTreeMap<String, String>,
+    pub files: BTreeMap<String, String>,
+    /// Whether nothing is changed.
     #[serde(default)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Remove what is there and stands under none of the document's sections of its kind. Agents stay.
     #[serde(default)]
-    prune: bool,
+    pub prune: bool,
 }
 
-/// One thing that would become different.
-#[derive(Debug, Serialize)]
-struct Difference {
-    kind: &'static str,
-    name: String,
-    change: &'static str,
-    diff: String,
+/// What a document changed, or would change.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Applied {
+    /// Whether something was changed.
+    pub applied: bool,
+    /// Whether nothing was to be changed.
+    pub dry_run: bool,
+    /// What is different.
+    pub changes: Vec<Difference>,
+}
+
+/// One thing that becomes different.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Difference {
+    /// Of what: `upstream`, `resource`, `role`, `issuer`, `trust_domain` or `agent`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// `create`, `change` or `remove`.
+    pub change: String,
+    /// A unified diff, for people.
+    pub diff: String,
     /// For the record.
     #[serde(skip)]
     before: Option<Value>,
@@ -49,43 +61,40 @@ struct Difference {
     after: Option<Value>,
 }
 
-pub(in crate::http) async fn apply(
-    AxumState(state): AxumState<State>,
-    admin: Admin,
-    Input(input): Input<Apply>,
-) -> Result<Response, Problem> {
+/// Makes the definitions and agents what a document says.
+///
+/// # Errors
+/// The document has mistakes, an agent in it is revoked, or nothing can be recorded.
+pub async fn apply(admin: Admin, input: Apply) -> Result<Applied, Refused> {
     // Before it is read: what the reader says of a mistake shows the lines around it.
     if public::holds_private_key(&input.document) {
-        return Ok(mistaken(&admin, vec![private_key_in("document")]));
+        return Err(mistaken(vec![private_key_in("document")]));
     }
-    let mut manifest = match parse_manifest(&input.document) {
-        Ok(manifest) => manifest,
-        Err(mistake) => return Ok(mistaken(&admin, vec![mistake])),
-    };
+    let mut manifest = parse_manifest(&input.document).map_err(|mistake| mistaken(vec![mistake]))?;
     let missing = inline_files(&mut manifest, &input.files);
-    let _turn = state.one_admin_at_a_time.lock().await;
-    let pruned = if input.prune { pruned(&state, &manifest, &sections(&input.document)) } else { Vec::new() };
-    let mut known = known_without(&state, &pruned);
-    known.issuer = Some(state.issuer_url.to_string());
+    let manager = &admin.manager;
+    let _turn = manager.one_at_a_time.lock().await;
+    let pruned = if input.prune { pruned(manager, &manifest, &sections(&input.document)) } else { Vec::new() };
+    let mut known = known_without(manager, &pruned);
+    known.issuer = Some(manager.issuer_url.to_string());
     let mistakes = match validate_manifest(&manifest, &known) {
         Ok(_) => missing,
         Err(found) => missing.into_iter().chain(found).collect(),
     };
     if !mistakes.is_empty() {
-        return Ok(mistaken(&admin, mistakes));
+        return Err(mistaken(mistakes));
     }
     for agent in &mut manifest.agents {
         agent.identity.keep_public();
     }
-    let applied = do_apply(&state, &admin, &manifest, pruned, input.dry_run).await;
-    applied.map_err(|error| admin.problem(error))
+    Ok(do_apply(&admin, &manifest, pruned, input.dry_run).await?)
 }
 
-fn mistaken(admin: &Admin, mistakes: Vec<Mistake>) -> Response {
+fn mistaken(mistakes: Vec<Mistake>) -> Refused {
     let count = mistakes.len();
     let message = format!("the document has {count} mistake{}; nothing was changed", if count == 1 { "" } else { "s" });
-    let more = Map::from_iter([("mistakes".to_owned(), json!(mistakes))]);
-    problem(StatusCode::BAD_REQUEST, "document_invalid", &message, &admin.origin.request, more)
+    let details = Details { mistakes, ..Details::default() };
+    Refused { error: Error::invalid("document_invalid", message), details }
 }
 
 fn inline_files(manifest: &mut Manifest, files: &BTreeMap<String, String>) -> Vec<Mistake> {
@@ -167,7 +176,7 @@ struct Pruned {
 }
 
 /// What `--prune` removes: of each kind that the document has a section of, all that the section does not name.
-fn pruned(state: &State, manifest: &Manifest, sections: &BTreeSet<String>) -> Vec<Pruned> {
+fn pruned(manager: &Manager, manifest: &Manifest, sections: &BTreeSet<String>) -> Vec<Pruned> {
     let has = |section: &str| sections.contains(section);
     fn of<'a, T: Serialize>(
         kind: DefinitionKind,
@@ -179,7 +188,7 @@ fn pruned(state: &State, manifest: &Manifest, sections: &BTreeSet<String>) -> Ve
         let value = |was: T| serde_json::to_value(was).unwrap_or_default();
         gone.map(|(name, was)| Pruned { kind, name: name.to_owned(), was: value(was) }).collect()
     }
-    let definitions = state.registry.definitions();
+    let definitions = manager.registry.definitions();
     let Manifest { upstreams, resources, roles, issuers, trust_domains, agents: _ } = manifest;
     let mut all = of(
         DefinitionKind::Upstream,
@@ -210,8 +219,8 @@ fn pruned(state: &State, manifest: &Manifest, sections: &BTreeSet<String>) -> Ve
 }
 
 /// What the document may refer to: nothing that goes.
-fn known_without(state: &State, pruned: &[Pruned]) -> Known {
-    let mut known = state.registry.definitions().known();
+fn known_without(manager: &Manager, pruned: &[Pruned]) -> Known {
+    let mut known = manager.registry.definitions().known();
     for Pruned { kind, name, .. } in pruned {
         match kind {
             DefinitionKind::Upstream | DefinitionKind::Resource => {
@@ -229,17 +238,12 @@ fn known_without(state: &State, pruned: &[Pruned]) -> Known {
     known
 }
 
-async fn do_apply(
-    state: &State,
-    admin: &Admin,
-    manifest: &Manifest,
-    pruned: Vec<Pruned>,
-    dry_run: bool,
-) -> Result<Response> {
+async fn do_apply(admin: &Admin, manifest: &Manifest, pruned: Vec<Pruned>, dry_run: bool) -> Result<Applied> {
+    let manager = &*admin.manager;
     let mut differences = Vec::new();
     let mut changes = Vec::new();
     let mut events: Vec<Event> = Vec::new();
-    let definitions = state.registry.definitions();
+    let definitions = manager.registry.definitions();
     for upstream in &manifest.upstreams {
         let old = definitions.upstream(&upstream.name).map(|old| old.definition());
         define(DefinitionKind::Upstream, &upstream.name, old, upstream, &mut differences, &mut changes)?;
@@ -261,11 +265,11 @@ async fn do_apply(
         define(DefinitionKind::TrustDomain, &domain.name, old, domain, &mut differences, &mut changes)?;
     }
     for spec in &manifest.agents {
-        agent(state, spec, &mut differences, &mut changes)?;
+        agent(manager, spec, &mut differences, &mut changes)?;
     }
     let roles: Vec<&str> =
         pruned.iter().filter(|one| one.kind == DefinitionKind::Role).map(|one| one.name.as_str()).collect();
-    let mut holders = definitions::without_roles(state, &roles);
+    let mut holders = definitions::without_roles(manager, &roles);
     // Agents that the document declares hold none of them: that was checked.
     holders.retain(
         |change| !matches!(change, Change::PutAgent(one) if manifest.agents.iter().any(|spec| *spec.name == *one.name)),
@@ -274,7 +278,14 @@ async fn do_apply(
     for Pruned { kind, name, was } in pruned {
         let diff = diff(Some(&was), None)?;
         let (before, after) = (Some(was), None);
-        differences.push(Difference { kind: kind.as_str(), name: name.clone(), change: "remove", diff, before, after });
+        differences.push(Difference {
+            kind: kind.as_str().to_owned(),
+            name: name.clone(),
+            change: "remove".to_owned(),
+            diff,
+            before,
+            after,
+        });
         changes.push(Change::RemoveDefinition { kind, name });
     }
     for difference in &differences {
@@ -285,9 +296,9 @@ async fn do_apply(
     }
     let applied = !dry_run && !differences.is_empty();
     if applied {
-        state.ledger.commit(events, changes).await.map_err(unrecorded)?;
+        manager.ledger.commit(events, changes).await.map_err(unrecorded)?;
     }
-    Ok(reply(&json!({ "applied": applied, "dry_run": dry_run, "changes": differences })))
+    Ok(Applied { applied, dry_run, changes: differences })
 }
 
 fn define<T: Serialize + PartialEq>(
@@ -302,9 +313,9 @@ fn define<T: Serialize + PartialEq>(
         return Ok(());
     }
     let body = serde_json::to_string(new).map_err(Error::internal)?;
-    let change = if old.is_some() { "change" } else { "create" };
+    let change = if old.is_some() { "change" } else { "create" }.to_owned();
     differences.push(Difference {
-        kind: kind.as_str(),
+        kind: kind.as_str().to_owned(),
         name: name.to_owned(),
         change,
         diff: diff(old, Some(new))?,
@@ -315,8 +326,13 @@ fn define<T: Serialize + PartialEq>(
     Ok(())
 }
 
-fn agent(state: &State, spec: &AgentSpec, differences: &mut Vec<Difference>, changes: &mut Vec<Change>) -> Result<()> {
-    let there = state.registry.find_agent(&spec.name);
+fn agent(
+    manager: &Manager,
+    spec: &AgentSpec,
+    differences: &mut Vec<Difference>,
+    changes: &mut Vec<Change>,
+) -> Result<()> {
+    let there = manager.registry.find_agent(&spec.name);
     let old = there.as_ref().map(|agent| AgentSpec {
         name: agent.name.to_string(),
         roles: agent.roles.clone(),
@@ -338,18 +354,18 @@ fn agent(state: &State, spec: &AgentSpec, differences: &mut Vec<Difference>, cha
             Agent { roles: spec.roles.clone(), identity, ..Agent::clone(agent) }
         }
         None => Agent {
-            id: random_id("ag_", state.world.entropy.as_ref()).into(),
+            id: random_id("ag_", manager.world.entropy.as_ref()).into(),
             name: spec.name.as_str().into(),
             status: AgentStatus::Active,
             roles: spec.roles.clone(),
             secrets: Vec::new(),
             identity: spec.identity.clone(),
-            created_at: state.world.now(),
+            created_at: manager.world.now(),
         },
     };
-    let change = if there.is_some() { "change" } else { "create" };
+    let change = if there.is_some() { "change" } else { "create" }.to_owned();
     differences.push(Difference {
-        kind: "agent",
+        kind: "agent".to_owned(),
         name: spec.name.clone(),
         change,
         diff: diff(old.as_ref(), Some(spec))?,
