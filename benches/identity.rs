@@ -104,7 +104,7 @@ impl Scene {
     /// Client authentication and nothing else; it must succeed.
     async fn known(&self, caller: Caller) {
         let id = Origin { request: Arc::from("rq_bench"), client: None };
-        self.broker.running.state.issuer.client(&caller, Some("bench"), &id).await.unwrap();
+        self.broker.running.state.manager.issuer.client(&caller, Some("bench"), &id).await.unwrap();
     }
 }
 
@@ -203,7 +203,7 @@ fn exchange(criterion: &mut Criterion) {
             runtime.block_on(scene.agent(name, json!({ "may_act_for": may_act_for })))
         })
         .collect();
-    let issuer = &scene.broker.running.state.issuer;
+    let issuer = &scene.broker.running.state.manager.issuer;
     let request = || TokenRequest { resources: vec!["https://orders.example.com".into()], ..TokenRequest::default() };
     let id = Origin { request: Arc::from("rq_bench"), client: None };
     let chain = async || {

@@ -131,7 +131,7 @@ impl Noun for Roles {
 
     fn view(manager: &Manager, role: &Role) -> RoleView {
         let mut holders = manager.registry.agents();
-        holders.retain(|agent| agent.roles.iter().any(|one| *one == role.name));
+        holders.retain(|agent| agent.roles.contains(&role.name));
         let agents = holders.iter().map(|agent| agent.name.to_string()).collect();
         RoleView { name: role.name.clone(), scopes: role.scopes.clone(), agents }
     }
