@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::cli::{Context, Failure, Outcome, https};
 use crate::manage::apply::{Applied, Apply as Body, Difference};
-use crate::model::public::{self, NotPublic};
+use crate::model::public;
 
 /// Declare upstreams, resources, roles and agents from a YAML document. Shows what changes; applying it again changes
 /// nothing. What the document does not name stays as it is.
@@ -123,14 +123,12 @@ fn no_private_key(document: &str) -> Result<(), Failure> {
 /// The files that the document names, read beside it, and of each what it is named for alone. What is malformed in the
 /// document is for the broker to say.
 fn files_beside(document: &str, folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
-    type Keep = fn(&[u8]) -> Result<String, NotPublic>;
-    let Ok(manifest) = crate::policy::parse_manifest(document) else { return Ok(BTreeMap::new()) };
-    let upstreams = manifest.upstreams.into_iter().filter_map(|upstream| upstream.ca_file);
-    let issuers = manifest.issuers.into_iter().filter_map(|issuer| issuer.ca_file);
-    let domains = manifest.trust_domains.iter().filter_map(|domain| domain.ca_file.clone());
-    let cas = upstreams.chain(issuers).chain(domains).map(|name| (name, public::certificates as Keep));
-    let bundles = manifest.trust_domains.iter().filter_map(|domain| domain.bundle_file.clone());
-    cas.chain(bundles.map(|name| (name, public::bundle as Keep)))
-        .map(|(name, keep)| https::public_file(&folder.join(&name), keep).map(|kept| (name, kept)))
+    let Ok(mut manifest) = crate::policy::parse_manifest(document) else { return Ok(BTreeMap::new()) };
+    let named = manifest.files().into_iter().filter_map(|(_, file)| Some((file.name?, file.kind)));
+    named
+        .map(|(name, kind)| {
+            let kept = https::public_file(&folder.join(name), |file| kind.keep(file))?;
+            Ok((name.to_owned(), kept))
+        })
         .collect()
 }

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::cli::client::segment;
 use crate::cli::output::json;
 use crate::cli::{Context, Failure, Outcome};
-use crate::manage::definitions::{DefinitionRemoved, Issuers, Noun, Resources, Roles, TrustDomains};
+use crate::manage::definitions::{DefinitionRemoved, Noun};
+use crate::model::{Resource, Role, TrustDomain, TrustedIssuer};
 
 /// List, show, remove.
 #[derive(Debug, Subcommand)]
@@ -50,22 +51,22 @@ pub(super) trait Shown: Noun {
     const FILLED_IN: &'static [&'static str];
 }
 
-impl Shown for Roles {
+impl Shown for Role {
     const COLUMNS: &'static [&'static str] = &["name", "scopes", "agents"];
     const FILLED_IN: &'static [&'static str] = &["agents"];
 }
 
-impl Shown for Resources {
+impl Shown for Resource {
     const COLUMNS: &'static [&'static str] = &["name", "audience", "scopes"];
     const FILLED_IN: &'static [&'static str] = &[];
 }
 
-impl Shown for Issuers {
+impl Shown for TrustedIssuer {
     const COLUMNS: &'static [&'static str] = &["name", "issuer", "jwks_uri"];
     const FILLED_IN: &'static [&'static str] = &["ca_pem"];
 }
 
-impl Shown for TrustDomains {
+impl Shown for TrustDomain {
     const COLUMNS: &'static [&'static str] = &["name", "bundle_file", "bundle_endpoint"];
     const FILLED_IN: &'static [&'static str] = &["ca_pem", "bundle"];
 }

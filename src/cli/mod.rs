@@ -33,7 +33,7 @@ use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::config::{Config, Overrides};
 use crate::error::Error;
-use crate::manage::definitions::{Issuers, Resources, Roles, TrustDomains};
+use crate::model::{Resource, Role, TrustDomain, TrustedIssuer};
 use client::AdminClient;
 use output::Output;
 use saved::Saved;
@@ -428,10 +428,10 @@ async fn run(command: Command, context: &Context) -> Outcome {
         Command::Session(session) => session.run(context).await,
         Command::Token(token) => token.run(context).await,
         Command::Upstream(upstream) => upstream.run(context).await,
-        Command::Role(noun) => noun.run::<Roles>(context).await,
-        Command::Resource(noun) => noun.run::<Resources>(context).await,
-        Command::Issuer(noun) => noun.run::<Issuers>(context).await,
-        Command::TrustDomain(noun) => noun.run::<TrustDomains>(context).await,
+        Command::Role(noun) => noun.run::<Role>(context).await,
+        Command::Resource(noun) => noun.run::<Resource>(context).await,
+        Command::Issuer(noun) => noun.run::<TrustedIssuer>(context).await,
+        Command::TrustDomain(noun) => noun.run::<TrustDomain>(context).await,
         Command::Credential(credential) => credential.run(context).await,
         Command::Key(key) => key.run(context).await,
         Command::Audit(audit) => audit.run(context).await,

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::manage::held::OnceShown;
 use crate::manage::{Admin, Manager, Reason, changed, once, unrecorded};
 use crate::model::{Agent, AgentStatus, AuthMethod, Change, Identity, StoredSecret, check_name};
-use crate::policy::{self, Trusted};
+use crate::policy;
 use crate::secret::{ClientSecret, client_secret_digest, random_id};
 use crate::world::Millis;
 
@@ -237,8 +237,8 @@ fn new_secret(manager: &Manager, client_id: &str) -> (ClientSecret, StoredSecret
 
 fn check_identity(manager: &Manager, identity: &Identity) -> Result<()> {
     let mut mistakes = Vec::new();
-    let trusted = Trusted::from(&manager.registry.definitions().known());
-    policy::check_identity("identity", identity, &trusted, &mut mistakes);
+    let known = manager.registry.definitions().known();
+    policy::check_identity("identity", identity, &known, &mut mistakes);
     if mistakes.is_empty() {
         return Ok(());
     }

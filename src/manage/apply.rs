@@ -11,8 +11,12 @@ use utoipa::ToSchema;
 use crate::error::{Error, Result};
 use crate::manage::{Admin, Details, Manager, Refused, changed, definitions, unrecorded};
 use crate::model::public::{self, NotPublic};
-use crate::model::{Agent, AgentStatus, Change, DefinitionKind, Event, Identity};
-use crate::policy::{AgentSpec, Known, Manifest, Mistake, parse_manifest, sections, validate_manifest};
+use crate::model::{
+    self, Agent, AgentSpec, AgentStatus, Change, Declared, DefinitionKind, Event, FileKind, Identity, Manifest,
+    NamedFile, each_definition,
+};
+use crate::policy::{Known, Mistake, parse_manifest, sections, validate_manifest};
+use crate::registry::{Definitions, Registered};
 use crate::secret::random_id;
 
 /// A document to apply.
@@ -74,11 +78,14 @@ pub async fn apply(admin: Admin, input: Apply) -> Result<Applied, Refused> {
     let missing = inline_files(&mut manifest, &input.files);
     let manager = &admin.manager;
     let _turn = manager.one_at_a_time.lock().await;
-    let pruned = if input.prune { pruned(manager, &manifest, &sections(&input.document)) } else { Vec::new() };
-    let mut known = known_without(manager, &pruned);
+    let there = manager.registry.definitions();
+    let pruned = if input.prune { pruned(&there, &manifest, &sections(&input.document))? } else { Vec::new() };
+    // What the document may refer to: nothing that goes.
+    let mut known = there.known();
+    pruned.iter().for_each(|one| (one.forget)(&one.name, &mut known));
     known.issuer = Some(manager.issuer_url.to_string());
     let mistakes = match validate_manifest(&manifest, &known) {
-        Ok(_) => missing,
+        Ok(()) => missing,
         Err(found) => missing.into_iter().chain(found).collect(),
     };
     if !mistakes.is_empty() {
@@ -97,67 +104,32 @@ fn mistaken(mistakes: Vec<Mistake>) -> Refused {
     Refused { error: Error::invalid("document_invalid", message), details }
 }
 
+/// Puts what is in the files that the document names into the document.
 fn inline_files(manifest: &mut Manifest, files: &BTreeMap<String, String>) -> Vec<Mistake> {
-    let mut missing = Vec::new();
-    let named = manifest
-        .upstreams
-        .iter_mut()
-        .enumerate()
-        .map(|(n, one)| (format!("upstreams[{n}]"), &one.ca_file, &mut one.ca_pem));
-    let named = named.chain(
-        manifest
-            .issuers
-            .iter_mut()
-            .enumerate()
-            .map(|(n, one)| (format!("issuers[{n}]"), &one.ca_file, &mut one.ca_pem)),
-    );
-    let named = named.chain(
-        manifest
-            .trust_domains
-            .iter_mut()
-            .enumerate()
-            .map(|(n, one)| (format!("trust_domains[{n}]"), &one.ca_file, &mut one.ca_pem)),
-    );
-    for (at, ca_file, ca_pem) in named {
-        let mistake = |field: &str, problem: &str, fix: &str| Mistake {
-            at: format!("{at}.{field}"),
-            problem: problem.to_owned(),
-            fix: fix.to_owned(),
+    let mut mistakes = Vec::new();
+    for (at, NamedFile { field, name, kind, filled_in, place }) in manifest.files() {
+        let mut mistake = |field: &str, problem: &str, fix: &str| {
+            mistakes.push(Mistake { at: format!("{at}.{field}"), problem: problem.to_owned(), fix: fix.to_owned() });
         };
-        if ca_pem.is_some() {
-            missing.push(mistake("ca_pem", "it is filled in by 'hallpass apply'", "write ca_file: PATH"));
+        if place.take().is_some() {
+            mistake(filled_in, "it is filled in by 'hallpass apply'", &format!("write {field}: PATH"));
         }
-        if let Some(name) = ca_file {
-            match files.get(name).map(|file| public::certificates(file.as_bytes())) {
-                Some(Ok(pem)) if crate::broker::check_ca(&pem).is_ok() => *ca_pem = Some(pem),
-                Some(Err(NotPublic { problem, fix })) => missing.push(mistake("ca_file", problem, fix)),
-                _ => missing.push(mistake(
-                    "ca_file",
-                    "it could not be read, or holds a certificate that no TLS connection can be checked with",
-                    "name a PEM file of CA certificates beside the document",
-                )),
+        let Some(name) = name else { continue };
+        match (files.get(name).map(|file| kind.keep(file.as_bytes())), kind) {
+            (Some(Err(NotPublic { problem, fix })), _) => mistake(field, problem, fix),
+            (Some(Ok(pem)), FileKind::CaCertificates) if crate::broker::check_ca(&pem).is_ok() => *place = Some(pem),
+            (_, FileKind::CaCertificates) => mistake(
+                field,
+                "it could not be read, or holds a certificate that no TLS connection can be checked with",
+                "name a PEM file of CA certificates beside the document",
+            ),
+            (Some(Ok(bundle)), FileKind::SpiffeBundle) => *place = Some(bundle),
+            (None, FileKind::SpiffeBundle) => {
+                mistake(field, "it could not be read", "name a SPIFFE bundle (a JWKS) beside the document");
             }
         }
     }
-    for (n, domain) in manifest.trust_domains.iter_mut().enumerate() {
-        if domain.bundle.is_some() {
-            missing.push(Mistake {
-                at: format!("trust_domains[{n}].bundle"),
-                problem: "it is filled in by 'hallpass apply'".into(),
-                fix: "write bundle_file: PATH".into(),
-            });
-        }
-        match domain.bundle_file.as_ref().and_then(|name| files.get(name)).map(|file| public::bundle(file.as_bytes())) {
-            Some(Ok(bundle)) => domain.bundle = Some(bundle),
-            Some(Err(NotPublic { problem, fix })) => missing.push(Mistake {
-                at: format!("trust_domains[{n}].bundle_file"),
-                problem: problem.into(),
-                fix: fix.into(),
-            }),
-            None => domain.bundle = None,
-        }
-    }
-    missing
+    mistakes
 }
 
 fn private_key_in(at: &str) -> Mistake {
@@ -173,69 +145,35 @@ struct Pruned {
     kind: DefinitionKind,
     name: String,
     was: Value,
+    forget: fn(&str, &mut Known),
 }
 
 /// What `--prune` removes: of each kind that the document has a section of, all that the section does not name.
-fn pruned(manager: &Manager, manifest: &Manifest, sections: &BTreeSet<String>) -> Vec<Pruned> {
-    let has = |section: &str| sections.contains(section);
-    fn of<'a, T: Serialize>(
-        kind: DefinitionKind,
-        section: Option<Vec<&str>>,
-        there: impl Iterator<Item = (&'a str, T)>,
-    ) -> Vec<Pruned> {
-        let Some(named) = section else { return Vec::new() };
-        let gone = there.filter(|(name, _)| !named.contains(name));
-        let value = |was: T| serde_json::to_value(was).unwrap_or_default();
-        gone.map(|(name, was)| Pruned { kind, name: name.to_owned(), was: value(was) }).collect()
-    }
-    let definitions = manager.registry.definitions();
-    let Manifest { upstreams, resources, roles, issuers, trust_domains, agents: _ } = manifest;
-    let mut all = of(
-        DefinitionKind::Upstream,
-        has("upstreams").then(|| upstreams.iter().map(|one| one.name.as_str()).collect()),
-        definitions.upstreams().map(|one| (&**one.name(), one.definition())),
-    );
-    all.extend(of(
-        DefinitionKind::Resource,
-        has("resources").then(|| resources.iter().map(|one| one.name.as_str()).collect()),
-        definitions.resources().map(|one| (one.name.as_str(), one)),
-    ));
-    all.extend(of(
-        DefinitionKind::Role,
-        has("roles").then(|| roles.iter().map(|one| one.name.as_str()).collect()),
-        definitions.roles().map(|one| (one.name.as_str(), one)),
-    ));
-    all.extend(of(
-        DefinitionKind::Issuer,
-        has("issuers").then(|| issuers.iter().map(|one| one.name.as_str()).collect()),
-        definitions.issuers().map(|one| (one.name.as_str(), one)),
-    ));
-    all.extend(of(
-        DefinitionKind::TrustDomain,
-        has("trust_domains").then(|| trust_domains.iter().map(|one| one.name.as_str()).collect()),
-        definitions.trust_domains().map(|one| (one.name.as_str(), one)),
-    ));
-    all
-}
-
-/// What the document may refer to: nothing that goes.
-fn known_without(manager: &Manager, pruned: &[Pruned]) -> Known {
-    let mut known = manager.registry.definitions().known();
-    for Pruned { kind, name, .. } in pruned {
-        match kind {
-            DefinitionKind::Upstream | DefinitionKind::Resource => {
-                known.apis.remove(name);
-                known.scopes.remove(name);
-                known.audiences.remove(name);
-                known.public_hosts.remove(name);
-                known.base_hosts.remove(name);
-            }
-            DefinitionKind::Role => _ = known.roles.remove(name),
-            DefinitionKind::Issuer => _ = known.issuers.remove(name),
-            DefinitionKind::TrustDomain => _ = known.trust_domains.remove(name),
+fn pruned(definitions: &Definitions, document: &Manifest, sections: &BTreeSet<String>) -> Result<Vec<Pruned>> {
+    fn of<T: Registered>(
+        definitions: &Definitions,
+        document: &Manifest,
+        sections: &BTreeSet<String>,
+        all: &mut Vec<Pruned>,
+    ) -> Result<()> {
+        if !sections.contains(T::SECTION) {
+            return Ok(());
         }
+        let named: BTreeSet<&str> = T::of(document).iter().map(Declared::name).collect();
+        for (name, one) in T::table(definitions).iter().filter(|(name, _)| !named.contains(name.as_str())) {
+            let was = serde_json::to_value(T::declared(one)).map_err(Error::internal)?;
+            all.push(Pruned { kind: T::KIND, name: name.clone(), was, forget: T::forget });
+        }
+        Ok(())
     }
-    known
+    let mut all = Vec::new();
+    macro_rules! each {
+        ($($kind:ident $one:ident $section:ident $type:ident;)*) => {
+            $(of::<model::$type>(definitions, document, sections, &mut all)?;)*
+        };
+    }
+    each_definition!(each);
+    Ok(all)
 }
 
 async fn do_apply(admin: &Admin, manifest: &Manifest, pruned: Vec<Pruned>, dry_run: bool) -> Result<Applied> {
@@ -244,26 +182,12 @@ async fn do_apply(admin: &Admin, manifest: &Manifest, pruned: Vec<Pruned>, dry_r
     let mut changes = Vec::new();
     let mut events: Vec<Event> = Vec::new();
     let definitions = manager.registry.definitions();
-    for upstream in &manifest.upstreams {
-        let old = definitions.upstream(&upstream.name).map(|old| old.definition());
-        define(DefinitionKind::Upstream, &upstream.name, old, upstream, &mut differences, &mut changes)?;
+    macro_rules! each {
+        ($($kind:ident $one:ident $section:ident $type:ident;)*) => {
+            $(define::<model::$type>(&definitions, manifest, &mut differences, &mut changes)?;)*
+        };
     }
-    for resource in &manifest.resources {
-        let old = definitions.resource(&resource.name).map(AsRef::as_ref);
-        define(DefinitionKind::Resource, &resource.name, old, resource, &mut differences, &mut changes)?;
-    }
-    for role in &manifest.roles {
-        let old = definitions.role(&role.name).map(AsRef::as_ref);
-        define(DefinitionKind::Role, &role.name, old, role, &mut differences, &mut changes)?;
-    }
-    for issuer in &manifest.issuers {
-        let old = definitions.issuer(&issuer.name).map(AsRef::as_ref);
-        define(DefinitionKind::Issuer, &issuer.name, old, issuer, &mut differences, &mut changes)?;
-    }
-    for domain in &manifest.trust_domains {
-        let old = definitions.trust_domain(&domain.name).map(AsRef::as_ref);
-        define(DefinitionKind::TrustDomain, &domain.name, old, domain, &mut differences, &mut changes)?;
-    }
+    each_definition!(each);
     for spec in &manifest.agents {
         agent(manager, spec, &mut differences, &mut changes)?;
     }
@@ -275,7 +199,7 @@ async fn do_apply(admin: &Admin, manifest: &Manifest, pruned: Vec<Pruned>, dry_r
         |change| !matches!(change, Change::PutAgent(one) if manifest.agents.iter().any(|spec| *spec.name == *one.name)),
     );
     changes.extend(holders);
-    for Pruned { kind, name, was } in pruned {
+    for Pruned { kind, name, was, forget: _ } in pruned {
         let diff = diff(Some(&was), None)?;
         let (before, after) = (Some(was), None);
         differences.push(Difference {
@@ -301,28 +225,30 @@ async fn do_apply(admin: &Admin, manifest: &Manifest, pruned: Vec<Pruned>, dry_r
     Ok(Applied { applied, dry_run, changes: differences })
 }
 
-fn define<T: Serialize + PartialEq>(
-    kind: DefinitionKind,
-    name: &str,
-    old: Option<&T>,
-    new: &T,
+/// Notes what a document makes of the definitions of one kind.
+fn define<T: Registered>(
+    definitions: &Definitions,
+    document: &Manifest,
     differences: &mut Vec<Difference>,
     changes: &mut Vec<Change>,
 ) -> Result<()> {
-    if old == Some(new) {
-        return Ok(());
+    for new in T::of(document) {
+        let (kind, name) = (T::KIND, new.name());
+        let old = T::table(definitions).get(name).map(|old| T::declared(old));
+        if old == Some(new) {
+            continue;
+        }
+        differences.push(Difference {
+            kind: kind.as_str().to_owned(),
+            name: name.to_owned(),
+            change: if old.is_some() { "change" } else { "create" }.to_owned(),
+            diff: diff(old, Some(new))?,
+            before: old.map(serde_json::to_value).transpose().map_err(Error::internal)?,
+            after: Some(serde_json::to_value(new).map_err(Error::internal)?),
+        });
+        let body = serde_json::to_string(new).map_err(Error::internal)?;
+        changes.push(Change::PutDefinition { kind, name: name.to_owned(), body });
     }
-    let body = serde_json::to_string(new).map_err(Error::internal)?;
-    let change = if old.is_some() { "change" } else { "create" }.to_owned();
-    differences.push(Difference {
-        kind: kind.as_str().to_owned(),
-        name: name.to_owned(),
-        change,
-        diff: diff(old, Some(new))?,
-        before: old.map(serde_json::to_value).transpose().map_err(Error::internal)?,
-        after: Some(serde_json::to_value(new).map_err(Error::internal)?),
-    });
-    changes.push(Change::PutDefinition { kind, name: name.to_owned(), body });
     Ok(())
 }
 

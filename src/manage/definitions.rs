@@ -8,31 +8,25 @@ use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
 use crate::manage::{Admin, Manager, changed, unrecorded};
-use crate::model::{Agent, Change, DefinitionKind, Resource, Role, TrustDomain, TrustedIssuer};
-use crate::registry::Definitions;
+use crate::model::{Agent, Change, Resource, Role, TrustDomain, TrustedIssuer};
+use crate::registry::Registered;
 
 /// A kind of definition that has no more to it than being listed, shown and removed.
-pub trait Noun: 'static {
-    /// What was declared.
-    type Item: Serialize + 'static;
+pub trait Noun: Registered {
     /// What an admin sees of one.
     type View: Serialize + DeserializeOwned + ToSchema + Send + 'static;
     /// What an admin sees of all.
     type List: Serialize + DeserializeOwned + ToSchema + Send + 'static + From<Vec<Self::View>> + Into<Vec<Self::View>>;
-    /// As it is stored.
-    const KIND: DefinitionKind;
     /// One, for people.
     const ONE: &'static str;
-    /// The section of a document, and the member of [`Noun::List`].
-    const SECTION: &'static str;
     /// The command, and the member of the path.
     const COMMAND: &'static str;
 
-    /// All of them, by name.
-    fn all(definitions: &Definitions) -> Vec<(&str, &Self::Item)>;
-
     /// What an admin sees of one.
-    fn view(manager: &Manager, item: &Self::Item) -> Self::View;
+    fn view(manager: &Manager, item: &Self) -> Self::View;
+
+    /// There is none of this name.
+    fn unknown(name: &str) -> Error;
 
     /// What else changes when it goes.
     fn with_it(_manager: &Manager, _name: &str) -> Vec<Change> {
@@ -103,37 +97,24 @@ pub struct DefinitionRemoved {
     pub taken_from: Vec<String>,
 }
 
-/// Roles.
-#[derive(Debug)]
-pub struct Roles;
-/// Resources.
-#[derive(Debug)]
-pub struct Resources;
-/// Issuers of foreign tokens.
-#[derive(Debug)]
-pub struct Issuers;
-/// SPIFFE trust domains.
-#[derive(Debug)]
-pub struct TrustDomains;
-
-impl Noun for Roles {
-    type Item = Role;
+impl Noun for Role {
     type View = RoleView;
     type List = RoleList;
-    const KIND: DefinitionKind = DefinitionKind::Role;
     const ONE: &'static str = "role";
-    const SECTION: &'static str = "roles";
     const COMMAND: &'static str = "role";
 
-    fn all(definitions: &Definitions) -> Vec<(&str, &Role)> {
-        definitions.roles().map(|one| (one.name.as_str(), &**one)).collect()
-    }
-
-    fn view(manager: &Manager, role: &Role) -> RoleView {
+    fn view(manager: &Manager, role: &Self) -> RoleView {
         let mut holders = manager.registry.agents();
         holders.retain(|agent| agent.roles.contains(&role.name));
         let agents = holders.iter().map(|agent| agent.name.to_string()).collect();
         RoleView { name: role.name.clone(), scopes: role.scopes.clone(), agents }
+    }
+
+    fn unknown(name: &str) -> Error {
+        Error::not_found(
+            "role_unknown",
+            format!("there is no role '{}'; see 'hallpass role list'", name.escape_debug()),
+        )
     }
 
     /// It is taken from those who hold it: else another role of this name would give itself to them.
@@ -154,57 +135,57 @@ pub(super) fn without_roles(manager: &Manager, gone: &[&str]) -> Vec<Change> {
     holders.into_iter().map(without).collect()
 }
 
-impl Noun for Resources {
-    type Item = Resource;
-    type View = Resource;
+impl Noun for Resource {
+    type View = Self;
     type List = ResourceList;
-    const KIND: DefinitionKind = DefinitionKind::Resource;
     const ONE: &'static str = "resource";
-    const SECTION: &'static str = "resources";
     const COMMAND: &'static str = "resource";
 
-    fn all(definitions: &Definitions) -> Vec<(&str, &Resource)> {
-        definitions.resources().map(|one| (one.name.as_str(), &**one)).collect()
+    fn view(_: &Manager, item: &Self) -> Self {
+        item.clone()
     }
 
-    fn view(_: &Manager, resource: &Resource) -> Resource {
-        resource.clone()
+    fn unknown(name: &str) -> Error {
+        Error::not_found(
+            "resource_unknown",
+            format!("there is no resource '{}'; see 'hallpass resource list'", name.escape_debug()),
+        )
     }
 }
 
-impl Noun for Issuers {
-    type Item = TrustedIssuer;
-    type View = TrustedIssuer;
+impl Noun for TrustedIssuer {
+    type View = Self;
     type List = IssuerList;
-    const KIND: DefinitionKind = DefinitionKind::Issuer;
     const ONE: &'static str = "issuer";
-    const SECTION: &'static str = "issuers";
     const COMMAND: &'static str = "issuer";
 
-    fn all(definitions: &Definitions) -> Vec<(&str, &TrustedIssuer)> {
-        definitions.issuers().map(|one| (one.name.as_str(), &**one)).collect()
+    fn view(_: &Manager, item: &Self) -> Self {
+        item.clone()
     }
 
-    fn view(_: &Manager, issuer: &TrustedIssuer) -> TrustedIssuer {
-        issuer.clone()
+    fn unknown(name: &str) -> Error {
+        Error::not_found(
+            "issuer_unknown",
+            format!("there is no issuer '{}'; see 'hallpass issuer list'", name.escape_debug()),
+        )
     }
 }
 
-impl Noun for TrustDomains {
-    type Item = TrustDomain;
-    type View = TrustDomain;
+impl Noun for TrustDomain {
+    type View = Self;
     type List = TrustDomainList;
-    const KIND: DefinitionKind = DefinitionKind::TrustDomain;
     const ONE: &'static str = "trust domain";
-    const SECTION: &'static str = "trust_domains";
     const COMMAND: &'static str = "trust-domain";
 
-    fn all(definitions: &Definitions) -> Vec<(&str, &TrustDomain)> {
-        definitions.trust_domains().map(|one| (one.name.as_str(), &**one)).collect()
+    fn view(_: &Manager, item: &Self) -> Self {
+        item.clone()
     }
 
-    fn view(_: &Manager, domain: &TrustDomain) -> TrustDomain {
-        domain.clone()
+    fn unknown(name: &str) -> Error {
+        Error::not_found(
+            "trust_domain_unknown",
+            format!("there is no trust domain '{}'; see 'hallpass trust-domain list'", name.escape_debug()),
+        )
     }
 }
 
@@ -214,8 +195,8 @@ impl Noun for TrustDomains {
 /// None.
 pub async fn list<N: Noun>(admin: Admin) -> Result<N::List> {
     let definitions = admin.manager.registry.definitions();
-    let all: Vec<N::View> = N::all(&definitions).into_iter().map(|(_, item)| N::view(&admin.manager, item)).collect();
-    Ok(all.into())
+    let all = N::table(&definitions).values().map(|one| N::view(&admin.manager, N::declared(one)));
+    Ok(all.collect::<Vec<_>>().into())
 }
 
 /// One of a kind.
@@ -223,10 +204,8 @@ pub async fn list<N: Noun>(admin: Admin) -> Result<N::List> {
 /// # Errors
 /// There is none of this name.
 pub async fn show<N: Noun>(admin: Admin, name: String) -> Result<N::View> {
-    let definitions = admin.manager.registry.definitions();
-    let found = N::all(&definitions).into_iter().find(|(one, _)| *one == name);
-    let (_, item) = found.ok_or_else(|| unknown::<N>(&name))?;
-    Ok(N::view(&admin.manager, item))
+    let found = find::<N>(&admin.manager, &name)?;
+    Ok(N::view(&admin.manager, N::declared(&found)))
 }
 
 /// Removes one of a kind. Nobody is asked: what goes only takes rights away, and `show -o yaml` keeps it for another day.
@@ -236,13 +215,9 @@ pub async fn show<N: Noun>(admin: Admin, name: String) -> Result<N::View> {
 pub async fn remove<N: Noun>(admin: Admin, name: String) -> Result<DefinitionRemoved> {
     let manager = &admin.manager;
     let _turn = manager.one_at_a_time.lock().await;
+    let found = find::<N>(manager, &name)?;
     let mut event = admin.event(&format!("{} remove", N::COMMAND), &name);
-    {
-        let definitions = manager.registry.definitions();
-        let found = N::all(&definitions).into_iter().find(|(one, _)| *one == name);
-        let (_, item) = found.ok_or_else(|| unknown::<N>(&name))?;
-        changed::tell(&mut event, Some(item), None);
-    }
+    changed::tell(&mut event, Some(N::declared(&found)), None);
     let mut changes = N::with_it(manager, &name);
     let taken_from: Vec<String> = changes
         .iter()
@@ -256,14 +231,7 @@ pub async fn remove<N: Noun>(admin: Admin, name: String) -> Result<DefinitionRem
     Ok(DefinitionRemoved { name, removed: true, taken_from })
 }
 
-fn unknown<N: Noun>(name: &str) -> Error {
-    let code = match N::KIND {
-        DefinitionKind::Role => "role_unknown",
-        DefinitionKind::Resource => "resource_unknown",
-        DefinitionKind::Issuer => "issuer_unknown",
-        DefinitionKind::TrustDomain => "trust_domain_unknown",
-        DefinitionKind::Upstream => "upstream_unknown",
-    };
-    let text = format!("there is no {} '{}'; see 'hallpass {} list'", N::ONE, name.escape_debug(), N::COMMAND);
-    Error::not_found(code, text)
+fn find<N: Noun>(manager: &Manager, name: &str) -> Result<Arc<N::Compiled>> {
+    let found = N::table(&manager.registry.definitions()).get(name).cloned();
+    found.ok_or_else(|| N::unknown(name))
 }

@@ -5,39 +5,10 @@ use std::sync::Arc;
 
 use hallpass_verify::SpentProof;
 
-use crate::model::{Agent, Credential, CredentialVersion, Revocation, SealedColumns, Session, StoredSecret};
+use crate::model::{
+    Agent, Credential, CredentialVersion, DefinitionKind, Revocation, SealedColumns, Session, StoredSecret,
+};
 use crate::world::Millis;
-
-/// What `definitions` holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DefinitionKind {
-    /// An upstream.
-    Upstream,
-    /// A role.
-    Role,
-    /// A resource.
-    Resource,
-    /// An issuer of foreign tokens.
-    Issuer,
-    /// A SPIFFE trust domain.
-    TrustDomain,
-}
-
-impl DefinitionKind {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Upstream, Self::Role, Self::Resource, Self::Issuer, Self::TrustDomain];
-
-    /// As it is stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Upstream => "upstream",
-            Self::Role => "role",
-            Self::Resource => "resource",
-            Self::Issuer => "issuer",
-            Self::TrustDomain => "trust_domain",
-        }
-    }
-}
 
 /// A signing key as it is stored.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use hallpass_verify::{Actor, Audience, ScopeSet, SubjectId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::model::public;
+use crate::model::{Declared, NamedFile, public};
 use crate::world::Millis;
 
 /// What an agent may prove itself with, besides the client secrets that it may have.
@@ -173,6 +173,26 @@ pub struct TrustDomain {
     /// Whether loopback and private addresses may be dialled for it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_private: bool,
+}
+
+impl Declared for TrustedIssuer {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn files(&mut self) -> Vec<NamedFile<'_>> {
+        vec![NamedFile::ca(&self.ca_file, &mut self.ca_pem)]
+    }
+}
+
+impl Declared for TrustDomain {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn files(&mut self) -> Vec<NamedFile<'_>> {
+        vec![NamedFile::ca(&self.ca_file, &mut self.ca_pem), NamedFile::bundle(&self.bundle_file, &mut self.bundle)]
+    }
 }
 
 /// On whose behalf a session acts, and how far at most (RFC 8693). Made by token exchange, never changed: no later token

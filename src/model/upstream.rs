@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::injection::{self, Injection};
-use crate::model::{HeaderRule, Template};
+use crate::model::{Declared, HeaderRule, NamedFile, Template};
 
 /// An API behind the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -152,8 +152,27 @@ pub struct Resource {
     pub scopes: Vec<String>,
 }
 
-/// Definitions by name.
-pub type ByName<T> = BTreeMap<String, T>;
+impl Declared for Upstream {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn files(&mut self) -> Vec<NamedFile<'_>> {
+        vec![NamedFile::ca(&self.ca_file, &mut self.ca_pem)]
+    }
+}
+
+impl Declared for Role {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Declared for Resource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

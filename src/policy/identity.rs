@@ -1,6 +1,5 @@
 //! Whom the broker trusts to say who an agent is: checks what an admin declares about it.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hallpass_verify::{ForeignKeys, KeyUse};
@@ -9,75 +8,10 @@ use url::Url;
 use crate::model::public;
 use crate::model::{AuthMethod, DistinguishedName, Identity, check_name};
 use crate::policy::address::strange_in_host;
-use crate::policy::manifest::{name_mistake, twice};
-use crate::policy::{Known, Manifest, Mistake};
-
-/// Issuers and trust domains that trust entries may name.
-#[derive(Debug, Default)]
-pub struct Trusted {
-    issuers: BTreeSet<String>,
-    trust_domains: BTreeSet<String>,
-}
-
-impl From<&Known> for Trusted {
-    fn from(known: &Known) -> Self {
-        Self { issuers: known.issuers.clone(), trust_domains: known.trust_domains.clone() }
-    }
-}
-
-/// Checks the issuers and trust domains of a document; what trust entries may name then.
-pub(super) fn check_trust(manifest: &Manifest, known: &Known, mistakes: &mut Vec<Mistake>) -> Trusted {
-    let mut trusted = Trusted::from(known);
-    let mut seen = BTreeSet::new();
-    for (n, issuer) in manifest.issuers.iter().enumerate() {
-        let at = format!("issuers[{n}]");
-        if !seen.insert(&issuer.name) {
-            mistakes.push(twice(&at, &issuer.name));
-        }
-        name_mistake(&at, "issuer", &issuer.name, mistakes);
-        check_url(&format!("{at}.issuer"), &issuer.issuer, mistakes);
-        if let Some(uri) = &issuer.jwks_uri {
-            check_url(&format!("{at}.jwks_uri"), uri, mistakes);
-            if is_fetchable(uri) && !is_as_safe(uri, &issuer.issuer) {
-                mistakes.push(Mistake {
-                    at: format!("{at}.jwks_uri"),
-                    problem: "it is an http URL, and the issuer is an https one".into(),
-                    fix: "write an https URL: whoever answers there decides which keys are the issuer's".into(),
-                });
-            }
-        }
-        trusted.issuers.insert(issuer.name.clone());
-    }
-    let mut seen = BTreeSet::new();
-    for (n, domain) in manifest.trust_domains.iter().enumerate() {
-        let at = format!("trust_domains[{n}]");
-        if !seen.insert(&domain.name) {
-            mistakes.push(twice(&at, &domain.name));
-        }
-        if !is_trust_domain(&domain.name) {
-            mistakes.push(Mistake {
-                at: format!("{at}.name"),
-                problem: format!("'{}' is no SPIFFE trust domain", domain.name.escape_debug()),
-                fix: "write for example prod.example.com: lower-case letters, digits, '.', '-' and '_'".into(),
-            });
-        }
-        if domain.bundle_file.is_some() == domain.bundle_endpoint.is_some() {
-            mistakes.push(Mistake {
-                at: at.clone(),
-                problem: "a trust domain has one source of its bundle".into(),
-                fix: "write either bundle_file or bundle_endpoint".into(),
-            });
-        }
-        if let Some(endpoint) = &domain.bundle_endpoint {
-            check_url(&format!("{at}.bundle_endpoint"), endpoint, mistakes);
-        }
-        trusted.trust_domains.insert(domain.name.clone());
-    }
-    trusted
-}
+use crate::policy::{Known, Mistake};
 
 /// Checks what an agent may prove itself with.
-pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes: &mut Vec<Mistake>) {
+pub fn check_identity(at: &str, identity: &Identity, known: &Known, mistakes: &mut Vec<Mistake>) {
     for (n, name) in identity.may_act_for.iter().enumerate() {
         // Whether there is such an agent is not asked: it may be declared later. Until then nobody is acted for.
         if let Err(problem) = check_name("agent", name) {
@@ -86,7 +20,7 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
         }
     }
     for (n, name) in identity.may_act_for_people_of.iter().enumerate() {
-        if !trusted.issuers.contains(name) {
+        if !known.issuers.contains(name) {
             let at = format!("{at}.may_act_for_people_of[{n}]");
             let problem = format!("there is no issuer '{}'", name.escape_debug());
             mistakes.push(Mistake { at, problem, fix: "declare it under issuers".into() });
@@ -140,7 +74,7 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
                 let parts = id.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/'));
                 match parts {
                     Some((domain, path)) if is_trust_domain(domain) && is_spiffe_path(path) => {
-                        if !trusted.trust_domains.contains(domain) {
+                        if !known.trust_domains.contains(domain) {
                             let problem = format!("there is no trust domain '{}'", domain.escape_debug());
                             wrong("id", problem, "declare it under trust_domains");
                         }
@@ -149,7 +83,7 @@ pub fn check_identity(at: &str, identity: &Identity, trusted: &Trusted, mistakes
                 }
             }
             AuthMethod::Federated { issuer, claims, .. } => {
-                if !trusted.issuers.contains(issuer) {
+                if !known.issuers.contains(issuer) {
                     let problem = format!("there is no issuer '{}'", issuer.escape_debug());
                     wrong("issuer", problem, "declare it under issuers");
                 }
@@ -187,7 +121,7 @@ pub fn is_as_safe(url: &str, issuer: &str) -> bool {
     is_https(url) || !is_https(issuer)
 }
 
-fn check_url(at: &str, text: &str, mistakes: &mut Vec<Mistake>) {
+pub(super) fn check_url(at: &str, text: &str, mistakes: &mut Vec<Mistake>) {
     if !is_fetchable(text) {
         mistakes.push(Mistake {
             at: at.to_owned(),
@@ -198,7 +132,7 @@ fn check_url(at: &str, text: &str, mistakes: &mut Vec<Mistake>) {
 }
 
 /// SPIFFE ID §2.1.
-fn is_trust_domain(name: &str) -> bool {
+pub(super) fn is_trust_domain(name: &str) -> bool {
     (1..=255).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_'))
 }
 

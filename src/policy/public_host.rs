@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use url::{Host, Url};
 
+use crate::model::Manifest;
 use crate::policy::address::host_is_canonical;
-use crate::policy::manifest::{Known, Manifest, Mistake};
+use crate::policy::manifest::{Known, Mistake};
 
 /// More names than this are a mistake.
 const MAX_HOSTS: usize = 32;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hallpass_verify::{Claims, KeySet, Possession, RevocationSet, TokenVerifier};
 
 use super::*;
-use crate::model::Target;
+use crate::model::{Manifest, Target};
 
 /// A genuine token for `crm:contacts.read crm:contacts.write`, whose private key nobody has.
 const TOKEN: &str = include_str!("../../crates/hallpass-verify/testdata/eddsa.jwt");
@@ -33,7 +33,10 @@ fn upstream(base: &str, inject: &str, more: &str) -> Result<CompiledUpstream, Ve
 /// The upstreams, or the fields that have mistakes.
 fn compiled(yaml: &str, known: &Known) -> Result<Vec<CompiledUpstream>, Vec<String>> {
     let manifest = parse_manifest(yaml).unwrap_or_else(|mistake| panic!("{mistake}\n{yaml}"));
-    validate_manifest(&manifest, known).map_err(|mistakes| mistakes.into_iter().map(|one| one.at).collect())
+    match validate_manifest(&manifest, known) {
+        Ok(()) => Ok(manifest.upstreams.into_iter().map(|one| CompiledUpstream::new(one).unwrap()).collect()),
+        Err(mistakes) => Err(mistakes.into_iter().map(|one| one.at).collect()),
+    }
 }
 
 fn wrong(yaml: &str, known: &Known) -> Vec<String> {

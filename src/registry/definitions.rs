@@ -1,26 +1,86 @@
-//! Upstreams, roles and resources, compiled.
+//! All definitions, compiled: a table for each kind.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hallpass_verify::ScopeSet;
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::model::{Agent, Change, DefinitionKind, Resource, Role, TrustDomain, TrustedIssuer, Upstream};
-use crate::policy::{CompiledUpstream, Known, PublicHost};
+use crate::model::{self, Agent, Change, DefinitionKind, each_definition};
+use crate::policy::{CompiledUpstream, Kind, Known, PublicHost};
 use crate::store::StoredDefinition;
 
-/// One consistent state of all definitions.
-#[derive(Debug, Clone, Default)]
-pub struct Definitions {
-    upstreams: BTreeMap<String, Arc<CompiledUpstream>>,
-    roles: BTreeMap<String, Arc<Role>>,
-    resources: BTreeMap<String, Arc<Resource>>,
-    issuers: BTreeMap<String, Arc<TrustedIssuer>>,
-    trust_domains: BTreeMap<String, Arc<TrustDomain>>,
-    /// By host name: the upstreams that it leads to, each at ports of its own.
-    public_hosts: HashMap<String, Vec<(PublicHost, Arc<CompiledUpstream>)>>,
+/// The definitions of one kind, by name.
+type Table<T> = BTreeMap<String, Arc<<T as Kind>::Compiled>>;
+
+/// A kind of definition that the registry holds.
+pub trait Registered: Kind {
+    /// Those of this kind, by name.
+    fn table(definitions: &Definitions) -> &BTreeMap<String, Arc<Self::Compiled>>;
+}
+
+macro_rules! tables {
+    ($($kind:ident $one:ident $section:ident $type:ident;)*) => {
+        /// One consistent state of all definitions.
+        #[derive(Debug, Clone, Default)]
+        pub struct Definitions {
+            $($section: Table<model::$type>,)*
+            /// By host name: the upstreams that it leads to, each at ports of its own.
+            public_hosts: HashMap<String, Vec<(PublicHost, Arc<CompiledUpstream>)>>,
+        }
+
+        impl Definitions {
+            fn put(&mut self, kind: DefinitionKind, name: &str, body: &str) -> Result<(), String> {
+                match kind {
+                    $(DefinitionKind::$kind => {
+                        self.$section.insert(name.to_owned(), Arc::new(compiled::<model::$type>(body)?));
+                    })*
+                }
+                Ok(())
+            }
+
+            fn remove(&mut self, kind: DefinitionKind, name: &str) {
+                match kind {
+                    $(DefinitionKind::$kind => _ = self.$section.remove(name),)*
+                }
+            }
+
+            /// What a new document may refer to.
+            pub fn known(&self) -> Known {
+                let mut known = Known::default();
+                $(self.$section.values().for_each(|one| <model::$type as Kind>::learn(one, &mut known));)*
+                known
+            }
+
+            $(
+                #[doc = concat!("The ", stringify!($one), " of this name.")]
+                pub fn $one(&self, name: &str) -> Option<&Arc<<model::$type as Kind>::Compiled>> {
+                    self.$section.get(name)
+                }
+
+                #[doc = concat!("All ", stringify!($section), ", by name.")]
+                pub fn $section(&self) -> impl Iterator<Item = &Arc<<model::$type as Kind>::Compiled>> {
+                    self.$section.values()
+                }
+            )*
+        }
+
+        $(
+            impl Registered for model::$type {
+                fn table(definitions: &Definitions) -> &BTreeMap<String, Arc<Self::Compiled>> {
+                    &definitions.$section
+                }
+            }
+        )*
+    };
+}
+each_definition!(tables);
+
+/// One as it is stored, compiled.
+fn compiled<T: Kind>(body: &str) -> Result<T::Compiled, String> {
+    let one: T = serde_json::from_str(body).map_err(|error| error.to_string())?;
+    one.compile().map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
 impl Definitions {
@@ -61,54 +121,6 @@ impl Definitions {
         }
     }
 
-    fn put(&mut self, kind: DefinitionKind, name: &str, body: &str) -> Result<(), String> {
-        match kind {
-            DefinitionKind::Upstream => {
-                let upstream: Upstream = serde_json::from_str(body).map_err(|error| error.to_string())?;
-                let compiled = CompiledUpstream::new(upstream)
-                    .map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-                self.upstreams.insert(name.to_owned(), Arc::new(compiled));
-            }
-            DefinitionKind::Role => {
-                let role: Role = serde_json::from_str(body).map_err(|error| error.to_string())?;
-                self.roles.insert(name.to_owned(), Arc::new(role));
-            }
-            DefinitionKind::Resource => {
-                let resource: Resource = serde_json::from_str(body).map_err(|error| error.to_string())?;
-                self.resources.insert(name.to_owned(), Arc::new(resource));
-            }
-            DefinitionKind::Issuer => {
-                let issuer: TrustedIssuer = serde_json::from_str(body).map_err(|error| error.to_string())?;
-                self.issuers.insert(name.to_owned(), Arc::new(issuer));
-            }
-            DefinitionKind::TrustDomain => {
-                let domain: TrustDomain = serde_json::from_str(body).map_err(|error| error.to_string())?;
-                self.trust_domains.insert(name.to_owned(), Arc::new(domain));
-            }
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, kind: DefinitionKind, name: &str) {
-        match kind {
-            DefinitionKind::Upstream => _ = self.upstreams.remove(name),
-            DefinitionKind::Role => _ = self.roles.remove(name),
-            DefinitionKind::Resource => _ = self.resources.remove(name),
-            DefinitionKind::Issuer => _ = self.issuers.remove(name),
-            DefinitionKind::TrustDomain => _ = self.trust_domains.remove(name),
-        }
-    }
-
-    /// An upstream by its name.
-    pub fn upstream(&self, name: &str) -> Option<&Arc<CompiledUpstream>> {
-        self.upstreams.get(name)
-    }
-
-    /// All upstreams, by name.
-    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<CompiledUpstream>> {
-        self.upstreams.values()
-    }
-
     /// Whether any upstream has a host name of its own.
     pub fn has_public_hosts(&self) -> bool {
         !self.public_hosts.is_empty()
@@ -130,46 +142,6 @@ impl Definitions {
         there.find_map(|(host, upstream)| Some((upstream, host.origin(issuer, host.port_for(issuer, port)?))))
     }
 
-    /// A role by its name.
-    pub fn role(&self, name: &str) -> Option<&Arc<Role>> {
-        self.roles.get(name)
-    }
-
-    /// All roles, by name.
-    pub fn roles(&self) -> impl Iterator<Item = &Arc<Role>> {
-        self.roles.values()
-    }
-
-    /// A resource by its name.
-    pub fn resource(&self, name: &str) -> Option<&Arc<Resource>> {
-        self.resources.get(name)
-    }
-
-    /// All resources, by name.
-    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.values()
-    }
-
-    /// A registered issuer of foreign tokens by its name.
-    pub fn issuer(&self, name: &str) -> Option<&Arc<TrustedIssuer>> {
-        self.issuers.get(name)
-    }
-
-    /// All registered issuers, by name.
-    pub fn issuers(&self) -> impl Iterator<Item = &Arc<TrustedIssuer>> {
-        self.issuers.values()
-    }
-
-    /// A registered SPIFFE trust domain.
-    pub fn trust_domain(&self, name: &str) -> Option<&Arc<TrustDomain>> {
-        self.trust_domains.get(name)
-    }
-
-    /// All registered SPIFFE trust domains, by name.
-    pub fn trust_domains(&self) -> impl Iterator<Item = &Arc<TrustDomain>> {
-        self.trust_domains.values()
-    }
-
     /// The scopes that an agent's roles give it now.
     pub fn scopes_of(&self, agent: &Agent) -> ScopeSet {
         let roles = agent.roles.iter().filter_map(|name| self.roles.get(name));
@@ -180,28 +152,5 @@ impl Definitions {
     pub fn gives(&self, agent: &Agent, scope: &str) -> bool {
         let mut roles = agent.roles.iter().filter_map(|name| self.roles.get(name));
         roles.any(|role| role.scopes.iter().any(|one| one == scope))
-    }
-
-    /// What a new document may refer to.
-    pub fn known(&self) -> Known {
-        let mut known = Known::default();
-        for (name, upstream) in &self.upstreams {
-            known.apis.insert(name.clone(), true);
-            known.scopes.insert(name.clone(), upstream.scopes().map(str::to_owned).collect());
-            known.base_hosts.insert(name.clone(), upstream.base().host.clone());
-            if !upstream.public_hosts().is_empty() {
-                known.public_hosts.insert(name.clone(), upstream.public_hosts().to_vec());
-            }
-        }
-        for (name, resource) in &self.resources {
-            known.apis.insert(name.clone(), false);
-            let scopes: BTreeSet<_> = resource.scopes.iter().map(|scope| format!("{name}:{scope}")).collect();
-            known.scopes.insert(name.clone(), scopes);
-            known.audiences.insert(name.clone(), resource.audience.clone());
-        }
-        known.roles.extend(self.roles.keys().cloned());
-        known.issuers.extend(self.issuers.keys().cloned());
-        known.trust_domains.extend(self.trust_domains.keys().cloned());
-        known
     }
 }

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use hallpass_verify::{DpopRefusal, Refusal, RevokedBy, TokenVerifier};
 
-pub use definitions::Definitions;
+pub use definitions::{Definitions, Registered};
 pub use keys::Keys;
 pub use revoked::{List, Revoked};
 pub use rights::Rights;

@@ -3,7 +3,8 @@
 
 use tokio::sync::watch;
 
-use crate::model::{Agent, Change, DefinitionKind};
+use crate::model::{Agent, Change};
+use crate::policy;
 
 /// Counts what may have ended somebody's right to a call.
 #[derive(Debug)]
@@ -37,9 +38,7 @@ pub(super) fn may_end(change: &Change, agent_before: Option<&Agent>) -> bool {
         Change::PutAgent(agent) => {
             agent_before.is_some_and(|before| before.status != agent.status || before.roles != agent.roles)
         }
-        Change::PutDefinition { kind, .. } | Change::RemoveDefinition { kind, .. } => {
-            matches!(kind, DefinitionKind::Upstream | DefinitionKind::Role)
-        }
+        Change::PutDefinition { kind, .. } | Change::RemoveDefinition { kind, .. } => policy::grants(*kind),
         Change::PutSession(_)
         | Change::AddSecret { .. }
         | Change::AddCredentialVersion { .. }

@@ -172,7 +172,7 @@ impl Store {
         let rows: Vec<(String, String, String)> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
         rows.into_iter()
             .map(|(kind, name, body)| {
-                let kind = DefinitionKind::ALL.into_iter().find(|one| one.as_str() == kind);
+                let kind = DefinitionKind::ALL.iter().copied().find(|one| one.as_str() == kind);
                 Ok(StoredDefinition { kind: kind.ok_or_else(|| corrupt("definition", &name))?, name, body })
             })
             .collect()

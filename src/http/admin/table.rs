@@ -8,12 +8,13 @@ use crate::http::admin::operation::{
 use crate::http::admin::{audit, login, openapi};
 use crate::http::routes::{Access, Route, of_admins};
 use crate::manage::audit::{After, AuditKeys, AuditNodes, AuditPage, Checkpoints};
-use crate::manage::definitions::{self, Issuers, Resources, Roles, TrustDomains};
+use crate::manage::definitions;
 use crate::manage::login::{IdToken, LoggedIn, LoggedOut, LoginSettings};
 use crate::manage::{
     agents, apply, certificates, credentials, held, keys, rewrap, sessions, status, tokens, upstreams,
 };
 use crate::model::AdminRole::{Approver, Operator, Owner, Viewer};
+use crate::model::{Resource, Role, TrustDomain, TrustedIssuer};
 
 /// All operations. A GET is for every admin.
 #[rustfmt::skip]
@@ -46,18 +47,18 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/admin/v1/upstreams/{name}", "showUpstream", "One upstream, as it was declared", of_one(upstreams::show)).or(&[404]),
         delete("/admin/v1/upstreams/{name}", Operator, "removeUpstream", "Remove an upstream: calls to it are refused from now on", of_one(upstreams::remove)).or(&[404, 409, 503]),
         post("/admin/v1/upstreams/{name}/test", Operator, "testUpstream", "Look an upstream up, connect and check its TLS; sends no request", of_one(upstreams::test)).or(&[404]),
-        get("/admin/v1/roles", "listRoles", "All roles", plain(definitions::list::<Roles>)),
-        get("/admin/v1/roles/{name}", "showRole", "One role, and who holds it", of_one(definitions::show::<Roles>)).or(&[404]),
-        delete("/admin/v1/roles/{name}", Operator, "removeRole", "Remove a role; it is taken from those who hold it", of_one(definitions::remove::<Roles>)).or(&[404, 409, 503]),
-        get("/admin/v1/resources", "listResources", "All resources", plain(definitions::list::<Resources>)),
-        get("/admin/v1/resources/{name}", "showResource", "One resource", of_one(definitions::show::<Resources>)).or(&[404]),
-        delete("/admin/v1/resources/{name}", Operator, "removeResource", "Remove a resource", of_one(definitions::remove::<Resources>)).or(&[404, 409, 503]),
-        get("/admin/v1/issuers", "listIssuers", "All issuers of foreign tokens", plain(definitions::list::<Issuers>)),
-        get("/admin/v1/issuers/{name}", "showIssuer", "One issuer", of_one(definitions::show::<Issuers>)).or(&[404]),
-        delete("/admin/v1/issuers/{name}", Operator, "removeIssuer", "Remove an issuer", of_one(definitions::remove::<Issuers>)).or(&[404, 409, 503]),
-        get("/admin/v1/trust-domains", "listTrustDomains", "All SPIFFE trust domains", plain(definitions::list::<TrustDomains>)),
-        get("/admin/v1/trust-domains/{name}", "showTrustDomain", "One trust domain", of_one(definitions::show::<TrustDomains>)).or(&[404]),
-        delete("/admin/v1/trust-domains/{name}", Operator, "removeTrustDomain", "Remove a trust domain", of_one(definitions::remove::<TrustDomains>)).or(&[404, 409, 503]),
+        get("/admin/v1/roles", "listRoles", "All roles", plain(definitions::list::<Role>)),
+        get("/admin/v1/roles/{name}", "showRole", "One role, and who holds it", of_one(definitions::show::<Role>)).or(&[404]),
+        delete("/admin/v1/roles/{name}", Operator, "removeRole", "Remove a role; it is taken from those who hold it", of_one(definitions::remove::<Role>)).or(&[404, 409, 503]),
+        get("/admin/v1/resources", "listResources", "All resources", plain(definitions::list::<Resource>)),
+        get("/admin/v1/resources/{name}", "showResource", "One resource", of_one(definitions::show::<Resource>)).or(&[404]),
+        delete("/admin/v1/resources/{name}", Operator, "removeResource", "Remove a resource", of_one(definitions::remove::<Resource>)).or(&[404, 409, 503]),
+        get("/admin/v1/issuers", "listIssuers", "All issuers of foreign tokens", plain(definitions::list::<TrustedIssuer>)),
+        get("/admin/v1/issuers/{name}", "showIssuer", "One issuer", of_one(definitions::show::<TrustedIssuer>)).or(&[404]),
+        delete("/admin/v1/issuers/{name}", Operator, "removeIssuer", "Remove an issuer", of_one(definitions::remove::<TrustedIssuer>)).or(&[404, 409, 503]),
+        get("/admin/v1/trust-domains", "listTrustDomains", "All SPIFFE trust domains", plain(definitions::list::<TrustDomain>)),
+        get("/admin/v1/trust-domains/{name}", "showTrustDomain", "One trust domain", of_one(definitions::show::<TrustDomain>)).or(&[404]),
+        delete("/admin/v1/trust-domains/{name}", Operator, "removeTrustDomain", "Remove a trust domain", of_one(definitions::remove::<TrustDomain>)).or(&[404, 409, 503]),
 
         get("/admin/v1/credentials", "listCredentials", "All credentials; never their values", plain(credentials::list)),
         post("/admin/v1/credentials/{name}", Operator, "putCredential", "Store a credential, or a new version of it", of_one_taking(credentials::put)).or(&[404, 409, 413, 503]),

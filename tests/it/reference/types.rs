@@ -1,7 +1,9 @@
 //! The types that serde reads and writes: their fields, defaults and doc comments.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use proc_macro2::TokenStream;
 use syn::{Attribute, Fields, GenericArgument, Item, LitStr, PathArguments, Type as SynType};
 
 use super::source::{Source, doc, is_for_tests};
@@ -48,8 +50,8 @@ pub(super) struct Field {
 pub(super) fn types(sources: &[Source], folders: &[&str]) -> BTreeMap<String, Type> {
     let mut found = BTreeMap::new();
     for source in sources.iter().filter(|source| folders.iter().any(|folder| source.path.starts_with(folder))) {
-        for item in &source.file.items {
-            match item {
+        for item in source.file.items.iter().map(expanded) {
+            match &*item {
                 Item::Struct(one) if !is_for_tests(&one.attrs) => {
                     let shape = match &one.fields {
                         Fields::Named(_) => Shape::Struct(fields(&one.fields, None)),
@@ -79,6 +81,13 @@ pub(super) fn types(sources: &[Source], folders: &[&str]) -> BTreeMap<String, Ty
         }
     }
     found
+}
+
+/// A macro around one type (with a `$` for what the macro makes of it) is that type.
+fn expanded(item: &Item) -> Cow<'_, Item> {
+    let Item::Macro(one) = item else { return Cow::Borrowed(item) };
+    let tokens: TokenStream = one.mac.tokens.clone().into_iter().skip(1).collect();
+    syn::parse2(tokens).map_or(Cow::Borrowed(item), Cow::Owned)
 }
 
 fn is_derived(attributes: &[Attribute]) -> bool {
