@@ -259,7 +259,6 @@ pub async fn start(config: Config, surroundings: Surroundings) -> Result<Running
         world,
         manager: manager.clone(),
         ledger: ledger.clone(),
-        store: store.clone(),
         admins,
         admin_refusals: Throttle::default(),
         config,

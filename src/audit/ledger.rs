@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::audit::chain::Draft;
 use crate::audit::error::{LedgerError, away, stopped};
+use crate::audit::index::Indexer;
 use crate::audit::intent::{Intent, IntentNumber, Recorded};
 use crate::audit::settings::{LedgerSettings, Priority};
 use crate::audit::writer::{Entry, Message, Tie, Writer};
@@ -25,6 +26,7 @@ pub struct Ledger {
     entries: mpsc::Sender<Message>,
     healthy: Arc<AtomicBool>,
     committed: watch::Receiver<i64>,
+    indexed: watch::Receiver<i64>,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -47,13 +49,17 @@ impl Ledger {
         let (entries, waiting) = mpsc::channel(settings.max_waiting);
         let healthy = Arc::new(AtomicBool::new(true));
         let (committed, seen) = watch::channel(head.seq);
+        let indexer = Indexer::new(store.clone(), settings.node.clone(), seen.clone());
+        let indexed = indexer.indexed();
+        // Searches find everything without it, only more slowly: the broker goes on if it is lost.
+        tokio::spawn(indexer.run());
         let writer = Writer::new(settings, store, registry, world, head, mac_key, healthy.clone(), committed);
         supervisor.spawn("audit writer", async move {
             writer.run(waiting).await;
             // It was closed, or nobody is left who could send.
             Ok(())
         });
-        Self { entries, healthy, committed: seen }
+        Self { entries, healthy, committed: seen, indexed }
     }
 
     /// Whether the last write of a record went through. If not, everybody is refused until the writer, which tries again by
@@ -66,6 +72,11 @@ impl Ledger {
     /// segments behind the last one that it has seen ([`Store::segments`]): it never sits in the writer's queue.
     pub fn subscribe(&self) -> watch::Receiver<i64> {
         self.committed.clone()
+    }
+
+    /// How many of this node's records are not in the search index yet. Searches look at those one by one.
+    pub fn index_lag(&self) -> i64 {
+        self.committed.borrow().saturating_sub(*self.indexed.borrow()).max(0)
     }
 
     /// Commits changes and the events that tell of them. When it returns, both are durable and the registry shows them.
@@ -182,6 +193,9 @@ impl Ledger {
         if self.entries.send(Message::Close(reply)).await.is_ok() && answer.await.is_err() {
             tracing::error!("the audit writer stopped before it had written everything");
         }
+        // It ends once the writer has, and must not use the database after that is closed.
+        let mut indexed = self.indexed.clone();
+        while indexed.changed().await.is_ok() {}
     }
 }
 

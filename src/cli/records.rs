@@ -1,9 +1,10 @@
 //! Where audit records are read: in the database, which works on a copy and while the broker is down; or at a broker
 //! elsewhere, where somebody is logged in.
 
+use crate::audit::{Query, search};
 use crate::cli::Failure;
 use crate::cli::client::{AdminClient, segment};
-use crate::manage::audit::{AuditNodes, AuditPage, Checkpoints};
+use crate::manage::audit::{AuditFound, AuditNodes, AuditPage, Checkpoints};
 use crate::store::{Store, StoreError, StoredCheckpoint};
 
 /// Records of one page.
@@ -55,6 +56,32 @@ impl Records {
         }
     }
 
+    /// Records after `after` that fit, some of them; and where to go on, if there may be more.
+    pub(super) async fn search(
+        &self,
+        node: &str,
+        after: i64,
+        query: &Query,
+    ) -> Result<(Vec<(i64, String)>, Option<i64>), Failure> {
+        match self {
+            Self::Database(store) => {
+                let found = search(store, node, after, query).await.map_err(unreadable)?;
+                Ok((found.records.into_iter().map(|row| (row.seq, row.body)).collect(), found.next))
+            }
+            Self::Broker(client) => {
+                let path = format!("/admin/v1/audit/{}/search?after={after}{}", segment(node), parameters(query));
+                let AuditFound { records, next } = client.get(&path).await?;
+                match next {
+                    // Whoever answers with where we are would be asked without end.
+                    Some(next) if next <= after => {
+                        Err(Failure::Failed(format!("{} does not go on in its log", client.place())))
+                    }
+                    next => Ok((records.into_iter().map(|one| (one.seq, one.body)).collect(), next)),
+                }
+            }
+        }
+    }
+
     /// The signed checkpoints of a node that come with its log.
     pub(super) async fn checkpoints(&self, node: &str) -> Result<Vec<StoredCheckpoint>, Failure> {
         match self {
@@ -75,6 +102,23 @@ impl Records {
             store.close().await;
         }
     }
+}
+
+/// `&name=value` for each thing that is searched for.
+fn parameters(query: &Query) -> String {
+    let Query { since, until, agent, session, upstream, operation, decision, reason, request } = query;
+    let times = [("since", since), ("until", until)].map(|(name, time)| (name, time.map(|time| time.to_string())));
+    let texts = [
+        ("agent", agent),
+        ("session", session),
+        ("upstream", upstream),
+        ("operation", operation),
+        ("decision", decision),
+        ("reason", reason),
+        ("request", request),
+    ];
+    let all = times.into_iter().chain(texts.map(|(name, text)| (name, text.clone())));
+    all.filter_map(|(name, value)| Some(format!("&{name}={}", segment(&value?)))).collect()
 }
 
 pub(super) fn unreadable(error: StoreError) -> Failure {

@@ -15,7 +15,6 @@ use crate::http::revocations::SignedLists;
 use crate::issue::{Admins, Issuer};
 use crate::manage::Manager;
 use crate::registry::Registry;
-use crate::store::Store;
 use crate::supervise::Supervisor;
 use crate::world::World;
 
@@ -64,8 +63,6 @@ pub struct Parts {
     pub manager: Arc<Manager>,
     /// The audit log, for logins and refusals.
     pub ledger: Ledger,
-    /// Reads the audit log.
-    pub store: Store,
     /// Admins who come over the network.
     pub admins: Admins,
     /// Which refusals of admins are recorded.

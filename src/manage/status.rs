@@ -20,6 +20,8 @@ pub struct Status {
     pub database: String,
     /// Whether the audit log can be written; if not, everything is refused that must be recorded.
     pub audit_log_writable: bool,
+    /// How many of this node's audit records are not in the search index yet.
+    pub audit_index_lag: i64,
     /// How many there are.
     pub agents: usize,
     /// How many have not ended.
@@ -57,6 +59,7 @@ pub async fn status(admin: Admin) -> Result<Status> {
         node: manager.node.clone(),
         database: manager.store.engine().to_string(),
         audit_log_writable: manager.ledger.is_healthy(),
+        audit_index_lag: manager.ledger.index_lag(),
         agents: registry.agent_count(),
         sessions: registry.session_count(now),
         upstreams: registry.definitions().upstreams().count(),

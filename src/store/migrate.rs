@@ -4,8 +4,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 
 use crate::store::{Result, Store, StoreError, on_db};
 
-/// From here on the audit log is kept in segments.
-const SEGMENTS: i64 = 5;
+/// The migration that last changed how the audit log is laid out.
+const AUDIT_LAYOUT: i64 = 7;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -35,7 +35,7 @@ impl Store {
     pub async fn check_layout(&self) -> Result<()> {
         let sql = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
         let (version,): (i64,) = on_db!(self, pool => sqlx::query_as(sql).fetch_one(pool).await)?;
-        if version < SEGMENTS || self.has_old_records().await? {
+        if version < AUDIT_LAYOUT || self.has_old_records().await? {
             return Err(StoreError::Older(version));
         }
         Ok(())

@@ -1,12 +1,14 @@
 //! All SQL, written once for SQLite and PostgreSQL.
 //!
 //! The broker changes things in one place only: [`Store::commit`], one transaction with the audit records that tell of the
-//! changes in it. Besides it only migrations and the log's signed checkpoints are written. Everything else here reads.
+//! changes in it. Besides it only migrations, the log's signed checkpoints and its search index are written. Everything else here
+//! reads.
 
 mod audit;
 mod commit;
 mod epoch;
 mod guard;
+mod index;
 mod load;
 mod lock;
 mod migrate;
@@ -26,6 +28,7 @@ use sqlx::{Connection as _, PgPool, SqlitePool};
 
 pub use audit::{AuditPage, SignedHead, Span, StoredCheckpoint};
 pub use commit::{Batch, MakeTail, Part, Tail, Verdict};
+pub use index::IndexedRun;
 pub use load::{Everything, StoredDefinition};
 pub use lock::ServeLock;
 pub use old_records::OldRecord;

@@ -92,6 +92,26 @@ impl Writer {
         attempt
     }
 
+    /// Writes what is no part of a commit, in one transaction.
+    pub(super) async fn put(&self, statements: Vec<Statement>) -> Result<()> {
+        let mut place = self.connection.lock().await;
+        // As in a commit: it is put back only with no transaction open on it.
+        let mut connection = match place.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        let pages = pages_of(&statements);
+        for statement in joined_transaction(statements) {
+            bound!(statement).execute(&mut connection).await?;
+        }
+        *place = Some(connection);
+        drop(place);
+        if self.pages.fetch_add(pages, Ordering::Relaxed) + pages >= PAGES_TO_COPY {
+            self.copy();
+        }
+        Ok(())
+    }
+
     /// Copies the write-ahead log into the database, beside the commits that come meanwhile; nothing waits for it.
     fn copy(&self) {
         // It is being done.

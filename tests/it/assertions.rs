@@ -301,7 +301,7 @@ async fn an_assertion_that_was_used_before_a_restart_is_not_good_after_it(engine
     scene.clock.add_seconds(4000);
     let state = &scene.broker.running.state;
     state.ledger.commit(Vec::new(), vec![hallpass::model::Change::Prune { before: state.world.now() }]).await.unwrap();
-    let kept = state.store.load(0).await.unwrap();
+    let kept = state.manager.store.load(0).await.unwrap();
     assert_eq!(kept.used_assertions, []);
     assert!(kept.assertions_since.is_some());
 }

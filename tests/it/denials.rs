@@ -188,6 +188,7 @@ fn rows() -> Vec<Row> {
         admin("/admin/v1/keys/{kid}/retire", Owner, "/admin/v1/keys/x/retire"),
         admin("/admin/v1/audit", Viewer, "/admin/v1/audit"),
         admin("/admin/v1/audit/{node}/records", Viewer, "/admin/v1/audit/node-1/records"),
+        admin("/admin/v1/audit/{node}/search", Viewer, "/admin/v1/audit/node-1/search"),
         remote("/admin/v1/login", Access::Open),
         remote("/admin/v1/logout", Access::Admin(Viewer)),
         admin("/admin/v1/audit/checkpoint", Viewer, "/admin/v1/audit/checkpoint"),

@@ -157,7 +157,7 @@ fn what_is_written_for_a_command_counts_more_than_the_environment() {
 
 /// With what a terminal would obey, and a member that only a later version has.
 const STATUS: &str = r#"{"version":"\u001b[2Jx","issuer":"\u009b31m\u202ehi","node":"a","database":"sqlite",
-        "audit_log_writable":true,"agents":1,"sessions":2,"upstreams":3,"credentials":4,"revocations":5,
+        "audit_log_writable":true,"audit_index_lag":0,"agents":1,"sessions":2,"upstreams":3,"credentials":4,"revocations":5,
         "revocation_version":6,"signing_key":"k","signing_algorithm":"ES256","master_key":"m","time":7,"more":"\u001b"}"#;
 
 #[test]

@@ -39,6 +39,7 @@ mod quickstart;
 mod readme;
 mod reference;
 mod remote_admin;
+mod search;
 mod smoke;
 mod storage;
 mod support;

@@ -43,7 +43,7 @@ async fn back_to_the_old_layout(url: &str, packed: usize) {
     }
     log::replace(url, &rows[..packed]).await;
     if packed == 0 {
-        execute(url, "DROP TABLE audit_segments;\nDROP TABLE used_proofs").await;
+        execute(url, "DROP TABLE audit_segments;\nDROP TABLE audit_index;\nDROP TABLE used_proofs").await;
         execute(url, "DELETE FROM _sqlx_migrations WHERE version > 4").await;
     }
 }

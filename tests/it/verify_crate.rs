@@ -344,8 +344,8 @@ async fn the_epoch_rises_with_each_revocation_and_each_start_and_never_falls() {
         assert!(epoch() > last);
         last = epoch();
     }
-    assert_eq!(scene.broker.running.state.store.epoch().await.unwrap(), last, "what the list says is durable");
-    assert!(scene.broker.running.state.store.raise_epoch().await.unwrap() > last);
+    assert_eq!(scene.broker.running.state.manager.store.epoch().await.unwrap(), last, "what the list says is durable");
+    assert!(scene.broker.running.state.manager.store.raise_epoch().await.unwrap() > last);
 }
 
 #[tokio::test(flavor = "multi_thread")]

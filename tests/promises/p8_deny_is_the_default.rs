@@ -63,7 +63,7 @@ impl Scene {
     /// The audit records since this was asked last.
     async fn new_records(&self) -> Vec<Value> {
         let after = self.read.load(Ordering::Relaxed);
-        let rows = self.broker.running.state.store.audit_page("node-1", after as i64, 1000).await.unwrap();
+        let rows = self.broker.running.state.manager.store.audit_page("node-1", after as i64, 1000).await.unwrap();
         self.read.store(after + rows.len(), Ordering::Relaxed);
         rows.iter().map(|row| serde_json::from_str(&row.body).unwrap()).collect()
     }

@@ -1,6 +1,7 @@
 //! `hallpass audit …`.
 
 mod filter;
+mod search;
 mod verify;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use crate::manage::audit::Checkpoint;
 use crate::store::Access;
 use crate::world::Millis;
 use filter::Filter;
+use search::Search;
 use verify::Verify;
 
 pub(super) use verify::{open_head_key, public_keys};
@@ -43,6 +45,8 @@ pub(super) enum Audit {
         #[command(flatten)]
         filter: Filter,
     },
+    /// Find records by what is in them; quick in a long log, too
+    Search(Search),
     /// Prove that nothing was edited, removed, reordered, inserted or cut off
     Verify(Verify),
     /// Print the signed end of the log; keep it where nobody with access to the database can change it
@@ -70,6 +74,7 @@ impl Audit {
                 tail(context, &records, &filter, lines, follow).await
             }
             Self::Export { filter } => export(context, &records, &filter).await,
+            Self::Search(search) => search.run(context, &records).await,
             Self::Verify(_) | Self::Checkpoint => Ok(()),
         };
         records.close().await;

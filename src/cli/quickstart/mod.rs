@@ -229,10 +229,10 @@ impl Story<'_> {
         self.teller.check("three calls were refused", count("call.refused"), 3)?;
         self.teller.check("no record holds the key", self.leak(records.concat().as_bytes()), None)?;
         let state = &self.stage.running.state;
-        let keys = audit::public_keys(&state.store).await?;
-        let mac_key = audit::open_head_key(&state.config, &state.store).await?;
+        let keys = audit::public_keys(&state.manager.store).await?;
+        let mac_key = audit::open_head_key(&state.config, &state.manager.store).await?;
         let with = Verification { mac_key: Some(&mac_key), kept: None };
-        let report = verify_node(&state.store, &state.config.node, &keys, with, |_, _| {}).await;
+        let report = verify_node(&state.manager.store, &state.config.node, &keys, with, |_, _| {}).await;
         let report = report.map_err(unreadable)?.map_err(|fault| {
             Failure::Failed(format!("the audit log is not whole: record {}: {}", fault.seq, fault.problem))
         })?;
@@ -251,7 +251,7 @@ impl Story<'_> {
         let state = &self.stage.running.state;
         let mut patience = 200;
         loop {
-            let page = state.store.audit_page(&state.config.node, 0, 1000).await.map_err(unreadable)?;
+            let page = state.manager.store.audit_page(&state.config.node, 0, 1000).await.map_err(unreadable)?;
             if patience == 0 || page.iter().any(|row| row.body.contains("\"call.outcome\"")) {
                 return Ok(page.into_iter().map(|row| row.body).collect());
             }

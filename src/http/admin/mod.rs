@@ -3,7 +3,6 @@
 //! [`table`] has every operation, each with the function of [`crate::manage`] that does the work. The router and the OpenAPI
 //! document are both made from it.
 
-pub(super) mod audit;
 pub(super) mod door;
 pub(super) mod login;
 pub(super) mod openapi;

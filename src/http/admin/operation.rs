@@ -190,11 +190,6 @@ impl Work {
         self
     }
 
-    pub(super) fn asks<Q: IntoParams>(mut self) -> Self {
-        self.shape = self.shape.asking::<Q>();
-        self
-    }
-
     pub(super) fn gives<T: ToSchema>(mut self) -> Self {
         self.shape = self.shape.giving::<T>();
         self

@@ -5,13 +5,12 @@ use utoipa::openapi::path::HttpMethod;
 use crate::http::admin::operation::{
     Operation, asking, by_hand, delete, get, of_one, of_one_asking, of_one_taking, plain, post, taking,
 };
-use crate::http::admin::{audit, login, openapi};
+use crate::http::admin::{login, openapi};
 use crate::http::routes::{Access, Route, of_admins};
-use crate::manage::audit::{After, AuditKeys, AuditNodes, AuditPage, Checkpoints};
 use crate::manage::definitions;
 use crate::manage::login::{IdToken, LoggedIn, LoggedOut, LoginSettings};
 use crate::manage::{
-    agents, apply, certificates, credentials, held, keys, rewrap, sessions, status, tokens, upstreams,
+    agents, apply, audit, certificates, credentials, held, keys, rewrap, sessions, status, tokens, upstreams,
 };
 use crate::model::AdminRole::{Approver, Operator, Owner, Viewer};
 use crate::model::{Resource, Role, TrustDomain, TrustedIssuer};
@@ -69,11 +68,12 @@ pub(super) fn operations() -> Vec<Operation> {
         post("/admin/v1/keys/rotate", Owner, "rotateKeys", "Sign with the next key from now on", plain(keys::rotate)).or(&[409, 503]),
         post("/admin/v1/keys/{kid}/retire", Owner, "retireKey", "Remove a key at once: every token that it signed is refused", of_one_taking(keys::retire)).or(&[404, 409, 503]),
 
-        get("/admin/v1/audit", "listAuditNodes", "The nodes that keep a log", by_hand(audit::nodes).gives::<AuditNodes>()).or(&[503]),
-        get("/admin/v1/audit/{node}/records", "readAuditRecords", "The next records of a node's log", by_hand(audit::records).asks::<After>().gives::<AuditPage>()).or(&[503]),
-        get("/admin/v1/audit/{node}/checkpoints", "listCheckpoints", "The signed checkpoints of a node's log", by_hand(audit::checkpoints).gives::<Checkpoints>()).or(&[503]),
-        get("/admin/v1/audit/keys", "listAuditKeys", "Every public key that this broker has had", by_hand(audit::keys).gives::<AuditKeys>()).or(&[503]),
-        post("/admin/v1/audit/checkpoint", Viewer, "makeCheckpoint", "Sign the end of the log as it is now", plain(crate::manage::audit::checkpoint)).or(&[409, 503]),
+        get("/admin/v1/audit", "listAuditNodes", "The nodes that keep a log", plain(audit::nodes)).or(&[503]),
+        get("/admin/v1/audit/{node}/records", "readAuditRecords", "The next records of a node's log", of_one_asking(audit::records)).or(&[503]),
+        get("/admin/v1/audit/{node}/search", "searchAudit", "The next records of a node's log that fit", of_one_asking(audit::search)).or(&[503]),
+        get("/admin/v1/audit/{node}/checkpoints", "listCheckpoints", "The signed checkpoints of a node's log", of_one(audit::checkpoints)).or(&[503]),
+        get("/admin/v1/audit/keys", "listAuditKeys", "Every public key that this broker has had", plain(audit::keys)).or(&[503]),
+        post("/admin/v1/audit/checkpoint", Viewer, "makeCheckpoint", "Sign the end of the log as it is now", plain(audit::checkpoint)).or(&[409, 503]),
 
         get("/admin/v1/login", "loginSettings", "Where to log in", by_hand(login::settings).gives::<LoginSettings>()).or(&[404]).open().remote(),
         post("/admin/v1/login", Viewer, "logIn", "Log in by an ID token", by_hand(login::log_in).takes::<IdToken>().gives::<LoggedIn>()).or(&[404, 503]).open().remote(),

@@ -181,7 +181,7 @@ roles: [ {{ name: support, scopes: ["crm:contacts.read", "crm:any"] }} ]
         let state = &self.running.state;
         let mut all = Vec::new();
         loop {
-            let page = state.store.audit_page("node-1", all.len() as i64, 1000).await.unwrap();
+            let page = state.manager.store.audit_page("node-1", all.len() as i64, 1000).await.unwrap();
             if page.is_empty() {
                 return all;
             }

@@ -66,7 +66,8 @@ pub(crate) async fn bytes(url: &str, sql: &str) -> Vec<u8> {
 /// Every row of every table of ours, as text, in order.
 pub(crate) async fn everything(url: &str) -> Vec<String> {
     let tables = "agents client_secrets definitions credentials credential_versions signing_keys broker_secrets sessions \
-                  revocations used_assertions used_proofs audit_segments audit_heads audit_checkpoints";
+                  revocations used_assertions used_proofs audit_segments audit_heads audit_checkpoints \
+                  audit_index";
     let mut all = Vec::new();
     for table in tables.split_whitespace() {
         let row = if url.starts_with("sqlite:") {

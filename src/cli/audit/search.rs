@@ -1,0 +1,45 @@
+//! `hallpass audit search`.
+
+use clap::Args;
+
+use crate::audit::Query;
+use crate::cli::audit::filter::Filter;
+use crate::cli::audit::print;
+use crate::cli::records::Records;
+use crate::cli::{Context, Outcome};
+
+/// What is looked for.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Search {
+    #[command(flatten)]
+    filter: Filter,
+    /// Only records of this operation (its id)
+    #[arg(long)]
+    operation: Option<String>,
+    /// Only what was refused, or ended, for this reason (a stable code)
+    #[arg(long, value_name = "CODE")]
+    reason: Option<String>,
+    /// Only records of this request (the id that its answer carries)
+    #[arg(long, value_name = "ID")]
+    request: Option<String>,
+}
+
+impl Search {
+    pub(super) async fn run(self, context: &Context, records: &Records) -> Outcome {
+        let Self { filter, operation, reason, request } = self;
+        let Filter { since, until, agent, session, upstream, decision } = filter;
+        let query = Query { since, until, agent, session, upstream, operation, decision, reason, request };
+        for (node, _) in records.nodes().await? {
+            let mut after = Some(0);
+            while let Some(from) = after {
+                let (found, next) = records.search(&node, from, &query).await?;
+                found.iter().for_each(|(_, body)| print(context, body));
+                if context.output.broken().is_some() {
+                    return Ok(());
+                }
+                after = next;
+            }
+        }
+        Ok(())
+    }
+}
