@@ -26,7 +26,7 @@ pub fn raise_descriptor_limit(needed: u64) {
         tracing::warn!(
             ?current,
             needed,
-            "listen.max_connections and exchange.max_calls are more than files may be open"
+            "listen.max_connections and exchange.max_connections are more than files may be open"
         );
     }
 }

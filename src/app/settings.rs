@@ -55,6 +55,8 @@ pub(super) fn broker_settings(config: &Config) -> BrokerSettings {
         max_response_bytes: config.exchange.max_response_bytes,
         max_calls: config.exchange.max_calls,
         max_calls_per_agent: config.exchange.max_calls_per_agent,
+        max_connections: config.exchange.max_connections,
+        max_connections_per_upstream: config.exchange.max_connections_per_upstream,
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::broker::links::{self, Links};
@@ -18,6 +17,7 @@ use crate::broker::right::{Ended, Right, Watch};
 use crate::broker::scrub::{self, Coding, Needles, Scrubber};
 use crate::broker::{CallError, StreamBody, ahead, caching, head, mark};
 use crate::error::{Error, Result};
+use crate::outbound::PooledBody;
 use crate::yield_queue::{ByteBudget, YieldQueue};
 
 /// Bytes that a body may move before other tasks run: some tenths of a millisecond of searching and digesting. A quarter
@@ -110,11 +110,8 @@ impl Upload {
     }
 }
 
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+impl Upload {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             ready!(self.budget.poll_ready(cx));
             if let Some(ended) = self.watch.ended() {
@@ -145,6 +142,19 @@ impl Body for Upload {
             });
         }
     }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_piece(cx);
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            self.meter.broke_off(*error);
+        }
+        polled
+    }
 
     fn is_end_stream(&self) -> bool {
         self.inner.is_end_stream()
@@ -157,7 +167,7 @@ impl Body for Upload {
 
 /// Makes the agent's answer of the upstream's: head stripped, links rewritten, body searched.
 pub(super) async fn answer(
-    answer: http::Response<Incoming>,
+    answer: http::Response<PooledBody<Upload>>,
     needles: Option<Arc<Needles>>,
     links: &Links,
     limits: BodyLimits,

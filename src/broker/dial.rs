@@ -1,62 +1,57 @@
 //! Sending: to one upstream, over connections that `outbound` made to checked addresses.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use http::Uri;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::{Client, Error as ClientError};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
 use crate::broker::body::{BodyError, Upload};
 use crate::broker::inject::Injected;
 use crate::error::{Error, Result};
-use crate::outbound::{self, DialError, Dialer, Resolve, Wire};
+use crate::model::Http2;
+use crate::outbound::{self, ConnectionLimits, DialError, Dialer, Pool, PooledBody, Protocol, Resolve, SendError};
 use crate::policy::CompiledUpstream;
-
-/// How long an idle connection to an upstream is kept.
-const POOL_IDLE: Duration = Duration::from_secs(60);
-
-/// How many idle connections to an upstream are kept.
-const POOL_SIZE: usize = 512;
 
 /// The connections to one upstream, as one version of its definition allows them.
 #[derive(Clone)]
 pub(super) struct UpstreamClient {
     upstream: Arc<CompiledUpstream>,
-    connector: Connector,
-    client: Client<Connector, Upload>,
+    pool: Pool<Upload>,
 }
 
 impl UpstreamClient {
-    pub(super) fn new(upstream: Arc<CompiledUpstream>, resolver: Arc<dyn Resolve>, timeout: Duration) -> Result<Self> {
-        let tls = if upstream.base().tls { Some(tls_config(upstream.definition().ca_pem.as_deref())?) } else { None };
-        let base = upstream.base();
-        let connector = Connector(Dialer {
+    /// `most`: connections to an upstream at once, where its definition does not say.
+    pub(super) fn new(
+        upstream: Arc<CompiledUpstream>,
+        resolver: Arc<dyn Resolve>,
+        timeout: Duration,
+        most: usize,
+        limits: &Arc<ConnectionLimits>,
+    ) -> Result<Self> {
+        let (definition, base) = (upstream.definition(), upstream.base());
+        let tls = if base.tls { Some(tls_config(definition.ca_pem.as_deref())?) } else { None };
+        let (tls, protocol) = match definition.http2 {
+            Http2::Auto => (tls.as_ref().map(outbound::offering_http2), Protocol::Negotiated),
+            Http2::Never => (tls, Protocol::Http1),
+            Http2::PriorKnowledge => (tls, Protocol::Http2),
+        };
+        let dialer = Dialer {
             host: base.host.as_str().into(),
             port: base.port,
-            allow_private: upstream.definition().allow_private,
+            allow_private: definition.allow_private,
             resolver,
             tls,
             timeout,
-        });
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_SIZE)
-            .set_host(false)
-            .build(connector.clone());
-        Ok(Self { upstream, connector, client })
+        };
+        let most = definition.limits.max_connections.map_or(most, |own| own as usize);
+        let pool = Pool::new(dialer, protocol, most, limits);
+        Ok(Self { upstream, pool })
     }
 
     /// Connects as a call would, and hangs up.
     pub(super) async fn probe(&self) -> Result<()> {
-        match self.connector.0.dial().await {
-            Ok(_) => Ok(()),
+        match self.pool.probe().await {
+            Ok(()) => Ok(()),
             Err(error @ DialError::Timeout) => Err(told(&error)),
             Err(error) => Err(told(&error).because(error)),
         }
@@ -85,16 +80,16 @@ pub(super) async fn send(
     client: &UpstreamClient,
     injected: Injected,
     response_timeout: Duration,
-) -> Result<http::Response<Incoming>> {
+) -> Result<http::Response<PooledBody<Upload>>> {
     let right = injected.right().clone();
     let request = injected.into_request();
     let meter = request.body().meter();
-    let mut answer = client.client.request(request);
+    let mut answer = std::pin::pin!(client.pool.send(request));
     let mut wait = response_timeout;
     loop {
         match tokio::time::timeout(wait.min(right.time_left()), &mut answer).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => return Err(explain(&error)),
+            Ok(Err(error)) => return Err(explain(&error, meter.broken())),
             Err(_) if right.is_over() => {
                 return Err(Error::unauthenticated("session_ended", "the session has ended; open another one"));
             }
@@ -147,24 +142,26 @@ fn told(dial: &DialError) -> Error {
     }
 }
 
-/// What the agent is told; the log gets the whole chain of causes. Neither holds the request.
-fn explain(error: &ClientError) -> Error {
+/// What the agent is told; the log gets the whole chain of causes. Neither holds the request. `broken`: why the agent's body
+/// broke off, if it did.
+fn explain(error: &SendError, broken: Option<BodyError>) -> Error {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut chain = String::new();
-    let mut told = None;
+    let mut told = broken.map(|body| match body {
+        BodyError::TooLarge => Error::too_large("request_too_large", "the body is larger than this upstream's limit"),
+        _ => Error::invalid("request_broken", "the request's body broke off"),
+    });
     while let Some(one) = source {
         chain.push_str(if chain.is_empty() { "" } else { ": " });
         chain.push_str(&one.to_string());
+        if let Some(SendError::Busy) = one.downcast_ref::<SendError>() {
+            told = Some(Error::unavailable(
+                "upstream_busy",
+                "all connections that there may be to this upstream are in use; try again in a moment",
+            ));
+        }
         if let Some(dial) = one.downcast_ref::<DialError>() {
             told = Some(self::told(dial));
-        }
-        if let Some(body) = one.downcast_ref::<BodyError>() {
-            told = Some(match body {
-                BodyError::TooLarge => {
-                    Error::too_large("request_too_large", "the body is larger than this upstream's limit")
-                }
-                _ => Error::invalid("request_broken", "the request's body broke off"),
-            });
         }
         if let Some(hyper) = one.downcast_ref::<hyper::Error>()
             && told.is_none()
@@ -176,12 +173,19 @@ fn explain(error: &ClientError) -> Error {
                     Some(Error::bad_gateway("upstream_reset", "the upstream closed the connection without an answer"));
             }
         }
+        // RFC 9113 §8.7. h2 says it in words alone.
+        if one.to_string().contains("refused stream before processing") {
+            told = Some(Error::bad_gateway(
+                "upstream_reset",
+                "the upstream refused the request unread (REFUSED_STREAM); it was not carried out, and may be sent again",
+            ));
+        }
         // Said by the cause of a "canceled": hyper has no other word for an answer before the question.
         if one.to_string().contains("unexpected message") {
             told = Some(Error::bad_gateway(
                 "upstream_protocol",
-                "the upstream spoke before it was asked: it may speak HTTP/2 at once or another protocol, and Hallpass \
-                 speaks HTTP/1.1 to upstreams",
+                "the upstream spoke before it was asked: it may speak HTTP/2 at once, for which the admin writes \
+                 http2: prior_knowledge into its definition, or another protocol",
             ));
         }
         source = one.source();
@@ -200,8 +204,8 @@ fn not_http(error: &hyper::Error) -> &'static str {
     }
     let words = error.to_string();
     if words.contains("version") {
-        "the upstream's answer does not begin as HTTP/1.1 does: it may speak HTTP/2 only, TLS, or another protocol at this \
-         port"
+        "the upstream's answer does not begin as HTTP/1.1 does: it may speak HTTP/2 only (the admin writes http2: \
+         prior_knowledge), TLS, or another protocol at this port"
     } else if words.contains("content-length") || words.contains("transfer-encoding") {
         "the upstream's answer says its length in two ways, or in none that is valid"
     } else if words.contains("header") {
@@ -209,24 +213,5 @@ fn not_http(error: &hyper::Error) -> &'static str {
          its name, or with a control character"
     } else {
         "the upstream's answer is not HTTP as it should be"
-    }
-}
-
-/// Makes connections to one upstream, and to nowhere else: the URI that the pool hands in names only the pool's slot.
-#[derive(Clone)]
-struct Connector(Dialer);
-
-impl tower::Service<Uri> for Connector {
-    type Response = Wire;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-    type Future = BoxFuture<'static, Result<Wire, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let dialer = self.0.clone();
-        Box::pin(async move { Ok(dialer.dial().await?) })
     }
 }

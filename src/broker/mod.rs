@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use crate::audit::{Intent, IntentNumber, Ledger, LedgerError, Priority, Recorded, Throttle, more};
 use crate::error::Error;
 use crate::model::{AgentStatus, Event, EventKind, Guard, Origin, Target, TargetError};
-use crate::outbound::Resolve;
+use crate::outbound::{ConnectionLimits, Resolve};
 use crate::policy::{self, CompiledUpstream, Denial, Hint, Permit};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
@@ -67,6 +67,10 @@ pub struct BrokerSettings {
     pub max_calls: usize,
     /// Of one agent.
     pub max_calls_per_agent: usize,
+    /// Connections to all upstreams at once.
+    pub max_connections: usize,
+    /// To one upstream, where its definition does not say.
+    pub max_connections_per_upstream: usize,
 }
 
 /// One call of an agent that is known. Its token is not in it any more.
@@ -159,6 +163,7 @@ pub struct Broker {
     issuer: Arc<str>,
     resolver: Arc<dyn Resolve>,
     clients: DashMap<Arc<str>, dial::UpstreamClient>,
+    connections: Arc<ConnectionLimits>,
     places: Arc<Semaphore>,
     own_places: DashMap<Arc<str>, Arc<Semaphore>>,
     stopping: Arc<AtomicBool>,
@@ -217,6 +222,7 @@ impl Broker {
         let stopping = Arc::default();
         let BrokerParts { world, registry, ledger, vault, verifier, issuer, resolver, query_values, yields } = parts;
         Self {
+            connections: ConnectionLimits::new(settings.max_connections),
             settings,
             world,
             registry,
@@ -644,7 +650,9 @@ impl Broker {
         }
         let connect = upstream.definition().timeouts.connect_seconds;
         let timeout = connect.map_or(self.settings.connect_timeout, Duration::from_secs);
-        let client = dial::UpstreamClient::new(upstream.clone(), self.resolver.clone(), timeout)?;
+        let most = self.settings.max_connections_per_upstream;
+        let resolver = self.resolver.clone();
+        let client = dial::UpstreamClient::new(upstream.clone(), resolver, timeout, most, &self.connections)?;
         self.clients.insert(upstream.name().clone(), client.clone());
         Ok(client)
     }

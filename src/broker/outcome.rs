@@ -9,6 +9,7 @@ use ring::digest::{Context, SHA256};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::audit::{IntentNumber, Ledger};
+use crate::broker::BodyError;
 use crate::model::{CallFacts, Event};
 
 /// Counts and digests a body as it passes.
@@ -16,11 +17,12 @@ pub(super) struct Meter {
     bytes: u64,
     digest: Context,
     moved: Instant,
+    broken: Option<BodyError>,
 }
 
 impl Meter {
     fn new() -> Self {
-        Self { bytes: 0, digest: Context::new(&SHA256), moved: crate::world::monotonic() }
+        Self { bytes: 0, digest: Context::new(&SHA256), moved: crate::world::monotonic(), broken: None }
     }
 
     pub(super) fn pass(&mut self, piece: &[u8]) -> u64 {
@@ -43,6 +45,16 @@ impl SharedMeter {
     /// Counts a piece; gives the bytes so far.
     pub(super) fn pass(&self, piece: &[u8]) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pass(piece)
+    }
+
+    /// Notes why the body broke off. HTTP/2 tells the sender of a request only that its stream was reset.
+    pub(super) fn broke_off(&self, error: BodyError) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).broken = Some(error);
+    }
+
+    /// Why the body broke off, if it did.
+    pub(super) fn broken(&self) -> Option<BodyError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).broken
     }
 
     /// When the last piece passed.

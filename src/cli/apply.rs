@@ -45,7 +45,8 @@ The document:
           # {name}: one whole segment; {*rest}: all that follows, also nothing; no other wildcards. GET gives HEAD.
         - { id: get-project,   methods: [GET], path: \"/projects/{id}\", scope: projects.read, encoded_slash: true }   # id: group%2Fproject
       timeouts: { connect_seconds: 5, response_seconds: 300, idle_seconds: 300 }   # optional
-      limits: { max_request_bytes: 1048576, max_response_bytes: 1048576 }         # optional
+      limits: { max_request_bytes: 1048576, max_response_bytes: 1048576, max_connections: 50 }         # optional
+      http2: auto                     # optional: never, or prior_knowledge (an http upstream that speaks nothing else)
       ca_file: crm-ca.pem             # optional: trust this CA instead of the public ones
       allow_range: false              # optional: let agents ask for byte ranges
       authorization_schemes: [token]  # optional: take the agent's token under these too, as in 'Authorization: token …'

@@ -68,7 +68,9 @@ impl Serve {
             tracing::warn!(name, "this variable begins like our settings, and is none: it is ignored");
         }
         seal_process();
-        raise_descriptor_limit((config.listen.max_connections + config.exchange.max_calls + SPARE_DESCRIPTORS) as u64);
+        raise_descriptor_limit(
+            (config.listen.max_connections + config.exchange.max_connections + SPARE_DESCRIPTORS) as u64,
+        );
         let drain = config.listen.drain;
         let running = start(config, Surroundings::default()).await?;
         tell_ready(context, &running);

@@ -255,6 +255,9 @@ pub(super) const KEYS: &[Key] = &[
     integer("exchange.max_response_bytes", 10_737_418_240, 1_024, 1_099_511_627_776, "Bytes of a response's body"),
     integer("exchange.max_calls", 5_000, 1, 1_000_000, "Brokered calls in flight at once; further ones are refused"),
     integer("exchange.max_calls_per_agent", 500, 1, 1_000_000, "Brokered calls of one agent in flight at once"),
+    integer("exchange.max_connections", 6_000, 1, 1_000_000, "Connections to all upstreams at once"),
+    integer("exchange.max_connections_per_upstream", 5_000, 1, 1_000_000,
+        "Connections to one upstream at once, where its definition does not say"),
     integer("exchange.token_cache", 100_000, 1, 10_000_000, "Verified tokens that are remembered, in entries"),
 
     optional("outbound.proxy", "http://proxy.example.com:3128",

@@ -430,6 +430,10 @@ pub struct Exchange {
     pub max_calls: usize,
     /// Of one agent.
     pub max_calls_per_agent: usize,
+    /// Connections to all upstreams at once.
+    pub max_connections: usize,
+    /// To one upstream, where its definition does not say.
+    pub max_connections_per_upstream: usize,
     /// Verified tokens that are remembered.
     pub token_cache: usize,
 }

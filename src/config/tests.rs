@@ -163,6 +163,8 @@ const OTHER: &[(&str, &str)] = &[
     ("exchange.max_response_bytes", "2900"),
     ("exchange.max_calls", "30"),
     ("exchange.max_calls_per_agent", "29"),
+    ("exchange.max_connections", "33"),
+    ("exchange.max_connections_per_upstream", "32"),
     ("exchange.token_cache", "31"),
     ("outbound.proxy", "\"http://proxy.example.com:3128\""),
     ("outbound.no_proxy", "\"10.0.0.0/8\""),
@@ -223,6 +225,7 @@ fn assert_other(dir: &Dir, config: &Config) {
     assert_eq!((exchange.connect_timeout.as_secs(), exchange.response_timeout.as_secs()), (25, 26));
     assert_eq!((exchange.idle_timeout.as_secs(), exchange.max_request_bytes), (27, 2800));
     assert_eq!((exchange.max_response_bytes, exchange.max_calls, exchange.token_cache), (2900, 30, 31));
+    assert_eq!((exchange.max_connections, exchange.max_connections_per_upstream), (33, 32));
     let Outbound::Proxy { url, except } = &config.outbound else { panic!("no proxy") };
     assert_eq!((url.expose(), except.as_str()), (&b"http://proxy.example.com:3128"[..], "10.0.0.0/8"));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Trace));

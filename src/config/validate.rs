@@ -263,6 +263,8 @@ fn exchange(reader: &Reader) -> Exchange {
         max_response_bytes: reader.integer("exchange.max_response_bytes"),
         max_calls: size(reader, "exchange.max_calls"),
         max_calls_per_agent: size(reader, "exchange.max_calls_per_agent"),
+        max_connections: size(reader, "exchange.max_connections"),
+        max_connections_per_upstream: size(reader, "exchange.max_connections_per_upstream"),
         token_cache: size(reader, "exchange.token_cache"),
     }
 }

@@ -37,4 +37,4 @@ pub use segment::{Records, Segment, append_record};
 pub use session::Session;
 pub use target::{Target, TargetError};
 pub use template::{Template, misspelled};
-pub use upstream::{CallRecords, Limits, Operation, QueryValues, Resource, Role, Timeouts, Upstream};
+pub use upstream::{CallRecords, Http2, Limits, Operation, QueryValues, Resource, Role, Timeouts, Upstream};

@@ -31,6 +31,9 @@ pub struct Upstream {
     /// How much may pass.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
+    /// Whether HTTP/2 is spoken to it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub http2: Http2,
     /// A CA file, beside the document, to trust for this upstream instead of the public CAs; `apply` reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
@@ -128,6 +131,22 @@ pub struct Limits {
     /// Bytes of an answer's body, after decompression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_response_bytes: Option<u64>,
+    /// Connections to it at once. A call that finds none free waits for `connect_seconds` at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+}
+
+/// Whether HTTP/2 is spoken to an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Http2 {
+    /// Where the upstream chooses it in its TLS handshake (ALPN).
+    #[default]
+    Auto,
+    /// Never: HTTP/1.1 alone.
+    Never,
+    /// At once, for an `http` upstream that speaks nothing else (gRPC servers, most often).
+    PriorKnowledge,
 }
 
 /// A named set of scopes.

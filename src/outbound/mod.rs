@@ -1,7 +1,9 @@
 //! Connections to others: look the name up, check every address, connect to one of exactly those. Upstreams and the
-//! issuers whose keys are fetched are dialled through here, and nobody is dialled in another way.
+//! issuers whose keys are fetched are dialled through here, and nobody is dialled in another way. Connections to upstreams are
+//! kept in a [`Pool`].
 
 mod plain;
+mod pool;
 mod proxy;
 mod wire;
 
@@ -22,6 +24,7 @@ use tokio_rustls::TlsConnector;
 use crate::policy::address;
 
 pub use plain::{of_tls_within, plain};
+pub use pool::{BoxError, ConnectionLimits, Pool, PooledBody, Protocol, SendBody, SendError};
 pub use proxy::{Hop, Proxied};
 pub use wire::Wire;
 
@@ -72,10 +75,19 @@ pub fn tls_config(ca_pem: Option<&str>) -> Result<Arc<ClientConfig>, String> {
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // HTTP/1.1: one request, one line and one set of headers that we wrote ourselves.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP1.to_vec()];
     Ok(Arc::new(config))
 }
+
+/// The same, and the other end may choose HTTP/2 (ALPN, RFC 7301).
+pub fn offering_http2(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::clone(config);
+    config.alpn_protocols = vec![wire::HTTP2.to_vec(), HTTP1.to_vec()];
+    Arc::new(config)
+}
+
+/// HTTP/1.1 by its name in ALPN.
+const HTTP1: &[u8] = b"http/1.1";
 
 /// Why a connection was not made.
 #[derive(Debug)]

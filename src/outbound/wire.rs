@@ -6,10 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+/// HTTP/2 by its name in ALPN (RFC 9113 §3.2).
+pub(super) const HTTP2: &[u8] = b"h2";
 
 /// A connection to an address that was checked.
 pub struct Wire(pub(super) Stream);
@@ -25,9 +27,13 @@ pub(super) enum Stream {
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
 }
 
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        Connected::new()
+impl Wire {
+    /// Whether the other end chose HTTP/2 in its TLS handshake.
+    pub fn is_http2(&self) -> bool {
+        match &self.0 {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.inner().get_ref().1.alpn_protocol() == Some(HTTP2),
+        }
     }
 }
 

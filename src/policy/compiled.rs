@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use url::{Host, Url};
 
-use crate::model::{Injection, Target, Upstream};
+use crate::model::{Http2, Injection, Target, Upstream};
 use crate::policy::address;
 use crate::policy::headers::HeaderPass;
 use crate::policy::manifest::Mistake;
@@ -90,11 +90,21 @@ impl CompiledUpstream {
                 note(field.into(), "0 would let nothing through".into(), "write a number of bytes above 0");
             }
         }
+        if definition.limits.max_connections == Some(0) {
+            note("limits.max_connections".into(), "0 would let nothing through".into(), "write a number above 0");
+        }
         if definition.ca_file.is_some() && base.as_ref().is_some_and(|base| !base.tls) {
             note(
                 "ca_file".into(),
                 "a CA is of no use for an http base_url".into(),
                 "write https in base_url or leave ca_file out",
+            );
+        }
+        if definition.http2 == Http2::PriorKnowledge && base.as_ref().is_some_and(|base| base.tls) {
+            note(
+                "http2".into(),
+                "prior_knowledge is for an http base_url; by https the two sides agree in the TLS handshake".into(),
+                "write auto, or leave it out",
             );
         }
         let routes = Routes::compile(&definition, &mut note);

@@ -4,6 +4,7 @@ mod audit;
 mod charsets;
 mod codings;
 mod headers;
+mod http2;
 mod injection;
 mod known_forms;
 mod links;
