@@ -34,6 +34,7 @@ pub mod audit;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod credential;
 pub mod error;
 pub mod http;
 pub mod issue;

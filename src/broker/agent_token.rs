@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::model::authorization::{basic, scheme};
-use crate::model::{Injection, Target, Upstream};
-use crate::policy::{HeaderPass, Passing};
+use crate::model::Target;
+use crate::policy::{CompiledPlacement, CompiledUpstream, Form, HeaderPass, Passing, Slot};
 
 /// Headers in which APIs commonly take a key, where SDKs put it a second time. They are no place for the token where the
 /// upstream's definition does not name them; a token of ours that they hold beside it is looked at all the same.
@@ -96,7 +96,7 @@ pub(super) enum Found {
 
 /// Takes everything that could be the agent's token out of the headers and the target, and gives what counts: in
 /// `Authorization` (`Bearer`, `DPoP`, either half of `Basic`, a scheme that the upstream names), where the upstream's own key
-/// would have gone. A header may be there more than once: each value of it counts as one in a place of its own. `is_ours`
+/// would have gone, in any of its places. A header may be there more than once: each value of it counts as one in a place of its own. `is_ours`
 /// says whether a text says of itself that it is a token of ours; it is asked only where there is more than one, or more
 /// than one word.
 ///
@@ -105,7 +105,7 @@ pub(super) enum Found {
 pub(super) fn take(
     headers: &mut HeaderMap,
     target: Option<&mut Target>,
-    upstream: Option<&Upstream>,
+    upstream: Option<&CompiledUpstream>,
     is_ours: impl Fn(&str) -> bool,
 ) -> Result<Found, Error> {
     let mut found: Vec<AgentToken> = Vec::with_capacity(1);
@@ -114,28 +114,25 @@ pub(super) fn take(
             found.push(AgentToken::new(text, place));
         }
     };
-    let injection = upstream.map(|upstream| &upstream.inject);
-    let own_header = match injection {
-        Some(Injection::Header { name, prefix, .. }) => {
-            HeaderName::from_bytes(name.as_bytes()).ok().map(|name| (name, prefix.as_str()))
-        }
-        _ => None,
-    };
-    let prefix = own_header.as_ref().filter(|(name, _)| *name == AUTHORIZATION).map(|(_, prefix)| *prefix);
-    let schemes = upstream.map_or(&[][..], |upstream| &upstream.authorization_schemes);
+    let placements = upstream.map_or(&[][..], CompiledUpstream::placements);
+    let slots = placements.iter().map(CompiledPlacement::slot);
+    let own_prefix = placements.iter().find_map(|one| prefix_of(one).filter(|(name, _)| **name == AUTHORIZATION));
+    let schemes = upstream.map_or(&[][..], |upstream| &upstream.definition().authorization_schemes);
     for value in removed(headers, &AUTHORIZATION) {
-        in_authorization(&value, prefix, schemes, &mut add);
+        in_authorization(&value, own_prefix.map(|(_, prefix)| prefix), schemes, &mut add);
     }
-    if let Some((name, prefix)) = own_header.filter(|(name, _)| *name != AUTHORIZATION) {
-        for value in removed(headers, &name) {
+    for (name, prefix) in placements.iter().filter_map(prefix_of).filter(|(name, _)| **name != AUTHORIZATION) {
+        for value in removed(headers, name) {
             let text = without_prefix(value.to_str().unwrap_or_default(), prefix);
             add(without_scheme(text, &is_ours), Place::Header(name.clone()));
         }
     }
-    if let (Some(Injection::Query { name, .. }), Some(target)) = (injection, target) {
-        let taken = target.take_query(name).map_err(|error| Error::invalid(error.code(), error.to_string()))?;
-        if let Some(text) = taken.map(Zeroizing::new) {
-            add(&text, Place::Query(name.clone()));
+    if let Some(target) = target {
+        for name in slots.filter_map(parameter) {
+            let taken = target.take_query(name).map_err(|error| Error::invalid(error.code(), error.to_string()))?;
+            if let Some(text) = taken.map(Zeroizing::new) {
+                add(&text, Place::Query(name.to_owned()));
+            }
         }
     }
     let mut beside = Vec::new();
@@ -154,6 +151,21 @@ pub(super) fn take(
         found.append(&mut beside);
     }
     Ok(choose(found, is_ours))
+}
+
+/// The header of a placement that is one, and what stands before the key there.
+fn prefix_of(placement: &CompiledPlacement) -> Option<(&HeaderName, &str)> {
+    match placement.form() {
+        Form::Header(header) => Some((&header.name, &header.prefix)),
+        Form::Bearer(_) | Form::Basic(_) | Form::Query(_) => None,
+    }
+}
+
+fn parameter(slot: Slot<'_>) -> Option<&str> {
+    match slot {
+        Slot::Parameter(name) => Some(name),
+        Slot::Header(_) => None,
+    }
 }
 
 /// One that is alone is the token. Of several, those that are ours; of none that is, the first, so that it is named.

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use hallpass_verify::{CertificateThumbprint, Claims, Dpop, DpopRefusal, DpopRequest, Possession, Refusal};
-use http::{HeaderMap, Method, Response};
+use hallpass_verify::{CertificateThumbprint, Claims, Dpop, DpopRefusal, DpopRequest, Refusal};
+use http::{HeaderMap, Method};
 
 use crate::audit::Priority;
-use crate::broker::agent_token::{self, AgentToken, Found};
-use crate::broker::{Broker, Call, CallError, Download, Reached, StreamBody};
+use crate::broker::agent_token::{self, Found};
+use crate::broker::{Broker, Call, CallBody, CallError, Reached};
 use crate::error::Error;
 use crate::model::authorization::proofs;
 use crate::model::{Origin, Target};
@@ -30,7 +30,7 @@ pub struct Ask<'a> {
     /// The agent's headers.
     pub headers: HeaderMap,
     /// The agent's body.
-    pub body: StreamBody,
+    pub body: CallBody,
     /// What a DPoP proof must name as its `htu`: the URL under which the agent knows this path, without a query.
     pub url: String,
     /// Of the certificate that the agent showed on its connection.
@@ -90,8 +90,8 @@ impl Refused {
 }
 
 impl Broker {
-    /// Finds the token, verifies it, and makes the call. `dpop` checks proofs, and remembers them.
-    pub async fn call(&self, ask: Ask<'_>, dpop: &Dpop) -> Result<Response<Download>, Refused> {
+    /// Finds the token and verifies it. Gives the call, and under which scheme the token came.
+    pub(super) async fn identify(&self, ask: Ask<'_>, dpop: &Dpop) -> Result<(Call, &'static str), Refused> {
         let Ask {
             name,
             upstream,
@@ -108,10 +108,9 @@ impl Broker {
         } = ask;
         // Who, before what: a stranger learns nothing of upstreams and paths.
         let mut target = Target::parse(path, query);
-        let definition = upstream.as_ref().map(|upstream| upstream.definition());
         let ours = |text: &str| self.is_claimed(text);
         let found =
-            agent_token::take(&mut headers, target.as_mut().ok(), definition, ours).map_err(Refused::Ambiguous)?;
+            agent_token::take(&mut headers, target.as_mut().ok(), upstream.as_deref(), ours).map_err(Refused::Ambiguous)?;
         let known = upstream.as_ref().map(|_| name);
         let token = match found {
             Found::Token(token) => token,
@@ -139,51 +138,7 @@ impl Broker {
         drop(token);
 
         let reached = Reached { public_host, by_authorization };
-        let call = Call { claims, upstream, method, target, headers, body, origin, priority, reached };
-        self.make(call).await.map_err(|error| Refused::Call { error, scheme })
-    }
-
-    /// Whose good token a request carries that asks for no call, if it carries one; the token is taken out of the headers. Nothing
-    /// is recorded: nothing was asked for that anybody could refuse.
-    pub fn whose(
-        &self,
-        headers: &mut HeaderMap,
-        method: &Method,
-        url: &str,
-        certificate: Option<CertificateThumbprint>,
-        dpop: &Dpop,
-    ) -> Option<Claims> {
-        let ours = |text: &str| self.is_claimed(text);
-        let Ok(Found::Token(token)) = agent_token::take(headers, None, None, ours) else { return None };
-        let request = DpopRequest { proofs: &proofs(headers), method: method.as_str(), url, certificate };
-        self.holder(&token, None, dpop, &request).ok()
-    }
-
-    /// Whose token this is, if it is good for one upstream (or, without one, for any).
-    fn holder(
-        &self,
-        token: &AgentToken,
-        upstream: Option<&str>,
-        dpop: &Dpop,
-        request: &DpopRequest<'_>,
-    ) -> Result<Claims, DpopRefusal> {
-        if token.by_proof() {
-            return self.authenticate_by_proof(&token.text, upstream, dpop, request);
-        }
-        let possession = Possession { certificate: request.certificate.clone(), proof: None };
-        self.authenticate(&token.text, upstream, &possession).map_err(DpopRefusal::Token)
-    }
-
-    /// Tokens of ours that differ. A bad one among them is what is told: whoever renews it sends two that are alike again.
-    async fn differ(&self, tokens: &[AgentToken], known: Option<&str>, name: &str, origin: &Origin) -> Refused {
-        for token in tokens {
-            if let Some(refusal) = self.refusal_of(&token.text, known) {
-                self.token_refused(&token.text, DpopRefusal::Token(refusal), name, origin).await;
-                return Refused::Token { refusal, place: Some(token.place.to_string()) };
-            }
-        }
-        let places: Vec<String> = tokens.iter().map(|token| token.place.to_string()).collect();
-        let text = format!("there are tokens that differ, in {}; send one of them", places.join(" and "));
-        Refused::Ambiguous(Error::invalid("token_twice", text))
+        let claims = Arc::new(claims);
+        Ok((Call { claims, upstream, method, target, headers, body, origin, priority, reached }, scheme))
     }
 }

@@ -6,28 +6,32 @@ use std::time::Instant;
 
 use data_encoding::HEXLOWER;
 use ring::digest::{Context, SHA256};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::audit::{IntentNumber, Ledger};
 use crate::broker::BodyError;
+use crate::broker::admit::Place;
 use crate::model::{CallFacts, Event};
 
 /// Counts and digests a body as it passes.
 pub(super) struct Meter {
     bytes: u64,
-    digest: Context,
+    /// Of what has passed; most requests have no body, and are not digested.
+    digest: Option<Context>,
     moved: Instant,
     broken: Option<BodyError>,
 }
 
+/// SHA-256 of nothing.
+const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 impl Meter {
     fn new() -> Self {
-        Self { bytes: 0, digest: Context::new(&SHA256), moved: crate::world::monotonic(), broken: None }
+        Self { bytes: 0, digest: None, moved: crate::world::monotonic(), broken: None }
     }
 
     pub(super) fn pass(&mut self, piece: &[u8]) -> u64 {
         self.bytes = self.bytes.saturating_add(piece.len() as u64);
-        self.digest.update(piece);
+        self.digest.get_or_insert_with(|| Context::new(&SHA256)).update(piece);
         self.moved = crate::world::monotonic();
         self.bytes
     }
@@ -64,7 +68,8 @@ impl SharedMeter {
 
     fn read(&self) -> (u64, String) {
         let meter = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (meter.bytes, HEXLOWER.encode(meter.digest.clone().finish().as_ref()))
+        let digest = meter.digest.clone();
+        (meter.bytes, digest.map_or_else(|| OF_NOTHING.to_owned(), |digest| HEXLOWER.encode(digest.finish().as_ref())))
     }
 }
 
@@ -81,12 +86,6 @@ pub(super) struct Outcome {
     stopping: Arc<AtomicBool>,
     seconds: metrics::Histogram,
     _place: Place,
-}
-
-/// A call's place among those in flight, given back with its outcome.
-pub(super) struct Place {
-    pub(super) _own: OwnedSemaphorePermit,
-    pub(super) _shared: OwnedSemaphorePermit,
 }
 
 impl Outcome {

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Request, Uri};
 
 use crate::audit::Priority;
-use crate::broker::{Ask, Refused, StreamBody};
+use crate::broker::{Ask, Refused, CallBody};
 use crate::http::problem::FromUpstream;
 use crate::http::reply::Problem;
 use crate::http::{PublicState, dpop, lost, resource};
@@ -22,7 +22,7 @@ pub(super) fn is_path(path: &str) -> bool {
 }
 
 /// No layer of axum stands before this: each would cost every call.
-pub(super) async fn exchange(state: &PublicState, origin: &Origin, request: Request<StreamBody>) -> Response {
+pub(super) async fn exchange(state: &PublicState, origin: &Origin, request: Request<CallBody>) -> Response {
     // The path as it came: nothing on the way here has decoded or cleaned it.
     let uri = request.uri().clone();
     let below = below(&uri);
@@ -53,7 +53,7 @@ pub(super) struct Asked<'a> {
 pub(super) async fn answer(
     state: &PublicState,
     origin: &Origin,
-    request: Request<StreamBody>,
+    request: Request<CallBody>,
     asked: Asked<'_>,
     metadata: impl Fn() -> String,
 ) -> Response {

@@ -9,7 +9,7 @@ use http::uri::Authority;
 use http::{Method, Request};
 use url::Url;
 
-use crate::broker::StreamBody;
+use crate::broker::CallBody;
 use crate::error::Error;
 use crate::http::exchange::{self, Asked};
 use crate::http::reply::Problem;
@@ -53,7 +53,7 @@ pub(super) fn at(state: &PublicState, authority: &Authority) -> Option<AtPublicH
 pub(super) async fn answer(
     state: &PublicState,
     origin: &Origin,
-    request: Request<StreamBody>,
+    request: Request<CallBody>,
     place: AtPublicHost,
 ) -> Response {
     let uri = request.uri().clone();

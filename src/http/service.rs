@@ -13,12 +13,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::Request;
 use http::header::AUTHORIZATION;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tower::ServiceExt as _;
 
-use crate::broker::{BodyError, StreamBody};
+use crate::broker::CallBody;
 use crate::http::admin::door::Peer;
 use crate::http::extract::RequestId;
 use crate::http::reply::Problem;
@@ -89,10 +88,10 @@ impl ListenerService {
     {
         if let Some(state) = &self.inner.public {
             if let Some(place) = public_hosts::of(state, &request) {
-                return public_hosts::answer(state, origin, request.map(streamed), place).await;
+                return public_hosts::answer(state, origin, request.map(CallBody::incoming), place).await;
             }
             if exchange::is_path(request.uri().path()) {
-                return exchange::exchange(state, origin, request.map(streamed)).await;
+                return exchange::exchange(state, origin, request.map(CallBody::incoming)).await;
             }
         }
         // A brokered call may show its token as often as it likes: each value is looked at, and none travels on. Elsewhere
@@ -122,13 +121,6 @@ impl Service<Request<Incoming>> for ListenerService {
         let this = self.clone();
         Box::pin(async move { Ok(this.answer(request).await) })
     }
-}
-
-fn streamed<B>(body: B) -> StreamBody
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-{
-    body.map_err(|_| BodyError::Broken).boxed_unsync()
 }
 
 /// Leaves the route that answered in the answer's extensions, for the log.

@@ -10,7 +10,7 @@ use crate::keyring::{self, Algorithm, KeyRecord, KeyState, Keyring, Policy, Publ
 use crate::model::{Change, Event, EventKind, SealedColumns, StoredKey};
 use crate::registry::{Keys, Registry};
 use crate::secret::SecretBytes;
-use crate::vault::{Label, Purpose, Sealed, Vault};
+use crate::vault::{Label, OwnPurpose, Purpose, Sealed, Vault};
 use crate::world::World;
 
 /// Keeps the signing keys. One change at a time.
@@ -132,14 +132,14 @@ pub fn open_keys(rows: &[StoredKey], vault: &Vault) -> Result<Keys> {
         let jwk = if record.needs_private_half() {
             // The public half is derived from the sealed private one: a row that a writer of the database slipped in
             // has no private half that opens.
-            let key = SigningKey::from_pkcs8(record.algorithm, &open(row, Purpose::SigningKey, vault)?)?;
+            let key = SigningKey::from_pkcs8(record.algorithm, &open(row, OwnPurpose::SigningKey, vault)?)?;
             let jwk = key.public().clone();
             if record.state == KeyState::Active {
                 active = Some(Arc::new(key));
             }
             jwk
         } else {
-            let json = open(row, Purpose::VerifyKey, vault)?;
+            let json = open(row, OwnPurpose::VerifyKey, vault)?;
             let json = std::str::from_utf8(json.expose()).map_err(Error::internal)?;
             PublicJwk::parse(json)?
         };
@@ -149,7 +149,7 @@ pub fn open_keys(rows: &[StoredKey], vault: &Vault) -> Result<Keys> {
     Keys::new(Keyring::new(active, public)?, records)
 }
 
-fn open(row: &StoredKey, purpose: Purpose, vault: &Vault) -> Result<SecretBytes> {
+fn open(row: &StoredKey, purpose: OwnPurpose, vault: &Vault) -> Result<SecretBytes> {
     let missing = || Error::internal(format!("signing key {} has no sealed half; was the database edited?", row.kid));
     let sealed = row.sealed.as_ref().ok_or_else(missing)?;
     let sealed = Sealed { wrapped_key: sealed.wrapped_key.clone(), ciphertext: sealed.ciphertext.clone() };

@@ -25,7 +25,7 @@ use crate::model::{AgentStatus, Event, EventKind, Guard, INTROSPECT_SCOPE, Origi
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
 use crate::trust::Trust;
-use crate::vault::Purpose;
+use crate::vault::OwnPurpose;
 use crate::world::{Millis, World};
 
 use authenticate::{Failed, Guesses, MAX_REMEMBERED, Replay};
@@ -48,12 +48,12 @@ pub const CLIENT_SECRET_KEY: &str = "client-secret-hmac";
 pub const DPOP_NONCE_KEY: &str = "dpop-nonce";
 
 /// What a broker secret is sealed for.
-pub fn broker_secret_purpose(id: &str) -> crate::error::Result<Purpose> {
+pub fn broker_secret_purpose(id: &str) -> crate::error::Result<OwnPurpose> {
     match id {
-        CLIENT_SECRET_KEY => Ok(Purpose::ClientSecretHmac),
-        DPOP_NONCE_KEY => Ok(Purpose::DpopNonce),
-        CLIENT_CA => Ok(Purpose::ClientCa),
-        crate::audit::HEAD_SECRET => Ok(Purpose::AuditHead),
+        CLIENT_SECRET_KEY => Ok(OwnPurpose::ClientSecretHmac),
+        DPOP_NONCE_KEY => Ok(OwnPurpose::DpopNonce),
+        CLIENT_CA => Ok(OwnPurpose::ClientCa),
+        crate::audit::HEAD_SECRET => Ok(OwnPurpose::AuditHead),
         other => {
             Err(crate::error::Error::internal(format!("the database has a broker secret '{other}' that nobody knows")))
         }

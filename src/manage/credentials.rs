@@ -176,9 +176,7 @@ pub async fn list(admin: Admin) -> Result<CredentialList> {
     let now = manager.world.now();
     let definitions = manager.registry.definitions();
     let view = |credential: &Arc<Credential>| {
-        let uses = |one: &CompiledUpstream| {
-            one.definition().inject.credential().is_some_and(|(name, _)| *name == *credential.name)
-        };
+        let uses = |one: &CompiledUpstream| one.definition().inject.uses(&credential.name);
         let used_by = definitions.upstreams().filter(|one| uses(one));
         let versions = credential.usable(now).map(|one| VersionView {
             version: one.version,
@@ -228,9 +226,7 @@ pub async fn remove(admin: Admin, name: String, Force { force }: Force) -> Resul
     let credential = manager.registry.credential(&name).ok_or_else(|| unknown(&name))?;
     if credential.revoked_at.is_none() {
         let definitions = manager.registry.definitions();
-        let users = definitions
-            .upstreams()
-            .filter(|one| one.definition().inject.credential().is_some_and(|(used, _)| used == name));
+        let users = definitions.upstreams().filter(|one| one.definition().inject.uses(&name));
         let users: Vec<String> = users.map(|one| one.name().to_string()).collect();
         if !users.is_empty() && !force {
             let text = format!(

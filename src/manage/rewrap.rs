@@ -206,7 +206,7 @@ async fn rewrap_everything(manager: &Manager, vault: &Vault, event: Event) -> Re
         Error::unavailable("database_unavailable", "the database does not answer; try again").because(error)
     })?;
     for (id, sealed) in &secrets {
-        let purpose = crate::issue::broker_secret_purpose(id)?;
+        let purpose = crate::issue::broker_secret_purpose(id)?.into();
         if let Some(wrapped_key) = again(purpose, id, 1, sealed)? {
             all.push(model::Rewrapped::Broker { id: id.clone(), wrapped_key });
         }

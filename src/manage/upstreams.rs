@@ -58,13 +58,14 @@ pub async fn list(admin: Admin) -> Result<UpstreamList> {
     let registry = &admin.manager.registry;
     let definitions = registry.definitions();
     let view = |upstream: &Arc<CompiledUpstream>| {
-        let credential = upstream.definition().inject.credential().map(|(name, _)| name);
-        let is_stored = |name| registry.credential(name).is_some_and(|one| one.revoked_at.is_none());
+        let credentials: Vec<&str> = upstream.definition().inject.credentials().collect();
+        let is_stored = |name: &&str| registry.credential(name).is_some_and(|one| one.revoked_at.is_none());
+        let takes_any = !credentials.is_empty();
         UpstreamSummary {
             name: upstream.name().to_string(),
             base_url: upstream.definition().base_url.clone(),
-            credential: credential.map(str::to_owned),
-            credential_stored: credential.map(is_stored),
+            credential: takes_any.then(|| credentials.join(", ")),
+            credential_stored: takes_any.then(|| credentials.iter().all(is_stored)),
             operations: upstream.definition().operations.len(),
         }
     };

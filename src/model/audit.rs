@@ -95,9 +95,9 @@ pub struct Event {
     /// The operation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Arc<str>>,
-    /// The credential and version that is injected, `name@version`.
+    /// The credential and version that is injected, `name@version`; a list where the call takes several.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub credential: Option<Arc<str>>,
+    pub credential: Option<CredentialLabels>,
     /// The method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<Arc<str>>,
@@ -133,6 +133,27 @@ pub struct Event {
     /// where `admin` names the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
+}
+
+/// The credentials of a call: one text, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum CredentialLabels {
+    /// `name@version`
+    One(Arc<str>),
+    /// Each `name@version`.
+    Several(Vec<Arc<str>>),
+}
+
+impl CredentialLabels {
+    /// Of labels that differ; `None` if there is none.
+    pub fn new(mut labels: Vec<Arc<str>>) -> Option<Self> {
+        match labels.len() {
+            0 => None,
+            1 => labels.pop().map(Self::One),
+            _ => Some(Self::Several(labels)),
+        }
+    }
 }
 
 /// The request that a record tells of.

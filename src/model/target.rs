@@ -17,6 +17,7 @@ use std::fmt;
 use percent_encoding::{percent_decode_str, percent_encode_byte};
 
 pub use error::TargetError;
+pub use query::append_parameter;
 
 /// The longest path that is accepted, in bytes.
 pub(super) const MAX_PATH: usize = 4 * 1024;

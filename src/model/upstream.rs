@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::model::injection::{self, Injection};
-use crate::model::{Declared, HeaderRule, NamedFile, Template};
+use crate::model::{Declared, HeaderRule, Inject, NamedFile, Template};
 
 /// An API behind the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -19,10 +18,8 @@ pub struct Upstream {
     /// Whether loopback and private addresses may be dialled.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_private: bool,
-    /// How its secret is put into a call.
-    #[serde(with = "injection")]
-    #[schema(schema_with = injection::schema)]
-    pub inject: Injection,
+    /// How its secrets are put into a call: one placement, a list of them, or `none`.
+    pub inject: Inject,
     /// What may be called; everything else is denied.
     pub operations: Vec<Operation>,
     /// How long to wait.

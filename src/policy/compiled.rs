@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use url::{Host, Url};
 
-use crate::model::{Http2, Injection, Target, Upstream};
+use crate::model::{Http2, Target, Upstream};
 use crate::policy::address;
 use crate::policy::headers::HeaderPass;
 use crate::policy::manifest::Mistake;
+use crate::policy::placement::{self, CompiledPlacement, Need};
 use crate::policy::public_host::{self, PublicHost};
 use crate::policy::routes::{Fit, OperationView, Routes};
 
@@ -42,6 +43,7 @@ pub struct CompiledUpstream {
     name: Arc<str>,
     base: BaseUrl,
     headers: HeaderPass,
+    placements: Vec<CompiledPlacement>,
     public_hosts: Vec<PublicHost>,
     routes: Routes,
 }
@@ -70,8 +72,8 @@ impl CompiledUpstream {
         };
         let base_host = base.as_ref().map(|base| base.host.as_str());
         let public_hosts = public_host::check(&definition.public_hosts, base_host, &mut note);
-        check_injection(&definition.inject, &mut note);
-        let headers = HeaderPass::compile(&definition, &mut note);
+        let placements = placement::compile(&definition.inject, &mut note);
+        let headers = HeaderPass::compile(&definition, &placements, &mut note);
         check_schemes(&definition.authorization_schemes, &mut note);
         for (field, seconds) in [
             ("timeouts.connect_seconds", definition.timeouts.connect_seconds),
@@ -111,7 +113,7 @@ impl CompiledUpstream {
         match (base, mistakes.is_empty()) {
             (Some(base), true) => {
                 let name = definition.name.as_str().into();
-                Ok(Self { name, definition, base, public_hosts, headers, routes })
+                Ok(Self { name, definition, base, public_hosts, headers, placements, routes })
             }
             _ => Err(mistakes),
         }
@@ -135,6 +137,16 @@ impl CompiledUpstream {
     /// Which of the agent's headers it gets, and which it always gets.
     pub fn headers(&self) -> &HeaderPass {
         &self.headers
+    }
+
+    /// Where its secrets go, in the order of the definition; none where it takes no secret.
+    pub fn placements(&self) -> &[CompiledPlacement] {
+        &self.placements
+    }
+
+    /// What its placements have to see of a call.
+    pub fn need(&self) -> Need {
+        self.placements.iter().map(CompiledPlacement::need).max().unwrap_or_default()
     }
 
     /// Its host names at the public listener.
@@ -214,78 +226,6 @@ fn parse_base(text: &str) -> Result<BaseUrl, (String, &'static str)> {
     };
     let ends_with_slash = prefix.is_empty() || url.path().ends_with('/');
     Ok(BaseUrl { tls, host, port, authority, prefix, ends_with_slash })
-}
-
-/// Headers that frame or route a message: a secret in one of them would break the call or the proof of what is sent.
-const UNFIT_HEADERS: [&str; 12] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "te",
-    "trailer",
-    "upgrade",
-    "keep-alive",
-    "expect",
-    "content-encoding",
-    "accept-encoding",
-    "proxy-connection",
-];
-
-fn check_injection(injection: &Injection, note: &mut impl FnMut(String, String, &str)) {
-    let Some((name, _)) = injection.credential() else { return };
-    if let Err(problem) = crate::model::check_name("credential", name) {
-        note("inject.credential".into(), problem, "name the credential as in 'hallpass credential put NAME'");
-    }
-    if let Some((_, version)) = injection.credential_text().and_then(|text| text.split_once('@'))
-        && !version.parse::<u32>().is_ok_and(|version| version > 0)
-    {
-        note(
-            "inject.credential".into(),
-            format!("'{version}' is no version"),
-            "write NAME, or NAME@1 to pin a version",
-        );
-    }
-    match injection {
-        Injection::Header { name, prefix, .. } => {
-            let valid = http::HeaderName::from_bytes(name.as_bytes());
-            if !valid.is_ok_and(|name| !UNFIT_HEADERS.contains(&name.as_str())) {
-                note(
-                    "inject.name".into(),
-                    format!("'{}' cannot carry a secret", name.escape_debug()),
-                    "write a header name such as X-Api-Key",
-                );
-            }
-            if !prefix.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-                note(
-                    "inject.prefix".into(),
-                    "only printable ASCII fits into a header".into(),
-                    "write for example 'Token '",
-                );
-            }
-        }
-        Injection::Basic { username, .. } => {
-            // RFC 7617 §2: a user-id with a colon would end at the colon.
-            if username.contains(':') || username.chars().any(char::is_control) {
-                note(
-                    "inject.username".into(),
-                    "a user name has no colon and no control characters".into(),
-                    "write it without",
-                );
-            }
-        }
-        Injection::Query { name, .. } => {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
-            if name.is_empty() || !name.bytes().all(plain) {
-                note(
-                    "inject.name".into(),
-                    format!("'{}' is no parameter name", name.escape_debug()),
-                    "use letters, digits and - _ . ~",
-                );
-            }
-        }
-        Injection::Bearer { .. } | Injection::None {} => {}
-    }
 }
 
 fn check_schemes(schemes: &[String], note: &mut impl FnMut(String, String, &str)) {

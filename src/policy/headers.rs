@@ -10,7 +10,8 @@ use std::sync::LazyLock;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::{HeaderRule, Injection, Upstream};
+use crate::model::{HeaderRule, Upstream};
+use crate::policy::placement::{CompiledPlacement, Slot};
 
 /// What becomes of one header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,15 +49,20 @@ static SHARED: LazyLock<HeaderMap<Passing>> = LazyLock::new(|| {
 
 impl HeaderPass {
     /// Checks `headers` and `set_headers` of a definition; `note` takes each mistake.
-    pub(super) fn compile(upstream: &Upstream, note: &mut impl FnMut(String, String, &str)) -> Self {
+    pub(super) fn compile(
+        upstream: &Upstream,
+        placements: &[CompiledPlacement],
+        note: &mut impl FnMut(String, String, &str),
+    ) -> Self {
         let mut pass = Self { own: HeaderMap::default(), all: upstream.headers == HeaderRule::All, set: Vec::new() };
-        let injected = match &upstream.inject {
-            Injection::Header { name, .. } => HeaderName::from_bytes(name.as_bytes()).ok(),
-            _ => None,
-        };
+        let injected = placements.iter().filter_map(|placement| match placement.slot() {
+            Slot::Header(name) => Some(name.clone()),
+            Slot::Parameter(_) => None,
+        });
+        let injected: Vec<HeaderName> = injected.collect();
         if let HeaderRule::Also(listed) = &upstream.headers {
             for (n, name) in listed.iter().enumerate() {
-                match listable(name, injected.as_ref()) {
+                match listable(name, &injected) {
                     Ok(name) => _ = pass.own.insert(name, Passing::Pass),
                     Err((problem, fix)) => note(format!("headers[{n}]"), problem, fix),
                 }
@@ -68,7 +74,7 @@ impl HeaderPass {
             }
         }
         for (name, value) in &upstream.set_headers {
-            match constant(name, value, injected.as_ref()) {
+            match constant(name, value, &injected) {
                 Ok((name, _)) if pass.set.iter().any(|(there, _)| *there == name) => note(
                     format!("set_headers.{name}"),
                     "this name is there twice, in another case".into(),
@@ -82,7 +88,7 @@ impl HeaderPass {
                 Err((problem, fix)) => note(format!("set_headers.{}", name.escape_debug()), problem, fix),
             }
         }
-        if let Some(name) = injected {
+        for name in injected {
             // Whatever the agent wrote there: the broker writes the secret.
             pass.own.insert(name, Passing::Never);
         }
@@ -129,7 +135,7 @@ fn known_name(name: &str) -> Result<HeaderName, Complaint> {
         .map_err(|_| (format!("'{}' is no header name", name.escape_debug()), "write a name such as X-Team"))
 }
 
-fn listable(name: &str, injected: Option<&HeaderName>) -> Result<HeaderName, Complaint> {
+fn listable(name: &str, injected: &[HeaderName]) -> Result<HeaderName, Complaint> {
     let name = known_name(name)?;
     let text = name.as_str();
     if matches!(text, "all" | "standard") {
@@ -139,7 +145,7 @@ fn listable(name: &str, injected: Option<&HeaderName>) -> Result<HeaderName, Com
         let fix = "write 'allow_range: true' if the agent may read answers in pieces";
         return Err((format!("'{text}' asks for a piece of an answer, in which half a secret cannot be found"), fix));
     }
-    if Some(&name) == injected {
+    if injected.contains(&name) {
         return Err((format!("'{text}' carries this upstream's secret"), "leave it out: the broker writes it"));
     }
     if SHARED.get(&name) == Some(&Passing::Never) || is_never(text) {
@@ -149,11 +155,11 @@ fn listable(name: &str, injected: Option<&HeaderName>) -> Result<HeaderName, Com
     Ok(name)
 }
 
-fn constant(name: &str, value: &str, injected: Option<&HeaderName>) -> Result<(HeaderName, HeaderValue), Complaint> {
+fn constant(name: &str, value: &str, injected: &[HeaderName]) -> Result<(HeaderName, HeaderValue), Complaint> {
     const SECRET: &str = "store it with 'hallpass credential put' and name it under inject: what stands here is shown";
     let name = known_name(name)?;
     let text = name.as_str();
-    if Some(&name) == injected {
+    if injected.contains(&name) {
         return Err((format!("'{text}' carries this upstream's secret"), "leave it out: the broker writes it"));
     }
     if names::carries_a_key(text) {

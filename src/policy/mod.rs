@@ -1,6 +1,7 @@
 //! Who may do what. Pure: no I/O, no time, no state of its own.
 //!
-//! [`decide`] is the only maker of a [`Permit`]; without one, nothing goes on to the vault.
+//! [`classify`] finds out which operation is asked for, [`decide`] whether it may be done. It is the only maker of a [`Permit`];
+//! without one, nothing goes on to the vault.
 
 pub mod address;
 mod compiled;
@@ -9,6 +10,7 @@ mod identity;
 mod kind;
 mod manifest;
 mod nearest;
+mod placement;
 mod public_host;
 mod routes;
 mod spelling;
@@ -28,14 +30,48 @@ pub use identity::{check_identity, is_as_safe, is_fetchable};
 pub use kind::{Kind, grants};
 pub use manifest::{Known, Mistake, parse_manifest, sections, validate_manifest};
 pub use nearest::{Hint, View, nearest_name};
+pub use placement::{Basic, Bearer, CompiledPlacement, Form, Header, Need, Query, Slot};
 pub use public_host::PublicHost;
 pub use routes::{Fit, OperationView};
 pub use uri::canonical as canonical_uri;
 
-/// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one.
+/// What is asked for: a method and a target of one upstream, and which of its operations that is.
 #[derive(Debug)]
-pub struct Permit {
-    claims: Claims,
+pub struct Candidate {
+    upstream: Arc<CompiledUpstream>,
+    method: Arc<str>,
+    target: Target,
+    /// The operation, or why it is none.
+    operation: Result<OperationView, Denial>,
+    /// The scope of the operation that the target would be if an encoded slash were a slash.
+    also: Option<Arc<str>>,
+}
+
+impl Candidate {
+    /// Where to.
+    pub fn upstream(&self) -> &Arc<CompiledUpstream> {
+        &self.upstream
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Arc<str> {
+        &self.method
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+/// The proof that a call was allowed: this agent, this operation, this very target. Only [`decide`] builds one. A clone is
+/// about the same call.
+#[derive(Debug, Clone)]
+pub struct Permit(Arc<Allowed>);
+
+#[derive(Debug)]
+struct Allowed {
+    claims: Arc<Claims>,
     agent_name: Arc<str>,
     upstream: Arc<CompiledUpstream>,
     operation: OperationView,
@@ -46,32 +82,49 @@ pub struct Permit {
 impl Permit {
     /// The token's claims.
     pub fn claims(&self) -> &Claims {
-        &self.claims
+        &self.0.claims
     }
 
     /// The agent's name.
     pub fn agent_name(&self) -> &Arc<str> {
-        &self.agent_name
+        &self.0.agent_name
     }
 
     /// Where to.
     pub fn upstream(&self) -> &Arc<CompiledUpstream> {
-        &self.upstream
+        &self.0.upstream
     }
 
     /// Which operation.
     pub fn operation(&self) -> &OperationView {
-        &self.operation
+        &self.0.operation
     }
 
     /// The method that was allowed.
     pub fn method(&self) -> &Arc<str> {
-        &self.method
+        &self.0.method
     }
 
     /// The target that was allowed: what is sent is built from this and nothing else (P8).
     pub fn target(&self) -> &Target {
-        &self.target
+        &self.0.target
+    }
+
+    /// What must be at hand before its request can be built: what the placements have to see, or the operation.
+    pub fn need(&self) -> Need {
+        self.0.upstream.need().max(self.0.operation.need)
+    }
+
+    /// Whether the same call would be allowed by another definition of its upstream, or to an agent as it is now.
+    pub fn is_still(
+        &self,
+        agent: &Agent,
+        roles_give: impl Fn(&str) -> bool,
+        upstream: &Arc<CompiledUpstream>,
+    ) -> Result<(), Denial> {
+        let Allowed { claims, method, target, .. } = &*self.0;
+        let candidate = classify(upstream.clone(), method.clone(), target.clone());
+        decide(claims, agent, roles_give, candidate).map(drop).map_err(|(denial, _)| denial)
     }
 }
 
@@ -103,47 +156,52 @@ impl Denial {
     }
 }
 
+/// Finds out which operation of an upstream a method and a target are.
+pub fn classify(upstream: Arc<CompiledUpstream>, method: Arc<str>, target: Target) -> Candidate {
+    let (operation, also) = match fitting(&upstream, &method, &target) {
+        Ok((operation, also)) => (Ok(operation), also),
+        Err(denial) => (Err(denial), None),
+    };
+    Candidate { upstream, method, target, operation, also }
+}
+
 /// Decides on one call. `roles_give` says whether the agent's roles give a scope now: a role that was narrowed counts
 /// at once, not when the token dies.
 pub fn decide(
-    claims: &Claims,
+    claims: &Arc<Claims>,
     agent: &Agent,
     roles_give: impl Fn(&str) -> bool,
-    upstream: &Arc<CompiledUpstream>,
-    method: &str,
-    target: Target,
-) -> Result<Permit, (Denial, Target)> {
+    candidate: Candidate,
+) -> Result<Permit, (Denial, Candidate)> {
     if agent.status != AgentStatus::Active {
-        return Err((Denial::AgentNotActive, target));
+        return Err((Denial::AgentNotActive, candidate));
     }
-    if upstream.definition().require_bound && claims.cnf.is_none() {
-        return Err((Denial::NotBound, target));
+    if candidate.upstream.definition().require_bound && claims.cnf.is_none() {
+        return Err((Denial::NotBound, candidate));
     }
-    let may = |scope: &str| claims.scope.contains(scope) && roles_give(scope);
-    let operation = match fitting(upstream, method, &target, may) {
+    let operation = match &candidate.operation {
         Ok(operation) => operation.clone(),
-        Err(denial) => return Err((denial, target)),
+        Err(denial) => return Err((denial.clone(), candidate)),
     };
-    if !may(&operation.scope) {
-        return Err((Denial::MissingScope(operation.scope), target));
+    let may = |scope: &str| claims.scope.contains(scope) && roles_give(scope);
+    // Should the definition be wrong about encoded slashes, the agent still gets nothing that it may not have anyway:
+    // `/projects/1%2Fvariables` takes the scope of `/projects/{id}/variables`, too.
+    let missing = candidate.also.iter().chain([&operation.scope]).find(|scope| !may(scope)).cloned();
+    if let Some(scope) = missing {
+        return Err((Denial::MissingScope(scope), candidate));
     }
-    Ok(Permit {
-        claims: claims.clone(),
-        agent_name: agent.name.clone(),
-        upstream: upstream.clone(),
-        operation,
-        method: method.into(),
-        target,
-    })
+    let Candidate { upstream, method, target, .. } = candidate;
+    let (claims, agent_name) = (claims.clone(), agent.name.clone());
+    Ok(Permit(Arc::new(Allowed { claims, agent_name, upstream, operation, method, target })))
 }
 
-/// The operation that a target is, however its upstream may read it. `may`: whether the token and the roles give a scope.
-fn fitting<'a>(
-    upstream: &'a CompiledUpstream,
+/// The operation that a target is, however its upstream may read it; and the scope of the one that it is beside that, if an
+/// encoded slash in it may be a slash.
+fn fitting(
+    upstream: &CompiledUpstream,
     method: &str,
     target: &Target,
-    may: impl Fn(&str) -> bool,
-) -> Result<&'a OperationView, Denial> {
+) -> Result<(OperationView, Option<Arc<str>>), Denial> {
     let path = target.match_path();
     let Fit { operation, slash_in_segment } = upstream.fit(method, &path).ok_or(Denial::NoOperation)?;
     if slash_in_segment && !operation.encoded_slash {
@@ -156,13 +214,7 @@ fn fitting<'a>(
     if reading != path && upstream.operation(method, &reading).is_none_or(|other| other.id != operation.id) {
         return Err(Denial::NoOperation);
     }
-    // Should the definition be wrong about that, the agent still gets nothing that it may not have anyway:
-    // `/projects/1%2Fvariables` takes the scope of `/projects/{id}/variables`, too.
-    if operation.encoded_slash && target.has_encoded_slash() {
-        let other = upstream.operation(method, &target.decoded_path());
-        if let Some(other) = other.filter(|other| !may(&other.scope)) {
-            return Err(Denial::MissingScope(other.scope.clone()));
-        }
-    }
-    Ok(operation)
+    let is_data = operation.encoded_slash && target.has_encoded_slash();
+    let also = is_data.then(|| upstream.operation(method, &target.decoded_path())).flatten();
+    Ok((operation.clone(), also.map(|other| other.scope.clone())))
 }

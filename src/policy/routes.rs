@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::Upstream;
+use crate::policy::placement::Need;
 use crate::policy::spelling;
 
 /// What a call needs to know of an operation.
@@ -15,6 +16,8 @@ pub struct OperationView {
     pub scope: Arc<str>,
     /// Whether its upstream takes an encoded slash for data.
     pub encoded_slash: bool,
+    /// What has to be known of a call before it is decided on.
+    pub need: Need,
 }
 
 /// An operation that fits.
@@ -125,6 +128,7 @@ impl Routes {
                 id: operation.id.as_str().into(),
                 scope: scope.into(),
                 encoded_slash: operation.encoded_slash,
+                need: Need::Head,
             });
         }
         // Only now: what an operation says of itself goes before what follows from another one.

@@ -50,10 +50,10 @@ fn crm() -> Arc<CompiledUpstream> {
     Arc::new(upstream(BASE, BEARER, "").unwrap())
 }
 
-fn claims() -> Claims {
+fn claims() -> Arc<Claims> {
     let verifier = TokenVerifier::new("https://broker.example", 5, 1);
     let keys = KeySet::from_json(JWKS).unwrap();
-    verifier.verify(TOKEN, &keys, &RevocationSet::default(), |_| true, &Possession::NONE, 1_000_000).unwrap()
+    Arc::new(verifier.verify(TOKEN, &keys, &RevocationSet::default(), |_| true, &Possession::NONE, 1_000_000).unwrap())
 }
 
 fn agent(status: AgentStatus) -> Agent {
@@ -70,10 +70,10 @@ fn agent(status: AgentStatus) -> Agent {
 
 fn ask(method: &str, path: &str, roles_give: &[&str]) -> Result<Permit, Denial> {
     let target = Target::parse(path, None).unwrap();
-    let answer =
-        decide(&claims(), &agent(AgentStatus::Active), |scope| roles_give.contains(&scope), &crm(), method, target);
-    answer.map_err(|(denial, target)| {
-        assert_eq!(target.path(), path, "the target comes back");
+    let candidate = classify(crm(), method.into(), target);
+    let answer = decide(&claims(), &agent(AgentStatus::Active), |scope| roles_give.contains(&scope), candidate);
+    answer.map_err(|(denial, candidate)| {
+        assert_eq!(candidate.target().path(), path, "the target comes back");
         denial
     })
 }
@@ -103,7 +103,7 @@ fn p8_deny_is_the_default() {
     assert!(ask("POST", "/v1/contacts", &ALL).is_ok());
     for status in [AgentStatus::Suspended, AgentStatus::Revoked] {
         let target = Target::parse("/v1/contacts", None).unwrap();
-        let answer = decide(&claims(), &agent(status), |_| true, &crm(), "GET", target);
+        let answer = decide(&claims(), &agent(status), |_| true, classify(crm(), "GET".into(), target));
         assert_eq!(answer.unwrap_err().0, Denial::AgentNotActive);
     }
     let codes = [Denial::AgentNotActive, Denial::NoOperation, missing("x")].map(|denial| denial.code());
@@ -133,8 +133,8 @@ fn p8_an_encoded_slash_takes_what_it_may_be_read_as() {
     let upstream = Arc::new(compiled(&document(BASE, BEARER, operations, ""), &Known::default()).unwrap().remove(0));
     let ask = |method: &str, path: &str, roles: &[&str]| {
         let target = Target::parse(path, None).unwrap();
-        let answer =
-            decide(&claims(), &agent(AgentStatus::Active), |scope| roles.contains(&scope), &upstream, method, target);
+        let candidate = classify(upstream.clone(), method.into(), target);
+        let answer = decide(&claims(), &agent(AgentStatus::Active), |scope| roles.contains(&scope), candidate);
         answer.map(|permit| permit.operation().id.to_string()).map_err(|(denial, _)| denial)
     };
     let read = ["crm:contacts.read"];

@@ -57,15 +57,54 @@ impl Purpose {
     }
 }
 
+/// What a sealed value of the broker's own is for: every [`Purpose`] but a credential. [`Vault::open`] takes no other, so that
+/// no room opens an upstream's secret by the way.
+///
+/// [`Vault::open`]: crate::vault::Vault::open
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnPurpose {
+    /// [`Purpose::SigningKey`]
+    SigningKey,
+    /// [`Purpose::VerifyKey`]
+    VerifyKey,
+    /// [`Purpose::ClientSecretHmac`]
+    ClientSecretHmac,
+    /// [`Purpose::AuditHead`]
+    AuditHead,
+    /// [`Purpose::DpopNonce`]
+    DpopNonce,
+    /// [`Purpose::ClientCa`]
+    ClientCa,
+}
+
+impl From<OwnPurpose> for Purpose {
+    fn from(own: OwnPurpose) -> Self {
+        match own {
+            OwnPurpose::SigningKey => Self::SigningKey,
+            OwnPurpose::VerifyKey => Self::VerifyKey,
+            OwnPurpose::ClientSecretHmac => Self::ClientSecretHmac,
+            OwnPurpose::AuditHead => Self::AuditHead,
+            OwnPurpose::DpopNonce => Self::DpopNonce,
+            OwnPurpose::ClientCa => Self::ClientCa,
+        }
+    }
+}
+
 /// Whose ciphertext it is. Opening asks for the same label, so ciphertext moved to another row does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Label<'a> {
+pub struct Label<'a, P = Purpose> {
     /// What for.
-    pub purpose: Purpose,
+    pub purpose: P,
     /// The row's id.
     pub id: &'a str,
     /// The row's version. Seal each version once: two values under one label can be put in each other's place.
     pub version: u32,
+}
+
+impl<'a> From<Label<'a, OwnPurpose>> for Label<'a> {
+    fn from(own: Label<'a, OwnPurpose>) -> Self {
+        Self { purpose: own.purpose.into(), id: own.id, version: own.version }
+    }
 }
 
 impl Label<'_> {

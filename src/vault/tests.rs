@@ -25,7 +25,12 @@ impl Entropy for Counting {
     }
 }
 
-const LABEL: Label<'_> = Label { purpose: Purpose::Credential, id: "cred_1", version: 1 };
+const LABEL: Label<'_, OwnPurpose> = Label { purpose: OwnPurpose::VerifyKey, id: "cred_1", version: 1 };
+
+/// Here nothing was recorded, and nothing leaves.
+struct Tests;
+
+impl MayOpenCredentials for Tests {}
 
 fn master() -> MasterKey {
     MasterKey::generate(&SystemEntropy).unwrap()
@@ -39,7 +44,7 @@ fn secret(text: &str) -> SecretBytes {
     SecretBytes::new(text.into())
 }
 
-fn sealed(vault: &Vault, label: Label<'_>, text: &str) -> Sealed {
+fn sealed(vault: &Vault, label: Label<'_, OwnPurpose>, text: &str) -> Sealed {
     vault.seal(&SystemEntropy, label, &secret(text)).unwrap()
 }
 
@@ -147,12 +152,35 @@ fn moved_ciphertext_does_not_open() {
     for label in [
         other_label,
         Label { version: 2, ..LABEL },
-        Label { purpose: Purpose::SigningKey, ..LABEL },
-        Label { purpose: Purpose::ClientSecretHmac, ..LABEL },
-        Label { purpose: Purpose::AuditHead, ..LABEL },
+        Label { purpose: OwnPurpose::SigningKey, ..LABEL },
+        Label { purpose: OwnPurpose::ClientSecretHmac, ..LABEL },
+        Label { purpose: OwnPurpose::AuditHead, ..LABEL },
         Label { id: "", ..LABEL },
     ] {
         assert_eq!(vault.open(label, &one).unwrap_err(), tampered(Part::DataKey));
+    }
+}
+
+/// A credential's row does not open as something of the broker's own, which anybody may open, and the other way round.
+#[test]
+fn a_credential_opens_as_nothing_else() {
+    let vault = vault();
+    let label = Label { purpose: Purpose::Credential, id: "cred_1", version: 1 };
+    let sealed = vault.seal(&SystemEntropy, label, &secret("canary")).unwrap();
+    let own = [
+        OwnPurpose::SigningKey,
+        OwnPurpose::VerifyKey,
+        OwnPurpose::ClientSecretHmac,
+        OwnPurpose::AuditHead,
+        OwnPurpose::DpopNonce,
+        OwnPurpose::ClientCa,
+    ];
+    for purpose in own {
+        let label = Label { purpose, id: "cred_1", version: 1 };
+        assert_eq!(vault.open(label, &sealed).unwrap_err(), tampered(Part::DataKey));
+        let own = self::sealed(&vault, label, "ours");
+        let own = SealedColumns { wrapped_key: own.wrapped_key, ciphertext: own.ciphertext };
+        assert_eq!(vault.open_credential(&Tests, "cred_1", 1, &own).unwrap_err(), tampered(Part::DataKey));
     }
 }
 
@@ -239,7 +267,10 @@ fn known_values_open() {
         wrapped_key: HEX.decode(WRAPPED.as_bytes()).unwrap(),
         ciphertext: HEX.decode(CIPHERTEXT.as_bytes()).unwrap(),
     };
-    assert_eq!(vault.open(label, &known).unwrap().expose(), b"sk-canary");
+    let columns = SealedColumns { wrapped_key: known.wrapped_key.clone(), ciphertext: known.ciphertext.clone() };
+    assert_eq!(vault.open_credential(&Tests, "crm-key", 3, &columns).unwrap().expose(), b"sk-canary");
+    let moved = vault.open_credential(&Tests, "crm-key", 4, &columns).unwrap_err();
+    assert_eq!(moved, tampered(Part::DataKey));
     assert_eq!(vault.seal(&Counting::from(64), label, &secret("sk-canary")).unwrap(), known);
 }
 
@@ -299,8 +330,8 @@ proptest! {
         versions in any::<(u32, u32)>(),
     ) {
         let vault = Vault::new(MasterKey::generate(&Counting::from(0)).unwrap(), Vec::new());
-        let label = Label { purpose: Purpose::Credential, id: &ids.0, version: versions.0 };
-        let other = Label { purpose: Purpose::Credential, id: &ids.1, version: versions.1 };
+        let label = Label { purpose: OwnPurpose::ClientCa, id: &ids.0, version: versions.0 };
+        let other = Label { purpose: OwnPurpose::ClientCa, id: &ids.1, version: versions.1 };
         let sealed = vault.seal(&SystemEntropy, label, &SecretBytes::new(value.clone())).unwrap();
         let opened = vault.open(label, &sealed).unwrap();
         prop_assert_eq!(opened.expose(), value.as_slice());

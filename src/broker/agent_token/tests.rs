@@ -3,13 +3,13 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 
-fn upstream(inject: &str, more: &str) -> Upstream {
-    let text = format!(r#"{{ "name": "crm", "base_url": "https://a", "inject": {inject}, "operations": [] {more} }}"#);
-    serde_json::from_str(&text).unwrap()
+fn upstream(inject: &str, more: &str) -> CompiledUpstream {
+    let text = format!(r#"{{ "name": "crm", "base_url": "https://a.example", "inject": {inject}, "operations": [] {more} }}"#);
+    CompiledUpstream::new(serde_json::from_str(&text).unwrap()).unwrap()
 }
 
 /// What counts, where tokens of ours begin with `our`; and what is left of the headers.
-fn taken(upstream: &Upstream, pairs: &[(&str, &str)], query: Option<&str>) -> (String, Vec<String>) {
+fn taken(upstream: &CompiledUpstream, pairs: &[(&str, &str)], query: Option<&str>) -> (String, Vec<String>) {
     let pair = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
     let mut headers: HeaderMap = pairs.iter().map(pair).collect();
     let mut target = Target::parse("/a", query).unwrap();

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use percent_encoding::percent_encode_byte;
 use url::{Host, Url};
 
-use crate::model::{Injection, Target};
-use crate::policy::{BaseUrl, CompiledUpstream};
+use crate::model::Target;
+use crate::policy::{BaseUrl, CompiledPlacement, CompiledUpstream, Slot};
 
 /// What a URL is resolved against, and what one below the upstream's base becomes.
 pub(super) struct Place {
@@ -16,8 +16,8 @@ pub(super) struct Place {
     /// The broker's address for this upstream, without a slash at its end.
     address: String,
     parsed_address: Url,
-    /// The query parameter that carries the secret: it is not for the agent, whatever its value.
-    secret_parameter: Option<String>,
+    /// The query parameters that carry secrets: they are not for the agent, whatever their values.
+    secret_parameters: Vec<String>,
 }
 
 /// Where a URL leads.
@@ -42,12 +42,13 @@ impl Place {
         let base = upstream.base().clone();
         let from = format!("{}://{}{}{}", scheme(&base), base.authority, base.prefix, asked.path_and_query());
         let address = public_host.map_or_else(|| format!("{issuer}/exchange/{}", upstream.name()), str::to_owned);
-        let secret_parameter = match &upstream.definition().inject {
-            Injection::Query { name, .. } => Some(name.clone()),
-            _ => None,
+        let secret = |placement: &CompiledPlacement| match placement.slot() {
+            Slot::Parameter(name) => Some(name.to_owned()),
+            Slot::Header(_) => None,
         };
+        let secret_parameters = upstream.placements().iter().filter_map(secret).collect();
         let (from, parsed_address) = (Url::parse(&from).ok()?, Url::parse(&address).ok()?);
-        Some(Self { from, base, address, parsed_address, secret_parameter })
+        Some(Self { from, base, address, parsed_address, secret_parameters })
     }
 
     /// Where this URL leads, absolute or relative to what was asked (RFC 3986 §5.2).
@@ -98,12 +99,14 @@ impl Place {
         Some(rest)
     }
 
-    /// The query without the parameter that carries the secret: an upstream that repeats what it was asked repeats it.
+    /// The query without the parameters that carry secrets: an upstream that repeats what it was asked repeats it.
     fn without_secret<'a>(&self, query: &'a str) -> Option<Cow<'a, str>> {
-        let Some(secret) = &self.secret_parameter else { return Some(Cow::Borrowed(query)) };
+        if self.secret_parameters.is_empty() {
+            return Some(Cow::Borrowed(query));
+        }
         let is_secret = |piece: &str| {
             let mut names = piece.split(';').flat_map(|one| url::form_urlencoded::parse(one.as_bytes()));
-            names.any(|(name, _)| name.eq_ignore_ascii_case(secret))
+            names.any(|(name, _)| self.secret_parameters.iter().any(|secret| name.eq_ignore_ascii_case(secret)))
         };
         let kept: Vec<&str> = query.split('&').filter(|piece| !is_secret(piece)).collect();
         (!kept.is_empty()).then(|| Cow::Owned(kept.join("&")))

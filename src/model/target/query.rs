@@ -16,6 +16,23 @@ const STRICT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_
 /// The longest name of a parameter that is taken for one in records.
 const MAX_NAME: usize = 100;
 
+/// Path and query with `name=value` appended, both percent-encoded.
+pub fn append_parameter(path_and_query: &str, name: &str, value: &[u8]) -> Zeroizing<String> {
+    // Large enough for everything encoded: a String that grows leaves the secret behind in the memory that it gives up.
+    let room = path_and_query.len() + 3 * (name.len() + value.len()) + 2;
+    let mut whole = Zeroizing::new(String::with_capacity(room));
+    whole.push_str(path_and_query);
+    match path_and_query.split_once('?') {
+        None => whole.push('?'),
+        Some((_, "")) => {}
+        Some(_) => whole.push('&'),
+    }
+    whole.extend(percent_encode(name.as_bytes(), STRICT));
+    whole.push('=');
+    whole.extend(percent_encode(value, STRICT));
+    whole
+}
+
 impl Target {
     /// Whether some server would find a parameter of this name in the query: names are compared decoded, `+` as a
     /// space, ASCII case ignored, and the query is split at `&` and at `;`, since some servers split at both.
@@ -55,24 +72,6 @@ impl Target {
         // The old text holds the agent's token.
         drop(Zeroizing::new(mem::replace(&mut self.whole, rest)));
         Ok(Some(value))
-    }
-
-    /// What is sent behind the base URL, with `name=value` appended, both percent-encoded; `self` never holds the secret.
-    pub fn with_query_param(&self, name: &str, value: &[u8]) -> Zeroizing<String> {
-        // Large enough for everything encoded: a String that grows leaves the secret behind in the memory that it gives
-        // up.
-        let room = self.whole.len() + 3 * (name.len() + value.len()) + 2;
-        let mut whole = Zeroizing::new(String::with_capacity(room));
-        whole.push_str(&self.whole);
-        match self.query() {
-            None => whole.push('?'),
-            Some("") => {}
-            Some(_) => whole.push('&'),
-        }
-        whole.extend(percent_encode(name.as_bytes(), STRICT));
-        whole.push('=');
-        whole.extend(percent_encode(value, STRICT));
-        whole
     }
 
     /// Path and query for a record: names of parameters stay, and of each value is left what `shown` makes of it, decoded.

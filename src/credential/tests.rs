@@ -1,0 +1,2 @@
+use super::leave::Leave;
+use super::*;
