@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use hallpass::secret::{ClientSecret, SecretBytes};
-use hallpass::vault::{Label, MasterKey, Purpose, Sealed, Vault};
+use hallpass::vault::{Label, MasterKey, OwnPurpose, Sealed, Vault};
 use hallpass::world::Entropy;
 
 /// Not random at all: a finding must be the same finding tomorrow.
@@ -15,7 +15,7 @@ impl Entropy for Fixed {
     }
 }
 
-const LABEL: Label<'_> = Label { purpose: Purpose::Credential, id: "cr_one", version: 3 };
+const LABEL: Label<'_, OwnPurpose> = Label { purpose: OwnPurpose::ClientCa, id: "cr_one", version: 3 };
 const VALUE: &[u8] = b"sk-live-of-the-crm";
 
 static VAULT: LazyLock<Vault> = LazyLock::new(|| {
@@ -61,7 +61,7 @@ fn mutated(edits: &[u8]) {
 /// The genuine value under another label.
 fn relabelled(data: &[u8]) {
     let purposes =
-        [Purpose::Credential, Purpose::SigningKey, Purpose::VerifyKey, Purpose::ClientSecretHmac, Purpose::AuditHead];
+        [OwnPurpose::ClientCa, OwnPurpose::SigningKey, OwnPurpose::VerifyKey, OwnPurpose::ClientSecretHmac, OwnPurpose::AuditHead];
     let [purpose, version, id @ ..] = data else { return };
     let Ok(id) = std::str::from_utf8(id) else { return };
     let label = Label { purpose: purposes[usize::from(*purpose) % 5], id, version: u32::from(*version) };

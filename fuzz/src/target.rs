@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use hallpass::model::{Agent, AgentStatus, Target, Template};
-use hallpass::policy::{CompiledUpstream, Denial, decide, parse_manifest, validate_manifest};
+use hallpass::model::{Agent, AgentStatus, Target, Template, append_parameter};
+use hallpass::policy::{CompiledUpstream, Denial, classify, decide, parse_manifest, validate_manifest};
+use hallpass_verify::Claims;
 use http::uri::PathAndQuery;
 use percent_encoding::percent_decode_str;
 
@@ -25,6 +26,8 @@ upstreams:
       - { id: files, methods: [GET], path: '/files/{*rest}', scope: contacts.read }
       - { id: root, methods: [GET], path: /, scope: contacts.read }
 ";
+
+static SHARED: LazyLock<Arc<Claims>> = LazyLock::new(|| Arc::new(CLAIMS.clone()));
 
 static CRM: LazyLock<Arc<CompiledUpstream>> = LazyLock::new(|| {
     let manifest = parse_manifest(UPSTREAM).unwrap();
@@ -139,7 +142,7 @@ fn decided(target: &Target) {
     let operations = &CRM.definition().operations;
     let fits = |path: &str| operations.iter().filter(|one| matches(one.path.as_str(), path)).collect::<Vec<_>>();
     let decoded = target.decoded_path();
-    match decide(&CLAIMS, &AGENT, |_| true, classify(CRM.clone(), "GET".into(), target.clone())) {
+    match decide(&SHARED, &AGENT, |_| true, classify(CRM.clone(), "GET".into(), target.clone())) {
         Ok(permit) => {
             assert_eq!(permit.target(), target);
             for path in [&*target.match_path(), &decoded] {
@@ -161,9 +164,9 @@ fn decided(target: &Target) {
             }
         }
     }
-    let other = decide(&CLAIMS, &AGENT, |_| true, classify(CRM.clone(), "get".into(), target.clone()));
+    let other = decide(&SHARED, &AGENT, |_| true, classify(CRM.clone(), "get".into(), target.clone()));
     assert!(other.is_err_and(|(denial, _)| denial == Denial::NoOperation), "methods are case-sensitive");
-    assert!(decide(&CLAIMS, &AGENT, |_| false, classify(CRM.clone(), "GET".into(), target.clone())).is_err());
+    assert!(decide(&SHARED, &AGENT, |_| false, classify(CRM.clone(), "GET".into(), target.clone())).is_err());
 }
 
 fn routed(template: &Template, target: Option<&Target>) {

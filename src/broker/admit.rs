@@ -20,9 +20,8 @@ pub(super) struct Place {
 impl Broker {
     /// A place among the calls in flight.
     pub(super) fn admit(&self, facts: &Facts, candidate: &Candidate) -> Result<Place, Denied> {
-        self.place(&facts.claims).map_err(|error| {
-            Denied::of(self.event_of_candidate(facts, candidate), error).often(Often::SampledUnwaited)
-        })
+        self.place(&facts.claims)
+            .map_err(|error| Denied::of(self.event_of_candidate(facts, candidate), error).often(Often::SampledUnwaited))
     }
 
     /// One agent gets only its share, so that it cannot stop the others by calls that it never reads the answers of.

@@ -11,8 +11,8 @@ use http::header::{AUTHORIZATION, Entry, HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::model::authorization::{basic, scheme};
 use crate::model::Target;
+use crate::model::authorization::{basic, scheme};
 use crate::policy::{CompiledPlacement, CompiledUpstream, Form, HeaderPass, Passing, Slot};
 
 /// Headers in which APIs commonly take a key, where SDKs put it a second time. They are no place for the token where the

@@ -75,10 +75,9 @@ async fn decode(body: StreamBody, codings: &[Coding], reading: &Reading<'_>) -> 
         ended = reading.right.over() => return Err(Failure::ended(reading.right, ended)),
         opened = tokio::time::timeout(reading.limits.idle_timeout, ahead::opened(body, codings)) => opened,
     };
-    opened.unwrap_or(Err(BodyError::Idle)).map_err(|reason| Failure {
-        reason: reason.code(),
-        error: not_opened(reason, codings).into(),
-    })
+    opened
+        .unwrap_or(Err(BodyError::Idle))
+        .map_err(|reason| Failure { reason: reason.code(), error: not_opened(reason, codings).into() })
 }
 
 /// The content codings to undo, or why the answer cannot be searched. What the upstream wrote is not repeated: it may be the

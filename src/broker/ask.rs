@@ -109,8 +109,8 @@ impl Broker {
         // Who, before what: a stranger learns nothing of upstreams and paths.
         let mut target = Target::parse(path, query);
         let ours = |text: &str| self.is_claimed(text);
-        let found =
-            agent_token::take(&mut headers, target.as_mut().ok(), upstream.as_deref(), ours).map_err(Refused::Ambiguous)?;
+        let found = agent_token::take(&mut headers, target.as_mut().ok(), upstream.as_deref(), ours)
+            .map_err(Refused::Ambiguous)?;
         let known = upstream.as_ref().map(|_| name);
         let token = match found {
             Found::Token(token) => token,

@@ -46,7 +46,13 @@ impl Broker {
     }
 
     /// Tokens of ours that differ. A bad one among them is what is told: whoever renews it sends two that are alike again.
-    pub(super) async fn differ(&self, tokens: &[AgentToken], known: Option<&str>, name: &str, origin: &Origin) -> Refused {
+    pub(super) async fn differ(
+        &self,
+        tokens: &[AgentToken],
+        known: Option<&str>,
+        name: &str,
+        origin: &Origin,
+    ) -> Refused {
         for token in tokens {
             if let Some(refusal) = self.refusal_of(&token.text, known) {
                 self.token_refused(&token.text, DpopRefusal::Token(refusal), name, origin).await;

@@ -97,12 +97,7 @@ impl Broker {
     }
 
     /// admit → decide → intent
-    async fn begin(
-        &self,
-        facts: &Facts,
-        candidate: Candidate,
-        course: Course,
-    ) -> Result<(Begun, Outcome), Denied> {
+    async fn begin(&self, facts: &Facts, candidate: Candidate, course: Course) -> Result<(Begun, Outcome), Denied> {
         let place = self.admit(facts, &candidate)?;
         let permit = self.decide(facts, candidate)?;
         let Course { headers, body, priority, reached, limits, since } = course;

@@ -1,9 +1,9 @@
 //! Whether a call may be made, asked before it is recorded and once more before the secret leaves.
 
 use crate::audit::Recorded;
+use crate::broker::Broker;
 use crate::broker::failure::{CallError, Denied};
 use crate::broker::record::Facts;
-use crate::broker::Broker;
 use crate::credential::Chosen;
 use crate::error::Error;
 use crate::model::{AgentStatus, TargetError};

@@ -95,7 +95,9 @@ impl Broker {
         event.reason = Some(reason.into());
         if often != Often::Each {
             let agent = event.agent.as_deref().unwrap_or_default();
-            let Some(left_out) = self.refusals.may_record(&format!("{agent} {reason}"), self.world.now()) else { return };
+            let Some(left_out) = self.refusals.may_record(&format!("{agent} {reason}"), self.world.now()) else {
+                return;
+            };
             event.object = more(left_out).map(Arc::from);
         }
         if often == Often::SampledUnwaited {

@@ -8,8 +8,6 @@ mod chosen;
 mod leave;
 mod placement;
 mod source;
-#[cfg(test)]
-mod tests;
 
 pub use chosen::{Chosen, Opened, Withdrawn};
 pub use placement::Draft;

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Request, Uri};
 
 use crate::audit::Priority;
-use crate::broker::{Ask, Refused, CallBody};
+use crate::broker::{Ask, CallBody, Refused};
 use crate::http::problem::FromUpstream;
 use crate::http::reply::Problem;
 use crate::http::{PublicState, dpop, lost, resource};

@@ -17,9 +17,9 @@ pub struct UpstreamSummary {
     pub name: String,
     /// Where it is.
     pub base_url: String,
-    /// The credential that it takes; null: none.
+    /// The credential that it takes, or all of them, with commas between; null: none.
     pub credential: Option<String>,
-    /// Whether that credential is stored and not revoked.
+    /// Whether that credential, or each of them, is stored and not revoked.
     pub credential_stored: Option<bool>,
     /// How many operations it has.
     pub operations: usize,

@@ -131,7 +131,11 @@ pub(super) fn compile(inject: &Inject, note: &mut impl FnMut(String, String, &st
                 Slot::Header(name) => format!("the header '{name}'"),
                 Slot::Parameter(name) => format!("the query parameter '{name}'"),
             };
-            note(at, format!("{what} is written by a placement before it, too"), "give each placement a place of its own");
+            note(
+                at,
+                format!("{what} is written by a placement before it, too"),
+                "give each placement a place of its own",
+            );
             continue;
         }
         compiled.push(one);

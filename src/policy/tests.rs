@@ -241,6 +241,35 @@ fn injections() {
 }
 
 #[test]
+fn each_of_several_placements_has_a_place_of_its_own() {
+    for good in [
+        "[{ kind: bearer, credential: k }]",
+        "[{ kind: header, name: X-App, credential: a }, { kind: header, name: X-Key, credential: a@2 }]",
+        "[{ kind: bearer, credential: k }, { kind: query, name: authorization, credential: k }]",
+        "[{ kind: query, name: app, credential: a }, { kind: query, name: key, credential: b }]",
+    ] {
+        assert!(upstream(BASE, good, "").is_ok(), "{good}");
+    }
+    for (bad, at) in [
+        ("[{ kind: bearer, credential: k }, { kind: basic, credential: l }]", "inject[1]"),
+        ("[{ kind: header, name: Authorization, credential: k }, { kind: bearer, credential: k }]", "inject[1]"),
+        ("[{ kind: header, name: X-A, credential: k }, { kind: header, name: x-a, credential: l }]", "inject[1]"),
+        ("[{ kind: query, name: key, credential: k }, { kind: query, name: KEY, credential: l }]", "inject[1]"),
+        ("[{ kind: bearer, credential: k }, { kind: query, name: 'a b', credential: l }]", "inject[1].name"),
+        ("[{ kind: bearer, credential: K }, { kind: query, name: a, credential: l }]", "inject[0].credential"),
+    ] {
+        assert_eq!(upstream(BASE, bad, "").unwrap_err(), [format!("upstreams[0].{at}")], "{bad}");
+    }
+    let second = "[{ kind: query, name: key, credential: a }, { kind: header, name: X-Key, credential: b }]";
+    for more in ["headers: [X-Key]", "set_headers: { X-Key: a }"] {
+        assert_eq!(upstream(BASE, second, more).unwrap_err().len(), 1, "{more}: it carries a secret");
+    }
+    let both = upstream(BASE, second, "").unwrap();
+    assert_eq!(both.headers().of(&http::HeaderName::from_static("x-key")), Passing::Never);
+    assert_eq!(both.need(), Need::Head);
+}
+
+#[test]
 fn timeouts_limits_and_cas() {
     for good in
         ["timeouts: { connect_seconds: 1, idle_seconds: 3600 }", "limits: { max_request_bytes: 1 }", "ca_file: x"]

@@ -11,8 +11,9 @@ use hallpass::audit::HEAD_SECRET;
 use hallpass::config::{self, Overrides};
 use hallpass::issue::CLIENT_SECRET_KEY;
 use hallpass::model::SealedColumns;
+use hallpass::secret::SecretBytes;
 use hallpass::store::Access;
-use hallpass::vault::{Label, OpenError, Part, Purpose, Sealed, Vault};
+use hallpass::vault::{Label, MayOpenCredentials, OpenError, OwnPurpose, Part, Sealed, Vault};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
@@ -31,6 +32,11 @@ on_both_engines!(
 const CRM_OLD: &str = "sk-live-canary-crm-old-Zq81";
 const CRM_NEW: &str = "sk-live-canary-crm-new-Vx37";
 const ERP: &str = "sk-live-canary-erp-Kp52";
+
+/// Here nothing leaves: what the thief may do is tried.
+struct Tests;
+
+impl MayOpenCredentials for Tests {}
 
 /// A broker with two upstreams, three sealed versions of two credentials and two agents, that has worked.
 struct House {
@@ -134,27 +140,37 @@ async fn without_the_master_key_nothing_opens_and_nothing_starts(engine: Engine)
     let store = open_store(&config, Access::Serve).await.unwrap();
     let all = store.load(0).await.unwrap();
     store.close().await;
-    let mut rows: Vec<(Label<'_>, &SealedColumns)> = Vec::new();
+    let mut canaries: Vec<Vec<u8>> = Vec::new();
+    let mut check = |columns: &SealedColumns,
+                     open: &dyn Fn(&Vault, &SealedColumns) -> Result<SecretBytes, OpenError>| {
+        let mut sealed = columns.clone();
+        canaries.push(open(&ours, &sealed).unwrap().expose().to_vec());
+        assert_eq!(open(&theirs, &sealed).unwrap_err(), OpenError::UnknownMaster(ours.current_id()));
+        sealed.wrapped_key[1..9].copy_from_slice(&theirs.current_id().0);
+        assert_eq!(open(&theirs, &sealed).unwrap_err(), OpenError::Tampered { what: Part::DataKey });
+    };
+    let mut count = 0;
     for one in &all.credentials {
-        let label = |version| Label { purpose: Purpose::Credential, id: &one.id, version };
-        rows.extend(one.versions.iter().map(|version| (label(version.version), &version.sealed)));
+        for version in &one.versions {
+            count += 1;
+            check(&version.sealed, &|vault, sealed| vault.open_credential(&Tests, &one.id, version.version, sealed));
+        }
     }
+    let mut rows: Vec<(Label<'_, OwnPurpose>, &SealedColumns)> = Vec::new();
     for key in &all.keys {
-        let label = Label { purpose: Purpose::SigningKey, id: &key.kid, version: 1 };
+        let label = Label { purpose: OwnPurpose::SigningKey, id: &key.kid, version: 1 };
         rows.extend(key.sealed.as_ref().map(|sealed| (label, sealed)));
     }
-    for (id, purpose) in [(CLIENT_SECRET_KEY, Purpose::ClientSecretHmac), (HEAD_SECRET, Purpose::AuditHead)] {
+    for (id, purpose) in [(CLIENT_SECRET_KEY, OwnPurpose::ClientSecretHmac), (HEAD_SECRET, OwnPurpose::AuditHead)] {
         rows.push((Label { purpose, id, version: 1 }, &all.broker_secrets[id]));
     }
-    assert_eq!(rows.len(), 3 + 2 + 2, "three versions, two keys, two secrets of the broker");
-    let mut canaries: Vec<Vec<u8>> = Vec::new();
-    for (label, columns) in rows {
-        let mut sealed = Sealed { wrapped_key: columns.wrapped_key.clone(), ciphertext: columns.ciphertext.clone() };
-        canaries.push(ours.open(label, &sealed).unwrap().expose().to_vec());
-        assert_eq!(theirs.open(label, &sealed).unwrap_err(), OpenError::UnknownMaster(ours.current_id()));
-        sealed.wrapped_key[1..9].copy_from_slice(&theirs.current_id().0);
-        assert_eq!(theirs.open(label, &sealed).unwrap_err(), OpenError::Tampered { what: Part::DataKey });
+    for (label, columns) in &rows {
+        check(columns, &|vault, sealed| {
+            let (wrapped_key, ciphertext) = (sealed.wrapped_key.clone(), sealed.ciphertext.clone());
+            vault.open(*label, &Sealed { wrapped_key, ciphertext })
+        });
     }
+    assert_eq!((count, rows.len()), (3, 2 + 2), "three versions, two keys, two secrets of the broker");
 
     // And nothing lies there in the clear: not in the rows, and not in the files.
     for secret in [CRM_OLD, CRM_NEW, ERP] {

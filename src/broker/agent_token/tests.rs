@@ -4,7 +4,10 @@ use base64::engine::general_purpose::STANDARD;
 use super::*;
 
 fn upstream(inject: &str, more: &str) -> CompiledUpstream {
-    let text = format!(r#"{{ "name": "crm", "base_url": "https://a.example", "inject": {inject}, "operations": [] {more} }}"#);
+    let operation = r#"{ "id": "a", "methods": ["GET"], "path": "/a", "scope": "a" }"#;
+    let text = format!(
+        r#"{{ "name": "crm", "base_url": "https://a.example", "inject": {inject}, "operations": [{operation}] {more} }}"#
+    );
     CompiledUpstream::new(serde_json::from_str(&text).unwrap()).unwrap()
 }
 
@@ -27,6 +30,24 @@ fn taken(upstream: &CompiledUpstream, pairs: &[(&str, &str)], query: Option<&str
 }
 
 const HEADER: &str = r#"{ "kind": "header", "name": "X-Crm-Key", "prefix": "Key ", "credential": "c" }"#;
+
+#[test]
+fn each_place_of_the_upstreams_own_keys_is_one_for_the_token() {
+    let both = r#"[{ "kind": "header", "name": "X-App", "credential": "a" },
+        { "kind": "header", "name": "Authorization", "prefix": "Token ", "credential": "b" },
+        { "kind": "query", "name": "key", "credential": "c" }, { "kind": "query", "name": "app", "credential": "c" }]"#;
+    let crm = upstream(both, "");
+    for (pairs, query, wanted) in [
+        (&[("x-app", "our")][..], None, "our in x-app"),
+        (&[("authorization", "Token our"), ("x-app", "placeholder")], None, "our in Authorization"),
+        (&[("authorization", "Token x"), ("x-app", "y")], Some("key=our&app=z"), "our in the query parameter 'key'"),
+        (&[("x-app", "y")], Some("key=z&app=our"), "our in the query parameter 'app'"),
+        (&[("x-app", "our1")], Some("app=our2"), "our1 in x-app, our2 in the query parameter 'app'"),
+    ] {
+        let (found, left) = taken(&crm, pairs, query);
+        assert_eq!((found.as_str(), left), (wanted, Vec::<String>::new()), "{pairs:?} {query:?}");
+    }
+}
 
 #[test]
 fn one_token_of_ours_is_the_token_however_often_it_is_there() {
@@ -84,7 +105,7 @@ fn a_token_in_authorization_alone_is_told_from_one_that_clients_send_along() {
     let crm = upstream(HEADER, "");
     let query = upstream(r#"{ "kind": "query", "name": "key", "credential": "c" }"#, "");
     let password = format!("Basic {}", STANDARD.encode("agent:our"));
-    let is_alone = |upstream: &Upstream, pairs: &[(&str, &str)], query: Option<&str>| {
+    let is_alone = |upstream: &CompiledUpstream, pairs: &[(&str, &str)], query: Option<&str>| {
         let pair = |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         let mut headers: HeaderMap = pairs.iter().map(pair).collect();
         let mut target = Target::parse("/a", query).unwrap();

@@ -30,11 +30,7 @@ pub(in crate::broker) struct CollectLimits {
 
 impl Default for CollectLimits {
     fn default() -> Self {
-        Self {
-            process_bytes: 256 * 1024 * 1024,
-            agent_bytes: 64 * 1024 * 1024,
-            deadline: Duration::from_secs(30),
-        }
+        Self { process_bytes: 256 * 1024 * 1024, agent_bytes: 64 * 1024 * 1024, deadline: Duration::from_secs(30) }
     }
 }
 

@@ -128,4 +128,3 @@ impl IdleTimer {
         self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(cx)
     }
 }
-

@@ -34,12 +34,7 @@ struct Streaming {
 }
 
 impl Upload {
-    pub(in crate::broker) fn new(
-        body: CallBody,
-        limits: &BodyLimits,
-        meter: SharedMeter,
-        right: &Arc<Right>,
-    ) -> Self {
+    pub(in crate::broker) fn new(body: CallBody, limits: &BodyLimits, meter: SharedMeter, right: &Arc<Right>) -> Self {
         let kind = match body {
             CallBody::Empty => Kind::Empty,
             CallBody::Whole(bytes) => Kind::Whole(bytes),

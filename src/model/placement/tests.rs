@@ -36,7 +36,8 @@ fn what_says_nothing_or_two_things_is_a_mistake() {
 
 #[test]
 fn each_credential_is_named() {
-    let text = r#"[{"kind":"header","name":"X-App","credential":"app@2"},{"kind":"query","name":"key","credential":"b"}]"#;
+    let text =
+        r#"[{"kind":"header","name":"X-App","credential":"app@2"},{"kind":"query","name":"key","credential":"b"}]"#;
     let read: Inject = serde_json::from_str(text).unwrap();
     assert_eq!(read.credentials().collect::<Vec<_>>(), ["app", "b"]);
     assert!(read.uses("app") && read.uses("b") && !read.uses("app@2"));

@@ -9,9 +9,10 @@ fn upstream(more: &str) -> Upstream {
 
 fn compile(more: &str) -> (HeaderPass, Vec<String>) {
     let mut mistakes = Vec::new();
-    let pass = HeaderPass::compile(&upstream(more), &mut |at, problem, fix| {
-        mistakes.push(format!("{at}: {problem}; {fix}"));
-    });
+    let mut note = |at: String, problem: String, fix: &str| mistakes.push(format!("{at}: {problem}; {fix}"));
+    let definition = upstream(more);
+    let placements = crate::policy::placement::compile(&definition.inject, &mut note);
+    let pass = HeaderPass::compile(&definition, &placements, &mut note);
     (pass, mistakes)
 }
 

@@ -13,6 +13,7 @@ mod policy;
 mod public_hosts;
 mod redaction;
 mod refusals;
+mod several_placements;
 mod ssrf;
 mod streaming;
 mod targets;

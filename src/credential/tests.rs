@@ -1,2 +1,0 @@
-use super::leave::Leave;
-use super::*;
