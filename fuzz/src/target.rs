@@ -153,7 +153,8 @@ fn decided(target: &Target) {
             }
             assert!(CLAIMS.scope.contains(&permit.operation().scope));
         }
-        Err((denial, back)) => {
+        Err(denied) => {
+            let (denial, back) = *denied;
             assert_eq!(back.target(), target);
             if denial == Denial::NoOperation {
                 let same = decoded == target.match_path();
@@ -165,7 +166,7 @@ fn decided(target: &Target) {
         }
     }
     let other = decide(&SHARED, &AGENT, |_| true, classify(CRM.clone(), "get".into(), target.clone()));
-    assert!(other.is_err_and(|(denial, _)| denial == Denial::NoOperation), "methods are case-sensitive");
+    assert!(other.is_err_and(|denied| denied.0 == Denial::NoOperation), "methods are case-sensitive");
     assert!(decide(&SHARED, &AGENT, |_| false, classify(CRM.clone(), "GET".into(), target.clone())).is_err());
 }
 

@@ -1,5 +1,9 @@
 //! Whether a call may be made, asked before it is recorded and once more before the secret leaves.
 
+use std::sync::Arc;
+
+use hallpass_verify::Refusal;
+
 use crate::audit::Recorded;
 use crate::broker::Broker;
 use crate::broker::failure::{CallError, Denied};
@@ -8,7 +12,6 @@ use crate::credential::Chosen;
 use crate::error::Error;
 use crate::model::{AgentStatus, TargetError};
 use crate::policy::{self, Candidate, Denial, Permit};
-use hallpass_verify::Refusal;
 
 impl Broker {
     /// The policy's word, with the agent's roles as they are now.
@@ -21,7 +24,7 @@ impl Broker {
         let gives = |scope: &str| definitions.gives(agent, scope);
         let (denial, candidate) = match policy::decide(claims, agent, gives, candidate) {
             Ok(permit) => return Ok(permit),
-            Err(denied) => denied,
+            Err(denied) => *denied,
         };
         let event = self.event_of_candidate(facts, &candidate);
         let error = match denial {
@@ -80,7 +83,7 @@ impl Broker {
             return Err(CallError::MissingScope(scope.clone()));
         }
         let upstream = permit.upstream();
-        if !definitions.upstream(upstream.name()).is_some_and(|now| std::sync::Arc::ptr_eq(now, upstream)) {
+        if !definitions.upstream(upstream.name()).is_some_and(|now| Arc::ptr_eq(now, upstream)) {
             let text = "the upstream's definition was just changed; try again";
             return Err(Error::unavailable("upstream_changed", text).into());
         }

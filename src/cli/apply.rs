@@ -38,6 +38,7 @@ The document:
         # { kind: header, name: Authorization, prefix: \"Token \", credential: NAME }   # prefix: optional
         # { kind: basic, username: USER, credential: NAME }
         # { kind: query, name: PARAMETER, credential: NAME }            # NAME@2 pins a version
+        # [ {…}, {…} ]                                                  # several, each in a place of its own
       operations:
         - { id: list-contacts, methods: [GET], path: /v1/contacts, scope: contacts.read }
         - { id: get-contact,   methods: [GET], path: \"/v1/contacts/{id}\", scope: contacts.read }

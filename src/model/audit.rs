@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hallpass_verify::AccessToken;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -136,13 +136,21 @@ pub struct Event {
 }
 
 /// The credentials of a call: one text, or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialLabels {
     /// `name@version`
     One(Arc<str>),
     /// Each `name@version`.
     Several(Vec<Arc<str>>),
+}
+
+impl Serialize for CredentialLabels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(label) => label.serialize(serializer),
+            Self::Several(labels) => labels.serialize(serializer),
+        }
+    }
 }
 
 impl CredentialLabels {

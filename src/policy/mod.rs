@@ -124,7 +124,7 @@ impl Permit {
     ) -> Result<(), Denial> {
         let Allowed { claims, method, target, .. } = &*self.0;
         let candidate = classify(upstream.clone(), method.clone(), target.clone());
-        decide(claims, agent, roles_give, candidate).map(drop).map_err(|(denial, _)| denial)
+        decide(claims, agent, roles_give, candidate).map(drop).map_err(|denied| denied.0)
     }
 }
 
@@ -167,28 +167,31 @@ pub fn classify(upstream: Arc<CompiledUpstream>, method: Arc<str>, target: Targe
 
 /// Decides on one call. `roles_give` says whether the agent's roles give a scope now: a role that was narrowed counts
 /// at once, not when the token dies.
+///
+/// # Errors
+/// Why not, and what was asked for.
 pub fn decide(
     claims: &Arc<Claims>,
     agent: &Agent,
     roles_give: impl Fn(&str) -> bool,
     candidate: Candidate,
-) -> Result<Permit, (Denial, Candidate)> {
+) -> Result<Permit, Box<(Denial, Candidate)>> {
     if agent.status != AgentStatus::Active {
-        return Err((Denial::AgentNotActive, candidate));
+        return Err(Box::new((Denial::AgentNotActive, candidate)));
     }
     if candidate.upstream.definition().require_bound && claims.cnf.is_none() {
-        return Err((Denial::NotBound, candidate));
+        return Err(Box::new((Denial::NotBound, candidate)));
     }
     let operation = match &candidate.operation {
         Ok(operation) => operation.clone(),
-        Err(denial) => return Err((denial.clone(), candidate)),
+        Err(denial) => return Err(Box::new((denial.clone(), candidate))),
     };
     let may = |scope: &str| claims.scope.contains(scope) && roles_give(scope);
     // Should the definition be wrong about encoded slashes, the agent still gets nothing that it may not have anyway:
     // `/projects/1%2Fvariables` takes the scope of `/projects/{id}/variables`, too.
     let missing = candidate.also.iter().chain([&operation.scope]).find(|scope| !may(scope)).cloned();
     if let Some(scope) = missing {
-        return Err((Denial::MissingScope(scope), candidate));
+        return Err(Box::new((Denial::MissingScope(scope), candidate)));
     }
     let Candidate { upstream, method, target, .. } = candidate;
     let (claims, agent_name) = (claims.clone(), agent.name.clone());

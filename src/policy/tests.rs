@@ -72,7 +72,8 @@ fn ask(method: &str, path: &str, roles_give: &[&str]) -> Result<Permit, Denial> 
     let target = Target::parse(path, None).unwrap();
     let candidate = classify(crm(), method.into(), target);
     let answer = decide(&claims(), &agent(AgentStatus::Active), |scope| roles_give.contains(&scope), candidate);
-    answer.map_err(|(denial, candidate)| {
+    answer.map_err(|denied| {
+        let (denial, candidate) = *denied;
         assert_eq!(candidate.target().path(), path, "the target comes back");
         denial
     })
@@ -135,7 +136,7 @@ fn p8_an_encoded_slash_takes_what_it_may_be_read_as() {
         let target = Target::parse(path, None).unwrap();
         let candidate = classify(upstream.clone(), method.into(), target);
         let answer = decide(&claims(), &agent(AgentStatus::Active), |scope| roles.contains(&scope), candidate);
-        answer.map(|permit| permit.operation().id.to_string()).map_err(|(denial, _)| denial)
+        answer.map(|permit| permit.operation().id.to_string()).map_err(|denied| denied.0)
     };
     let read = ["crm:contacts.read"];
     assert_eq!(ask("GET", "/projects/a%2Fb", &read).unwrap(), "project");

@@ -212,6 +212,7 @@ pub(super) fn in_words(ty: &SynType, link: &dyn Fn(&str) -> Option<String>) -> S
         "u8" | "u16" | "u32" | "u64" | "usize" | "i64" => "whole number".to_owned(),
         "Millis" => "unix milliseconds".to_owned(),
         "Value" => "JSON".to_owned(),
+        "CredentialLabels" => "text, or list of texts".to_owned(),
         other => link(other).unwrap_or_else(|| other.to_lowercase()),
     }
 }

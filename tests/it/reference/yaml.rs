@@ -29,13 +29,17 @@ fn in_order(known: &BTreeMap<String, Type>) -> Vec<String> {
     let mut n = 0;
     while let Some(name) = order.get(n).cloned() {
         n += 1;
-        let inner: Vec<&Field> = match &known[&name].shape {
-            Shape::Struct(fields) => fields.iter().collect(),
-            Shape::Enum { variants, .. } => variants.iter().flat_map(|variant| &variant.fields).collect(),
-            Shape::Other => Vec::new(),
+        let (fields, forms): (Vec<&Field>, Vec<_>) = match &known[&name].shape {
+            Shape::Struct(fields) => (fields.iter().collect(), Vec::new()),
+            Shape::Enum { variants, .. } => {
+                let forms = variants.iter().filter_map(|variant| variant.inner.as_ref()).collect();
+                (variants.iter().flat_map(|variant| &variant.fields).collect(), forms)
+            }
+            Shape::Other => (Vec::new(), Vec::new()),
         };
-        for field in inner.iter().filter(|field| !FILLED_IN.contains(&field.name.as_str())) {
-            let mut waiting = vec![&field.ty];
+        let fields = fields.into_iter().filter(|field| !FILLED_IN.contains(&field.name.as_str()));
+        for ty in fields.map(|field| &field.ty).chain(forms) {
+            let mut waiting = vec![ty];
             while let Some(ty) = waiting.pop() {
                 let (name, inner) = name_of(ty);
                 waiting.extend(inner);
