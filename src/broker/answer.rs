@@ -72,7 +72,7 @@ async fn decode(body: StreamBody, codings: &[Coding], reading: &Reading<'_>) -> 
     let opened = tokio::select! {
         biased;
         // Taken back while its beginning is on the way (P3).
-        ended = reading.right.over() => return Err(Failure::ended(reading.right, ended)),
+        ended = reading.right.over() => return Err(reading.right.failure(ended)),
         opened = tokio::time::timeout(reading.limits.idle_timeout, ahead::opened(body, codings)) => opened,
     };
     opened

@@ -182,13 +182,13 @@ impl Broker {
         let sent = tokio::select! {
             biased;
             // Taken back while the upstream thinks: its answer is not for this agent any more (P3).
-            ended = right.withdrawn() => return Err(Failure::ended(right, ended)),
+            ended = right.withdrawn() => return Err(right.failure(ended)),
             sent = dial::send(&client, injected, limits.response_timeout) => sent,
         };
         match sent {
             Ok(answer) => Ok((answer, needles)),
             // What ended the right may have cut the upload first, and so the connection.
-            Err(error) => Err(right.ended().map_or_else(|| error.into(), |ended| Failure::ended(right, ended))),
+            Err(error) => Err(right.ended().map_or_else(|| error.into(), |ended| right.failure(ended))),
         }
     }
 }

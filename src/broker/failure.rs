@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use hallpass_verify::{ProofRefusal, Refusal};
 
-use crate::broker::right::{Ended, Right};
 use crate::error::Error;
 use crate::model::Event;
 use crate::policy::Hint;
@@ -99,13 +98,6 @@ pub(super) struct Failure {
     pub(super) reason: &'static str,
     /// What the agent is told.
     pub(super) error: CallError,
-}
-
-impl Failure {
-    /// The right that the call went on under has ended.
-    pub(super) fn ended(right: &Right, ended: Ended) -> Self {
-        Self { reason: ended.code(), error: right.error(ended) }
-    }
 }
 
 impl<E: Into<CallError>> From<E> for Failure {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hallpass_verify::{Refusal, RevokedBy};
 
-use crate::broker::CallError;
+use crate::broker::failure::{CallError, Failure};
 use crate::credential::{Chosen, Withdrawn};
 use crate::error::Error;
 use crate::policy::{CompiledUpstream, Denial, Permit};
@@ -153,8 +153,12 @@ impl Right {
         }
     }
 
-    /// What the agent is told whose call has had no answer yet.
-    pub(super) fn error(&self, ended: Ended) -> CallError {
+    /// What becomes of a call that has had no answer yet.
+    pub(super) fn failure(&self, ended: Ended) -> Failure {
+        Failure { reason: ended.code(), error: self.error(ended) }
+    }
+
+    fn error(&self, ended: Ended) -> CallError {
         let upstream = self.permit.upstream().name();
         match ended {
             Ended::Revoked(by) => CallError::Token(Refusal::Revoked(by)),

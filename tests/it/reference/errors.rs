@@ -102,8 +102,8 @@ const SENTENCES: [(&str, &str); 10] = [
     ("not_admin", "what was presented is no admin's; log in with 'hallpass login', or show an admin's certificate"),
 ];
 
-/// Codes that come from elsewhere in the program, where they are read: a denial's, and the pairs in `value.rs`.
-const PASSED_ON: [&str; 2] = ["src/broker/mod.rs denial_code", "src/manage/value.rs code"];
+/// Codes that come from elsewhere in the program, where they are read: the pairs in `value.rs`.
+const PASSED_ON: [&str; 1] = ["src/manage/value.rs code"];
 
 /// The sentences of the token endpoint, which are made for each case. They replace what the variants say to those who read
 /// the sources.
