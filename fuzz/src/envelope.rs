@@ -60,8 +60,13 @@ fn mutated(edits: &[u8]) {
 
 /// The genuine value under another label.
 fn relabelled(data: &[u8]) {
-    let purposes =
-        [OwnPurpose::ClientCa, OwnPurpose::SigningKey, OwnPurpose::VerifyKey, OwnPurpose::ClientSecretHmac, OwnPurpose::AuditHead];
+    let purposes = [
+        OwnPurpose::ClientCa,
+        OwnPurpose::SigningKey,
+        OwnPurpose::VerifyKey,
+        OwnPurpose::ClientSecretHmac,
+        OwnPurpose::AuditHead,
+    ];
     let [purpose, version, id @ ..] = data else { return };
     let Ok(id) = std::str::from_utf8(id) else { return };
     let label = Label { purpose: purposes[usize::from(*purpose) % 5], id, version: u32::from(*version) };

@@ -30,8 +30,9 @@ upstreams:
 static SHARED: LazyLock<Arc<Claims>> = LazyLock::new(|| Arc::new(CLAIMS.clone()));
 
 static CRM: LazyLock<Arc<CompiledUpstream>> = LazyLock::new(|| {
-    let manifest = parse_manifest(UPSTREAM).unwrap();
-    Arc::new(validate_manifest(&manifest, &Default::default()).unwrap().remove(0))
+    let mut manifest = parse_manifest(UPSTREAM).unwrap();
+    validate_manifest(&manifest, &Default::default()).unwrap();
+    Arc::new(CompiledUpstream::new(manifest.upstreams.remove(0)).unwrap())
 });
 static AGENT: LazyLock<Agent> = LazyLock::new(|| Agent {
     id: "ag_one".into(),
