@@ -3,6 +3,7 @@
 mod admin;
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use super::keys::{KEYS, Kind};
 use super::*;

@@ -5,7 +5,7 @@
 //! covers that ([`known`]); here the admin is told, as a key that does not work is the more frequent end of it.
 
 use crate::broker::MIN_REDACTABLE;
-use crate::broker::scrub::known;
+use crate::broker::scrub::{around, known};
 use crate::error::{Error, Result};
 use crate::secret::SecretBytes;
 
@@ -53,7 +53,7 @@ pub(super) fn check_value(value: &SecretBytes, allow_short: bool, as_is: bool) -
         ));
     }
     check_carried(bytes)?;
-    if known::trim(bytes).is_empty() {
+    if around::trim(bytes).is_empty() {
         return Err(Error::invalid("value_empty", "the value is white space and nothing else"));
     }
     if let Some((code, what)) = surplus(bytes).filter(|_| !as_is) {
@@ -112,10 +112,10 @@ fn check_carried(bytes: &[u8]) -> Result<()> {
 
 /// What the value has besides a key, if it looks like that: a code, and what to say.
 fn surplus(bytes: &[u8]) -> Option<(&'static str, String)> {
-    let trimmed = known::trim(bytes);
+    let trimmed = around::trim(bytes);
     if trimmed.len() < bytes.len() {
         let at_the_front = !bytes.starts_with(trimmed);
-        let ends = if at_the_front { known::characters(bytes).next() } else { known::last_character(bytes) };
+        let ends = if at_the_front { around::characters(bytes).next() } else { around::last_character(bytes) };
         let what = ends.map_or_else(String::new, |(one, _)| named(one));
         let begins = if at_the_front { "begins" } else { "ends" };
         return Some((
@@ -123,7 +123,7 @@ fn surplus(bytes: &[u8]) -> Option<(&'static str, String)> {
             format!("{begins} with {what}, which HTTP or the upstream strips, so that another key would arrive"),
         ));
     }
-    let hidden = known::characters(bytes).map(|(one, _)| one).find(|one| *one != ' ' && known::is_invisible(*one));
+    let hidden = around::characters(bytes).map(|(one, _)| one).find(|one| *one != ' ' && around::is_invisible(*one));
     if let Some(hidden) = hidden {
         return Some(("value_has_invisible_characters", format!("has {} inside, which no key has", named(hidden))));
     }
@@ -135,15 +135,15 @@ fn surplus(bytes: &[u8]) -> Option<(&'static str, String)> {
                 .into(),
         ));
     }
-    let quoted = known::characters(bytes).next().is_some_and(|(one, _)| known::is_quote(one))
-        || known::last_character(bytes).is_some_and(|(one, _)| known::is_quote(one));
+    let quoted = around::characters(bytes).next().is_some_and(|(one, _)| around::is_quote(one))
+        || around::last_character(bytes).is_some_and(|(one, _)| around::is_quote(one));
     if has_name(bytes) {
         return Some(("value_has_name", "begins with a name, as in NAME=key or Name: key".into()));
     }
-    if known::before_remark(bytes).is_some_and(|word| word.len() >= MIN_REDACTABLE) {
+    if around::before_remark(bytes).is_some_and(|word| word.len() >= MIN_REDACTABLE) {
         return Some(("value_has_remark", "has a remark behind a blank, as in 'key # of production'".into()));
     }
-    if known::is_enclosed(bytes) {
+    if around::is_enclosed(bytes) {
         return Some(("value_has_brackets", "is in brackets, braces or stars".into()));
     }
     if quoted {
@@ -161,10 +161,10 @@ fn surplus(bytes: &[u8]) -> Option<(&'static str, String)> {
 /// What of the value is the key, once all is gone that [`surplus`] tells of.
 fn core(mut bytes: &[u8]) -> &[u8] {
     loop {
-        let next = known::trim(bytes);
-        let next = if has_scheme(next) { known::without_first_word(next).unwrap_or(next) } else { next };
-        let next = if has_name(next) { known::without_name(next).unwrap_or(next) } else { next };
-        let next = known::unquote(next);
+        let next = around::trim(bytes);
+        let next = if has_scheme(next) { around::without_first_word(next).unwrap_or(next) } else { next };
+        let next = if has_name(next) { around::without_name(next).unwrap_or(next) } else { next };
+        let next = around::unquote(next);
         if next.len() == bytes.len() {
             return bytes;
         }
@@ -174,8 +174,8 @@ fn core(mut bytes: &[u8]) -> &[u8] {
 
 /// `Bearer …`, `Bearer: …`; or any one word of letters before something as long as a key.
 fn has_scheme(bytes: &[u8]) -> bool {
-    let Some(rest) = known::without_first_word(bytes) else { return false };
-    let end = known::characters(bytes).take_while(|(one, _)| !known::is_invisible(*one)).map(|(_, part)| part.len());
+    let Some(rest) = around::without_first_word(bytes) else { return false };
+    let end = around::characters(bytes).take_while(|(one, _)| !around::is_invisible(*one)).map(|(_, part)| part.len());
     let word = bytes.get(..end.sum()).unwrap_or_default();
     let scheme = word.strip_suffix(b":").unwrap_or(word);
     let is_listed = SCHEMES.iter().any(|one| scheme.eq_ignore_ascii_case(one.as_bytes()));
@@ -186,7 +186,7 @@ fn has_scheme(bytes: &[u8]) -> bool {
 
 /// `NAME=…`, `Name: …`, and `Name:…` where the name is one of a header that carries a key.
 fn has_name(bytes: &[u8]) -> bool {
-    if known::without_name(bytes).is_some() {
+    if around::without_name(bytes).is_some() {
         return true;
     }
     let Some(colon) = bytes.iter().position(|byte| *byte == b':') else { return false };

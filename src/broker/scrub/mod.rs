@@ -15,6 +15,7 @@
 //! always write it in a way that no scanner knows. Therefore an allowed upstream remains a trusted one, and the only
 //! thing a hostile one must not achieve here is to exhaust memory or time.
 
+pub mod around;
 pub mod charset;
 mod decode;
 mod ebcdic;
