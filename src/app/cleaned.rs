@@ -20,7 +20,7 @@ pub(super) fn reduce(everything: &mut Everything) -> Result<(Vec<Event>, Vec<Cha
         let Some((body, had_key)) = reduced(&definition.body)? else { continue };
         definition.body.clone_from(&body);
         let (kind, name) = (definition.kind, definition.name.clone());
-        events.push(told(kind.as_str(), &name, had_key));
+        events.push(record_of(kind.as_str(), &name, had_key));
         changes.push(Change::PutDefinition { kind, name, body });
     }
     for agent in everything.agents.iter_mut().filter(|agent| !agent.identity.methods.is_empty()) {
@@ -28,7 +28,7 @@ pub(super) fn reduce(everything: &mut Everything) -> Result<(Vec<Event>, Vec<Cha
         identity.keep_public();
         if identity != agent.identity {
             agent.identity = identity;
-            events.push(told("agent", &agent.name, false));
+            events.push(record_of("agent", &agent.name, false));
             changes.push(Change::PutAgent(Arc::new(Agent::clone(agent))));
         }
     }
@@ -60,7 +60,7 @@ fn reduced(body: &str) -> Result<Option<(String, bool)>> {
     Ok(changed.then(|| (value.to_string(), had_key)))
 }
 
-fn told(kind: &str, name: &str, had_key: bool) -> Event {
+fn record_of(kind: &str, name: &str, had_key: bool) -> Event {
     if had_key {
         tracing::warn!(
             kind,

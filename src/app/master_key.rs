@@ -8,10 +8,10 @@ use crate::config::{Config, MasterKey as MasterKeySource};
 use crate::error::{Error, Result};
 use crate::issue::{Authority, CLIENT_CA, broker_secret_purpose};
 use crate::manage::MasterKeyFiles;
-use crate::model::{Change, SealedColumns};
+use crate::model::{Change, Sealed};
 use crate::secret::SecretBytes;
 use crate::store::Everything;
-use crate::vault::{Label, MasterKey, Sealed, Vault};
+use crate::vault::{Label, MasterKey, Vault};
 use crate::world::World;
 
 /// Where the new master key belongs, and the id of the old one.
@@ -88,10 +88,9 @@ fn parse_master_key(text: &str, place: &str) -> Result<MasterKey> {
 }
 
 /// A broker secret, opened.
-pub fn open_broker_secret(id: &str, sealed: &SealedColumns, vault: &Vault) -> Result<SecretBytes> {
-    let sealed = Sealed { wrapped_key: sealed.wrapped_key.clone(), ciphertext: sealed.ciphertext.clone() };
+pub fn open_broker_secret(id: &str, sealed: &Sealed, vault: &Vault) -> Result<SecretBytes> {
     let label = Label { purpose: broker_secret_purpose(id)?, id, version: 1 };
-    vault.open(label, &sealed).map_err(|error| {
+    vault.open(label, sealed).map_err(|error| {
         Error::unavailable("master_key", format!("the database does not open with this master key: {error}"))
     })
 }
@@ -103,7 +102,7 @@ pub(super) fn new_broker_secret(id: &str, vault: &Vault, world: &World) -> Resul
     let value = SecretBytes::new(bytes.to_vec());
     let label = Label { purpose: broker_secret_purpose(id)?, id, version: 1 };
     let sealed = vault.seal(world.entropy.as_ref(), label, &value)?;
-    let sealed = SealedColumns { wrapped_key: sealed.wrapped_key, ciphertext: sealed.ciphertext };
+    let sealed = sealed;
     Ok((value, Change::PutBrokerSecret { id: id.to_owned(), sealed }))
 }
 
@@ -120,6 +119,6 @@ pub(super) fn client_ca(everything: &Everything, vault: &Vault, world: &World) -
     let secret = Authority::generate(world.entropy.as_ref(), world.now())?;
     let label = Label { purpose: broker_secret_purpose(CLIENT_CA)?, id: CLIENT_CA, version: 1 };
     let sealed = vault.seal(world.entropy.as_ref(), label, &secret)?;
-    let sealed = SealedColumns { wrapped_key: sealed.wrapped_key, ciphertext: sealed.ciphertext };
+    let sealed = sealed;
     Ok((secret, vec![Change::PutBrokerSecret { id: CLIENT_CA.to_owned(), sealed }]))
 }

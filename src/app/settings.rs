@@ -7,7 +7,7 @@ use crate::audit::LedgerSettings;
 use crate::broker::BrokerSettings;
 use crate::config::{Config, DatabaseTarget, Outbound, SigningAlgorithm};
 use crate::error::{Error, Result};
-use crate::issue::{ClientAuth, IssueSettings, MAX_TOKEN_MILLIS};
+use crate::issue::{IssueSettings, MAX_TOKEN_MILLIS};
 use crate::keyring::{Algorithm, Policy};
 use crate::outbound::{Proxied, Resolve};
 use crate::world::Millis;
@@ -39,10 +39,7 @@ pub(super) fn issue_settings(config: &Config) -> IssueSettings {
             DatabaseTarget::Sqlite(_) => 0,
             _ => millis(config.tokens.leeway),
         },
-        client_auth: ClientAuth {
-            methods: config.client_auth.methods.clone(),
-            algorithms: config.client_auth.assertion_algorithms.clone(),
-        },
+        client_auth: config.client_auth.clone(),
     }
 }
 

@@ -35,7 +35,7 @@ pub use ledger::Ledger;
 pub use pack::pack_old_records;
 pub use search::{Found, Query, search};
 pub use settings::{LedgerSettings, Priority};
-pub use throttle::{RECORDED_A_MINUTE, Throttle, more};
+pub use throttle::{RECORDED_A_MINUTE, Throttle, omitted_note};
 pub use verify::{LogReader, Report, Verification, verify_node};
 
 use crate::model::Head;

@@ -54,6 +54,6 @@ impl Throttle {
 }
 
 /// `(+N more)`: what a record says of those that were left out before it.
-pub fn more(left_out: u64) -> Option<String> {
+pub fn omitted_note(left_out: u64) -> Option<String> {
     (left_out > 0).then(|| format!("(+{left_out} more)"))
 }

@@ -52,8 +52,8 @@ impl UpstreamClient {
     pub(super) async fn probe(&self) -> Result<()> {
         match self.pool.probe().await {
             Ok(()) => Ok(()),
-            Err(error @ DialError::Timeout) => Err(told(&error)),
-            Err(error) => Err(told(&error).because(error)),
+            Err(error @ DialError::Timeout) => Err(client_error(&error)),
+            Err(error) => Err(client_error(&error).because(error)),
         }
     }
 
@@ -121,7 +121,7 @@ fn too_slow(upstream: &CompiledUpstream, limit: Duration) -> Error {
 }
 
 /// What the agent is told of a connection that was not made.
-fn told(dial: &DialError) -> Error {
+fn client_error(dial: &DialError) -> Error {
     match dial {
         DialError::Dns(_) | DialError::NoAddress => {
             Error::bad_gateway("upstream_dns", "the upstream's name could not be looked up")
@@ -161,7 +161,7 @@ fn explain(error: &SendError, broken: Option<BodyError>) -> Error {
             ));
         }
         if let Some(dial) = one.downcast_ref::<DialError>() {
-            told = Some(self::told(dial));
+            told = Some(client_error(dial));
         }
         if let Some(hyper) = one.downcast_ref::<hyper::Error>()
             && told.is_none()

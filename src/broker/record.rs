@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hallpass_verify::Claims;
 
-use crate::audit::{Intent, more};
+use crate::audit::{Intent, omitted_note};
 use crate::broker::failure::{Often, Record};
 use crate::broker::{Broker, on_record};
 use crate::model::{Agent, CredentialLabels, Event, EventKind, Origin};
@@ -98,7 +98,7 @@ impl Broker {
             let Some(left_out) = self.refusals.may_record(&format!("{agent} {reason}"), self.world.now()) else {
                 return;
             };
-            event.object = more(left_out).map(Arc::from);
+            event.object = omitted_note(left_out).map(Arc::from);
         }
         if often == Often::SampledUnwaited {
             return self.ledger.outcome(&event);

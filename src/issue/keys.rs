@@ -7,10 +7,10 @@ use tokio::sync::Mutex;
 use crate::audit::Ledger;
 use crate::error::{Error, Result};
 use crate::keyring::{self, Algorithm, KeyRecord, KeyState, Keyring, Policy, PublicJwk, SigningKey, Step};
-use crate::model::{Change, Event, EventKind, SealedColumns, StoredKey};
+use crate::model::{Change, Event, EventKind, Sealed, StoredKey};
 use crate::registry::{Keys, Registry};
 use crate::secret::SecretBytes;
-use crate::vault::{Label, OwnPurpose, Purpose, Sealed, Vault};
+use crate::vault::{Label, OwnPurpose, Purpose, Vault};
 use crate::world::World;
 
 /// Keeps the signing keys. One change at a time.
@@ -152,13 +152,12 @@ pub fn open_keys(rows: &[StoredKey], vault: &Vault) -> Result<Keys> {
 fn open(row: &StoredKey, purpose: OwnPurpose, vault: &Vault) -> Result<SecretBytes> {
     let missing = || Error::internal(format!("signing key {} has no sealed half; was the database edited?", row.kid));
     let sealed = row.sealed.as_ref().ok_or_else(missing)?;
-    let sealed = Sealed { wrapped_key: sealed.wrapped_key.clone(), ciphertext: sealed.ciphertext.clone() };
-    Ok(vault.open(Label { purpose, id: &row.kid, version: 1 }, &sealed)?)
+    Ok(vault.open(Label { purpose, id: &row.kid, version: 1 }, sealed)?)
 }
 
-fn seal(kid: &str, purpose: Purpose, value: &SecretBytes, vault: &Vault, world: &World) -> Result<SealedColumns> {
+fn seal(kid: &str, purpose: Purpose, value: &SecretBytes, vault: &Vault, world: &World) -> Result<Sealed> {
     let sealed = vault.seal(world.entropy.as_ref(), Label { purpose, id: kid, version: 1 }, value)?;
-    Ok(SealedColumns { wrapped_key: sealed.wrapped_key, ciphertext: sealed.ciphertext })
+    Ok(sealed)
 }
 
 fn settle(
@@ -203,7 +202,7 @@ fn settle(
     Ok(Settled { rows, keys })
 }
 
-fn row(record: &KeyRecord, public_jwk: String, sealed: Option<SealedColumns>) -> StoredKey {
+fn row(record: &KeyRecord, public_jwk: String, sealed: Option<Sealed>) -> StoredKey {
     StoredKey {
         kid: record.kid.clone(),
         algorithm: record.algorithm.to_string(),

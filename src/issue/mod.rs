@@ -16,11 +16,10 @@ mod withdraw;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use hallpass_verify::{
-    Claims, Dpop, DpopRefusal, DpopRequest, ForeignAlgorithm, Possession, Refusal, ScopeSet, TokenVerifier,
-};
+use hallpass_verify::{Claims, Dpop, DpopRefusal, DpopRequest, Possession, Refusal, ScopeSet, TokenVerifier};
 
-use crate::audit::{Ledger, Throttle, more};
+use crate::audit::{Ledger, Throttle, omitted_note};
+use crate::config::ClientAuth;
 use crate::model::{AgentStatus, Event, EventKind, Guard, INTROSPECT_SCOPE, Origin, UsedAssertion};
 use crate::registry::Registry;
 use crate::secret::SecretBytes;
@@ -75,22 +74,6 @@ pub struct IssueSettings {
     pub clock_spread: Millis,
     /// How agents may prove who they are.
     pub client_auth: ClientAuth,
-}
-
-/// How agents may prove who they are, whatever is registered for them.
-#[derive(Debug, Clone)]
-pub struct ClientAuth {
-    /// The methods, by the names that [`crate::model::AuthMethod::name`] gives them, and `client_secret`.
-    pub methods: Vec<String>,
-    /// How client assertions may be signed.
-    pub algorithms: Vec<ForeignAlgorithm>,
-}
-
-impl ClientAuth {
-    /// Whether a method is allowed.
-    pub fn allows(&self, method: &str) -> bool {
-        self.methods.iter().any(|one| one == method)
-    }
 }
 
 /// What a token request asked for, besides who asked.
@@ -265,7 +248,7 @@ impl Issuer {
             event.came_by(origin);
             // What somebody claims to be is theirs to choose: kept short and marked as a claim.
             let claimed = claimed.as_deref().map(|id| format!("claimed:{}", printable(id)));
-            event.object = match (claimed, more(left_out)) {
+            event.object = match (claimed, omitted_note(left_out)) {
                 (Some(claimed), Some(more)) => Some(format!("{claimed} {more}").into()),
                 (claimed, more) => claimed.or(more).map(Arc::from),
             };

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::manage::value::check_value;
 use crate::manage::{Admin, Details, Reason, Refused, Removed, changed, unrecorded};
-use crate::model::{Change, Credential, CredentialVersion, Event, EventKind, SealedColumns, check_name};
+use crate::model::{Change, Credential, CredentialVersion, Event, EventKind, check_name};
 use crate::policy::CompiledUpstream;
 use crate::secret::{SecretBytes, random_id};
 use crate::vault::{Label, Purpose};
@@ -135,7 +135,7 @@ pub async fn put(admin: Admin, name: String, input: PutCredential) -> Result<Cre
     };
     let label = Label { purpose: Purpose::Credential, id: &id, version };
     let sealed = manager.vault.load().seal(manager.world.entropy.as_ref(), label, &value)?;
-    let sealed = SealedColumns { wrapped_key: sealed.wrapped_key, ciphertext: sealed.ciphertext };
+    let sealed = sealed;
     let version = CredentialVersion { version, sealed, created_at: now, expires_at: None };
     let number = version.version;
     let mut changes = Vec::new();

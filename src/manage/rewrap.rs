@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::keyring::KeyState;
 use crate::manage::{Admin, Manager, unrecorded};
-use crate::model::{self, Change, Event, SealedColumns};
-use crate::vault::{Label, MasterKey, Purpose, Sealed, Vault};
+use crate::model::{self, Change, Event, Sealed};
+use crate::vault::{Label, MasterKey, Purpose, Vault};
 
 /// Where the master key lies; `None` if it comes from a variable or a command, and so cannot be replaced by us.
 #[derive(Debug, Clone)]
@@ -179,10 +179,8 @@ pub async fn finish_rewrap(manager: &Manager, path: &Path, old_id: &str) -> Resu
 
 async fn rewrap_everything(manager: &Manager, vault: &Vault, event: Event) -> Result<u64> {
     let entropy = manager.world.entropy.as_ref();
-    let again = |purpose, id: &str, version, sealed: &SealedColumns| {
-        let sealed = Sealed { wrapped_key: sealed.wrapped_key.clone(), ciphertext: sealed.ciphertext.clone() };
-        vault.rewrap(entropy, Label { purpose, id, version }, &sealed)
-    };
+    let again =
+        |purpose, id: &str, version, sealed: &Sealed| vault.rewrap(entropy, Label { purpose, id, version }, sealed);
     let mut all = Vec::new();
     for credential in manager.registry.credentials() {
         for one in &credential.versions {

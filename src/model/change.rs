@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use hallpass_verify::SpentProof;
 
-use crate::model::{
-    Agent, Credential, CredentialVersion, DefinitionKind, Revocation, SealedColumns, Session, StoredSecret,
-};
+use crate::model::{Agent, Credential, CredentialVersion, DefinitionKind, Revocation, Sealed, Session, StoredSecret};
 use crate::world::Millis;
 
 /// A signing key as it is stored.
@@ -32,7 +30,7 @@ pub struct StoredKey {
     /// The public half.
     pub public_jwk: String,
     /// The private half, sealed; destroyed when the key retires.
-    pub sealed: Option<SealedColumns>,
+    pub sealed: Option<Sealed>,
 }
 
 /// One change.
@@ -98,7 +96,7 @@ pub enum Change {
         /// Which.
         id: String,
         /// Sealed.
-        sealed: SealedColumns,
+        sealed: Sealed,
     },
     /// Data keys wrapped anew under another master key; the values are not touched.
     Rewrap(Vec<Rewrapped>),

@@ -4,19 +4,14 @@ use std::sync::Arc;
 
 use crate::world::Millis;
 
-/// The two columns of a sealed value.
+/// A sealed value, as its two columns hold it. Without the master key it tells nothing but the value's length. The vault makes
+/// and opens it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SealedColumns {
-    /// The data key under the master key.
+pub struct Sealed {
+    /// The value's data key, under a master key; all that a rewrap touches.
     pub wrapped_key: Vec<u8>,
-    /// The value under the data key.
+    /// The value, under its data key.
     pub ciphertext: Vec<u8>,
-}
-
-impl std::fmt::Debug for SealedColumns {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SealedColumns(..)")
-    }
 }
 
 /// One version of a credential.
@@ -25,7 +20,7 @@ pub struct CredentialVersion {
     /// Counts from 1.
     pub version: u32,
     /// Sealed.
-    pub sealed: SealedColumns,
+    pub sealed: Sealed,
     /// When it was put.
     pub created_at: Millis,
     /// When it stops to be usable; the newest has no end.

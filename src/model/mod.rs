@@ -24,7 +24,7 @@ pub use admin::AdminRole;
 pub use agent::{Agent, AgentStatus, StoredSecret};
 pub use audit::{AuditRow, CallFacts, CredentialLabels, Event, EventKind, Head, Origin};
 pub use change::{Change, Guard, OnceOnly, Rewrapped, StoredKey, UsedAssertion, UsedProof};
-pub use credential::{Credential, CredentialVersion, SealedColumns};
+pub use credential::{Credential, CredentialVersion, Sealed};
 pub use distinguished_name::DistinguishedName;
 pub use headers::HeaderRule;
 pub use identity::{AuthMethod, Delegation, Identity, TrustDomain, TrustedIssuer};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::model::{
-    Agent, AgentStatus, Credential, CredentialVersion, DefinitionKind, Revocation, RevocationKind, SealedColumns,
-    Session, StoredKey, StoredSecret, UsedAssertion,
+    Agent, AgentStatus, Credential, CredentialVersion, DefinitionKind, Revocation, RevocationKind, Sealed, Session,
+    StoredKey, StoredSecret, UsedAssertion,
 };
 use crate::store::{Result, Store, StoreError, on_db};
 use crate::world::Millis;
@@ -35,7 +35,7 @@ pub struct Everything {
     /// Signing keys.
     pub keys: Vec<StoredKey>,
     /// The broker's own secrets, by id.
-    pub broker_secrets: BTreeMap<String, SealedColumns>,
+    pub broker_secrets: BTreeMap<String, Sealed>,
     /// Sessions that have not ended.
     pub sessions: Vec<Session>,
     /// Revocations that can still matter.
@@ -186,7 +186,7 @@ impl Store {
         for row in versions {
             let version = CredentialVersion {
                 version: u32::try_from(row.version).map_err(|_| corrupt("credential version", &row.credential_id))?,
-                sealed: SealedColumns { wrapped_key: row.wrapped_key, ciphertext: row.ciphertext },
+                sealed: Sealed { wrapped_key: row.wrapped_key, ciphertext: row.ciphertext },
                 created_at: row.created_at,
                 expires_at: row.expires_at,
             };
@@ -223,16 +223,16 @@ impl Store {
             sealed: row
                 .wrapped_key
                 .zip(row.ciphertext)
-                .map(|(wrapped_key, ciphertext)| SealedColumns { wrapped_key, ciphertext }),
+                .map(|(wrapped_key, ciphertext)| Sealed { wrapped_key, ciphertext }),
         };
         Ok(rows.into_iter().map(key).collect())
     }
 
     /// The broker's own secrets, by id.
-    pub async fn broker_secrets(&self) -> Result<BTreeMap<String, SealedColumns>> {
+    pub async fn broker_secrets(&self) -> Result<BTreeMap<String, Sealed>> {
         let sql = "SELECT id, wrapped_key, ciphertext FROM broker_secrets";
         let rows: Vec<(String, Vec<u8>, Vec<u8>)> = on_db!(self, pool => sqlx::query_as(sql).fetch_all(pool).await)?;
-        let secret = |(id, wrapped_key, ciphertext)| (id, SealedColumns { wrapped_key, ciphertext });
+        let secret = |(id, wrapped_key, ciphertext)| (id, Sealed { wrapped_key, ciphertext });
         Ok(rows.into_iter().map(secret).collect())
     }
 

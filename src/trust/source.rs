@@ -106,7 +106,8 @@ impl Source {
                 match (&domain.bundle, &domain.bundle_endpoint) {
                     (Some(text), _) => Ok(Found { fresh: None, ..bundle(text.as_bytes())? }),
                     (None, Some(endpoint)) => {
-                        let document = fetcher.get(endpoint, reach).await.map_err(|error| told(endpoint, &error))?;
+                        let document =
+                            fetcher.get(endpoint, reach).await.map_err(|error| fetch_failure(endpoint, &error))?;
                         bundle(&document.body)
                     }
                     (None, None) => Err("the trust domain has no bundle".into()),
@@ -116,7 +117,7 @@ impl Source {
     }
 }
 
-fn told(url: &str, error: &FetchError) -> String {
+fn fetch_failure(url: &str, error: &FetchError) -> String {
     format!("{url}: {error}")
 }
 
@@ -126,7 +127,7 @@ fn found(jwks: &Value, fresh: Option<i64>) -> Result<Found, String> {
 }
 
 async fn jwks(fetcher: &Fetcher, uri: &str, reach: Reach<'_>) -> Result<Found, String> {
-    let document = fetcher.get(uri, reach).await.map_err(|error| told(uri, &error))?;
+    let document = fetcher.get(uri, reach).await.map_err(|error| fetch_failure(uri, &error))?;
     let jwks: Value = serde_json::from_slice(&document.body).map_err(|error| format!("{uri}: {error}"))?;
     found(&jwks, Some(document.max_age.unwrap_or(FRESH).clamp(FRESH_AT_LEAST, FRESH_AT_MOST)))
 }
@@ -147,9 +148,9 @@ async fn discover(fetcher: &Fetcher, issuer: &str, reach: Reach<'_>) -> Result<S
             let mut url = Url::parse(issuer).map_err(|error| error.to_string())?;
             let path = format!("/.well-known/oauth-authorization-server{}", url.path().trim_end_matches('/'));
             url.set_path(&path);
-            fetcher.get(url.as_str(), reach).await.map_err(|error| told(url.as_str(), &error))?
+            fetcher.get(url.as_str(), reach).await.map_err(|error| fetch_failure(url.as_str(), &error))?
         }
-        answer => answer.map_err(|error| told(&url, &error))?,
+        answer => answer.map_err(|error| fetch_failure(&url, &error))?,
     };
     let discovery: Discovery = serde_json::from_slice(&document.body).map_err(|error| format!("{url}: {error}"))?;
     // OpenID Connect Discovery §4.3, RFC 8414 §3.3: exactly. Otherwise one issuer could pass for another (mix-up).

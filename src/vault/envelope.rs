@@ -15,6 +15,7 @@ use ring::error::Unspecified;
 use zeroize::Zeroizing;
 
 use super::master::{MasterId, MasterKey};
+use crate::model::Sealed;
 use crate::secret::SecretBytes;
 use crate::world::Entropy;
 
@@ -131,15 +132,6 @@ impl Label<'_> {
 fn append_text(aad: &mut Vec<u8>, text: &str) {
     aad.extend_from_slice(&(text.len() as u64).to_be_bytes());
     aad.extend_from_slice(text.as_bytes());
-}
-
-/// A sealed value, as its two columns hold it. Without the master key it tells nothing but the value's length.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Sealed {
-    /// The value's data key, under a master key; all that a rewrap touches.
-    pub wrapped_key: Vec<u8>,
-    /// The value, under its data key.
-    pub ciphertext: Vec<u8>,
 }
 
 impl Sealed {

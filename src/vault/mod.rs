@@ -18,12 +18,12 @@ use ring::hmac;
 use subtle::ConstantTimeEq;
 
 use crate::error::{Error, Result};
-use crate::model::SealedColumns;
+use crate::model::Sealed;
 use crate::secret::SecretBytes;
 use crate::world::Entropy;
 
 use envelope::{DataKey, WrappedKey};
-pub use envelope::{Label, OpenError, OwnPurpose, Part, Purpose, Sealed};
+pub use envelope::{Label, OpenError, OwnPurpose, Part, Purpose};
 pub use master::{MASTER_KEY_PREFIX, MasterId, MasterKey, MasterKeyError};
 
 const AUDIT_HEAD_LABEL: &[u8] = b"hallpass audit head v1";
@@ -88,7 +88,7 @@ impl Vault {
         _leave: &impl MayOpenCredentials,
         id: &str,
         version: u32,
-        sealed: &SealedColumns,
+        sealed: &Sealed,
     ) -> Result<SecretBytes, OpenError> {
         let label = Label { purpose: Purpose::Credential, id, version };
         self.open_any(label, &sealed.wrapped_key, &sealed.ciphertext)

@@ -179,7 +179,7 @@ fn a_credential_opens_as_nothing_else() {
         let label = Label { purpose, id: "cred_1", version: 1 };
         assert_eq!(vault.open(label, &sealed).unwrap_err(), tampered(Part::DataKey));
         let own = self::sealed(&vault, label, "ours");
-        let own = SealedColumns { wrapped_key: own.wrapped_key, ciphertext: own.ciphertext };
+        let own = own;
         assert_eq!(vault.open_credential(&Tests, "cred_1", 1, &own).unwrap_err(), tampered(Part::DataKey));
     }
 }
@@ -267,7 +267,7 @@ fn known_values_open() {
         wrapped_key: HEX.decode(WRAPPED.as_bytes()).unwrap(),
         ciphertext: HEX.decode(CIPHERTEXT.as_bytes()).unwrap(),
     };
-    let columns = SealedColumns { wrapped_key: known.wrapped_key.clone(), ciphertext: known.ciphertext.clone() };
+    let columns = Sealed { wrapped_key: known.wrapped_key.clone(), ciphertext: known.ciphertext.clone() };
     assert_eq!(vault.open_credential(&Tests, "crm-key", 3, &columns).unwrap().expose(), b"sk-canary");
     let moved = vault.open_credential(&Tests, "crm-key", 4, &columns).unwrap_err();
     assert_eq!(moved, tampered(Part::DataKey));

@@ -10,7 +10,7 @@ use futures_util::poll;
 use hallpass::audit::{Ledger, LedgerError, LedgerSettings, Verification, verify_node};
 use hallpass::issue::first_keys;
 use hallpass::keyring::{Algorithm, Policy};
-use hallpass::model::{Agent, AgentStatus, Change, Event, EventKind, Head, SealedColumns, Session};
+use hallpass::model::{Agent, AgentStatus, Change, Event, EventKind, Head, Sealed, Session};
 use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
 use hallpass::store::{Access, Everything, Store};
@@ -186,7 +186,7 @@ async fn one_bad_row_fails_alone(engine: Engine) {
         identity: Default::default(),
         created_at: 1,
     };
-    let sealed = SealedColumns { wrapped_key: vec![1], ciphertext: vec![2] };
+    let sealed = Sealed { wrapped_key: vec![1], ciphertext: vec![2] };
     let secret = || Change::PutBrokerSecret { id: "one".into(), sealed: sealed.clone() };
     let (good, nul, twice, outcome, last) = tokio::join!(
         ledger.commit(vec![event("a")], vec![session("s_1")]),

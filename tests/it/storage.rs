@@ -11,8 +11,8 @@ use hallpass::issue::first_keys;
 use hallpass::keyring::{Algorithm, Policy};
 use hallpass::model::{
     Agent, AgentStatus, Change, Credential, CredentialVersion, DefinitionKind, Event, EventKind, Guard, Head, OnceOnly,
-    Revocation, RevocationKind, Rewrapped, SealedColumns, Segment, Session, StoredKey, StoredSecret, UsedAssertion,
-    UsedProof, append_record,
+    Revocation, RevocationKind, Rewrapped, Sealed, Segment, Session, StoredKey, StoredSecret, UsedAssertion, UsedProof,
+    append_record,
 };
 use hallpass::registry::Registry;
 use hallpass::secret::SecretBytes;
@@ -125,8 +125,8 @@ impl Fresh {
     }
 }
 
-fn sealed(n: u8) -> SealedColumns {
-    SealedColumns { wrapped_key: vec![n, 0, 255], ciphertext: vec![n, 1, 2, 3] }
+fn sealed(n: u8) -> Sealed {
+    Sealed { wrapped_key: vec![n, 0, 255], ciphertext: vec![n, 1, 2, 3] }
 }
 
 fn secret(n: u8, expires_at: Option<i64>) -> StoredSecret {
@@ -176,7 +176,7 @@ fn revocation(kind: RevocationKind, subject: &str, cut: i64, keep_until: i64) ->
     Revocation { kind, subject: subject.into(), cut, keep_until, created_at: 14, reason: "because 'of' \"it\"".into() }
 }
 
-fn key(kid: &str, state: &str, sealed: Option<SealedColumns>) -> StoredKey {
+fn key(kid: &str, state: &str, sealed: Option<Sealed>) -> StoredKey {
     StoredKey {
         kid: kid.into(),
         algorithm: "ES256".into(),
@@ -300,10 +300,10 @@ async fn every_change_round_trips(engine: Engine) {
     ]));
     let versions = &all.credentials[0].versions;
     assert_eq!(versions[0].sealed, sealed(1));
-    assert_eq!(versions[1].sealed, SealedColumns { wrapped_key: vec![42], ..sealed(2) });
+    assert_eq!(versions[1].sealed, Sealed { wrapped_key: vec![42], ..sealed(2) });
     let k2 = all.keys.iter().find(|one| one.kid == "k2").unwrap();
-    assert_eq!(k2.sealed, Some(SealedColumns { wrapped_key: vec![43], ..sealed(4) }));
-    assert_eq!(all.broker_secrets["audit-head"], SealedColumns { wrapped_key: vec![44], ..sealed(6) });
+    assert_eq!(k2.sealed, Some(Sealed { wrapped_key: vec![43], ..sealed(4) }));
+    assert_eq!(all.broker_secrets["audit-head"], Sealed { wrapped_key: vec![44], ..sealed(6) });
 
     let all = commit!(Change::RemoveCredential { id: "cr_1".into(), name: "crm-key".into() });
     assert!(all.credentials.is_empty());

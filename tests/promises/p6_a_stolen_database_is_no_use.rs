@@ -10,10 +10,10 @@ use hallpass::app::{open_store, open_vault};
 use hallpass::audit::HEAD_SECRET;
 use hallpass::config::{self, Overrides};
 use hallpass::issue::CLIENT_SECRET_KEY;
-use hallpass::model::SealedColumns;
+use hallpass::model::Sealed;
 use hallpass::secret::SecretBytes;
 use hallpass::store::Access;
-use hallpass::vault::{Label, MayOpenCredentials, OpenError, OwnPurpose, Part, Sealed, Vault};
+use hallpass::vault::{Label, MayOpenCredentials, OpenError, OwnPurpose, Part, Vault};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
@@ -141,8 +141,7 @@ async fn without_the_master_key_nothing_opens_and_nothing_starts(engine: Engine)
     let all = store.load(0).await.unwrap();
     store.close().await;
     let mut canaries: Vec<Vec<u8>> = Vec::new();
-    let mut check = |columns: &SealedColumns,
-                     open: &dyn Fn(&Vault, &SealedColumns) -> Result<SecretBytes, OpenError>| {
+    let mut check = |columns: &Sealed, open: &dyn Fn(&Vault, &Sealed) -> Result<SecretBytes, OpenError>| {
         let mut sealed = columns.clone();
         canaries.push(open(&ours, &sealed).unwrap().expose().to_vec());
         assert_eq!(open(&theirs, &sealed).unwrap_err(), OpenError::UnknownMaster(ours.current_id()));
@@ -156,7 +155,7 @@ async fn without_the_master_key_nothing_opens_and_nothing_starts(engine: Engine)
             check(&version.sealed, &|vault, sealed| vault.open_credential(&Tests, &one.id, version.version, sealed));
         }
     }
-    let mut rows: Vec<(Label<'_, OwnPurpose>, &SealedColumns)> = Vec::new();
+    let mut rows: Vec<(Label<'_, OwnPurpose>, &Sealed)> = Vec::new();
     for key in &all.keys {
         let label = Label { purpose: OwnPurpose::SigningKey, id: &key.kid, version: 1 };
         rows.extend(key.sealed.as_ref().map(|sealed| (label, sealed)));

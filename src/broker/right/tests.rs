@@ -4,7 +4,7 @@ use super::*;
 use crate::issue::first_keys;
 use crate::keyring::{Algorithm, Policy};
 use crate::model::{
-    Agent, AgentStatus, Change, Credential, CredentialVersion, DefinitionKind, SealedColumns, Session, Target,
+    Agent, AgentStatus, Change, Credential, CredentialVersion, DefinitionKind, Sealed, Session, Target,
 };
 use crate::policy;
 use crate::store::{Everything, StoredDefinition};
@@ -62,7 +62,7 @@ fn session(world: &World, lasts: Millis) -> Session {
 }
 
 fn credential(id: &str, revoked_at: Option<Millis>) -> Credential {
-    let sealed = SealedColumns { wrapped_key: Vec::new(), ciphertext: Vec::new() };
+    let sealed = Sealed { wrapped_key: Vec::new(), ciphertext: Vec::new() };
     let version = CredentialVersion { version: 1, sealed, created_at: 0, expires_at: None };
     let versions = vec![version];
     Credential { id: id.into(), name: "k".into(), allow_short: false, created_at: 0, revoked_at, versions }

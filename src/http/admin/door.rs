@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::audit::more;
+use crate::audit::omitted_note;
 use crate::error::Error;
 use crate::http::State;
 use crate::http::extract::{RequestId, bearer, origin};
@@ -91,7 +91,7 @@ fn refusal(state: &State, who: Option<&AdminIdentity>, reason: &'static str, req
     event.admin = who.map(|who| who.name.clone());
     event.method = Some(request.method().as_str().into());
     event.action = request.extensions().get::<MatchedPath>().map(|path| path.as_str().into());
-    event.object = more(left_out).map(Arc::from);
+    event.object = omitted_note(left_out).map(Arc::from);
     event.came_by(&origin(request.extensions()));
     Some(event)
 }

@@ -7,7 +7,7 @@ use axum::extract::State as AxumState;
 use axum::response::Response;
 use http::HeaderMap;
 
-use crate::audit::more;
+use crate::audit::omitted_note;
 use crate::error::Error;
 use crate::http::State;
 use crate::http::admin::door::record;
@@ -49,7 +49,7 @@ pub(in crate::http) async fn log_in(
         Ok(login) => login,
         Err(why) => {
             record(&state, refusal(&state, event, &why)).await;
-            return Err(Problem::new(told(&why), &id));
+            return Err(Problem::new(client_message(&why), &id));
         }
     };
     event.admin = Some(login.identity.name.clone());
@@ -89,11 +89,11 @@ fn refusal(state: &State, mut event: Event, why: &NotAdmin) -> Option<Event> {
     let left_out = state.admin_refusals.may_record(reason, state.world.now())?;
     event.decision = Some("deny");
     event.reason = Some(reason.into());
-    event.object = more(left_out).map(Arc::from);
+    event.object = omitted_note(left_out).map(Arc::from);
     Some(event)
 }
 
-fn told(why: &NotAdmin) -> Error {
+fn client_message(why: &NotAdmin) -> Error {
     match why {
         NotAdmin::Unavailable => {
             Error::unavailable("issuer_unavailable", "the issuer's keys cannot be had now; try again in a moment")

@@ -20,7 +20,7 @@ pub(in crate::issue) const ASSERTION_REPLAYED: &str =
     "the client assertion was used before: make a new one, with a new jti, for each request";
 
 /// What the sender of an assertion is told whose signature was good. Before that is known, nobody is told anything.
-pub(super) fn told(reason: &str) -> Option<&'static str> {
+pub(super) fn client_message(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "assertion_replayed" => ASSERTION_REPLAYED,
         "assertion_without_jti" => "the client assertion has no jti: give each its own",
@@ -106,7 +106,7 @@ impl Issuer {
         let mut refusal = Untrusted("method_not_registered");
         for (n, method) in agent.identity.methods.iter().enumerate() {
             if matches!(method, AuthMethod::PrivateKeyJwt { .. }) {
-                match self.trust.of_agent(agent, n, token, &self.settings.client_auth.algorithms).await {
+                match self.trust.of_agent(agent, n, token, &self.settings.client_auth.assertion_algorithms).await {
                     Ok(claims) => return Ok(claims),
                     Err(error) => refusal = error,
                 }

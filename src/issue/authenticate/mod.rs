@@ -20,7 +20,7 @@ use crate::issue::{Issuer, TokenError};
 use crate::model::{Agent, AgentStatus, Guard, UsedAssertion};
 use crate::world::Millis;
 
-use assertion::told;
+use assertion::client_message;
 
 pub(super) use assertion::ASSERTION_REPLAYED;
 pub(super) use certificate::{MAX_CHAIN, names};
@@ -175,7 +175,7 @@ impl From<&'static str> for Failed {
 fn of_assertion(reason: &'static str) -> Failed {
     let told = match reason {
         "assertion_cache_full" => Some(TokenError::AssertionsFull),
-        reason => told(reason).map(TokenError::BadAssertion),
+        reason => client_message(reason).map(TokenError::BadAssertion),
     };
     Failed { reason, wait: 0, told }
 }
