@@ -102,7 +102,6 @@ pub(super) fn new_broker_secret(id: &str, vault: &Vault, world: &World) -> Resul
     let value = SecretBytes::new(bytes.to_vec());
     let label = Label { purpose: broker_secret_purpose(id)?, id, version: 1 };
     let sealed = vault.seal(world.entropy.as_ref(), label, &value)?;
-    let sealed = sealed;
     Ok((value, Change::PutBrokerSecret { id: id.to_owned(), sealed }))
 }
 
@@ -119,6 +118,5 @@ pub(super) fn client_ca(everything: &Everything, vault: &Vault, world: &World) -
     let secret = Authority::generate(world.entropy.as_ref(), world.now())?;
     let label = Label { purpose: broker_secret_purpose(CLIENT_CA)?, id: CLIENT_CA, version: 1 };
     let sealed = vault.seal(world.entropy.as_ref(), label, &secret)?;
-    let sealed = sealed;
     Ok((secret, vec![Change::PutBrokerSecret { id: CLIENT_CA.to_owned(), sealed }]))
 }

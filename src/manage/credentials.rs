@@ -135,7 +135,6 @@ pub async fn put(admin: Admin, name: String, input: PutCredential) -> Result<Cre
     };
     let label = Label { purpose: Purpose::Credential, id: &id, version };
     let sealed = manager.vault.load().seal(manager.world.entropy.as_ref(), label, &value)?;
-    let sealed = sealed;
     let version = CredentialVersion { version, sealed, created_at: now, expires_at: None };
     let number = version.version;
     let mut changes = Vec::new();

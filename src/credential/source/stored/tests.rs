@@ -19,7 +19,6 @@ fn credential(vault: &Vault, name: &str, versions: &[(&str, Option<Millis>)]) ->
     let version = |(version, (secret, expires_at)): (u32, &(&str, Option<Millis>))| {
         let label = Label { purpose: Purpose::Credential, id: &id, version };
         let sealed = vault.seal(&SystemEntropy, label, &SecretBytes::new(secret.as_bytes().to_vec())).unwrap();
-        let sealed = sealed;
         CredentialVersion { version, sealed, created_at: 0, expires_at: *expires_at }
     };
     let versions = (1..).zip(versions).map(version).collect();
