@@ -46,7 +46,7 @@ PROVIDER = {
     "extra_authorization_parameters": dict, "extra_token_parameters": dict, "base_url_from": str, "base_hosts": list,
     "access_token_pointer": str, "variables": list, "token_answer_example": dict,
 }
-PROVIDER_REQUIRED = {"name", "title", "source", "authorization_url", "token_url", "scope_separator", "token_answer_example"}
+PROVIDER_REQUIRED = {"name", "title", "source", "authorization_url", "token_url", "scope_separator"}
 PKCE = {"required", "supported", "no"}
 CLIENT_AUTH = {"client_secret_basic", "client_secret_post", "none"}
 ODDITIES = {
@@ -338,7 +338,9 @@ def pointer(value, text):
 
 
 def check_token_answer(where, provider, report):
-    """The example answers as the fields say."""
+    """The example answers as the fields say. Without an example nothing is known of the answer's shape."""
+    if "token_answer_example" not in provider:
+        return
     answer, oddities = provider.get("token_answer_example", {}), set(provider.get("oddities", []))
     token = pointer(answer, provider.get("access_token_pointer", "/access_token"))
     if not isinstance(token, str):
