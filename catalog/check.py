@@ -52,7 +52,7 @@ CLIENT_AUTH = {"client_secret_basic", "client_secret_post", "none"}
 ODDITIES = {
     "no_expires_in", "expires_in_string", "no_refresh_token", "no_refresh_token_on_refresh", "no_token_type",
     "no_scope", "json_body", "errors_with_200", "comma_scopes", "form_answer", "access_token_elsewhere",
-    "refresh_token_is_exchange", "scope_in_array", "single_session", "client_id_parameter_elsewhere",
+    "scope_in_array",
 }
 # Values in examples must be recognisable as made up, so that no scanner and no reader takes one for a leaked secret.
 FAKE = re.compile(r"example", re.IGNORECASE)
