@@ -268,10 +268,8 @@ def check_test(where, test, upstreams, variables, report):
         report.add(where, "'test' with a 'body' must give its 'content_type'")
 
 
-def check_upstream_file(path, providers, report):
+def check_upstreams(where, document, providers, report):
     """The document for `hallpass apply`, with examples for its variables; none where it needs what is not there yet."""
-    document = load(path, report)
-    where = path.stem
     if document is None or not check_fields(
         where, document, {"catalog": dict, "upstreams": list, "roles": list}, {"catalog", "upstreams"}, report
     ):
@@ -367,22 +365,21 @@ def check_token_answer(where, provider, report):
             report.add(where, f"{name} in token_answer_example must hold the word EXAMPLE")
 
 
-def check_provider_file(path, report):
-    provider = load(path, report)
-    where = f"provider {path.stem}"
+def check_provider(name, provider, report):
+    where = f"provider {name}"
     if provider is None or not check_fields(where, provider, PROVIDER, PROVIDER_REQUIRED, report):
         return
-    if provider.get("name") != path.stem or not NAME.fullmatch(path.stem):
+    if provider.get("name") != name or not NAME.fullmatch(name):
         report.add(where, "the name must be that of the file, lower case with '-'")
     check_sources(where, provider.get("source", []), report)
     variables = check_variables(where, json.dumps({k: v for k, v in provider.items() if k != "variables"}),
                                 provider.get("variables", []), report)
-    for name in ("issuer", "authorization_url", "token_url", "revocation_url", "device_authorization_url"):
-        if name in provider:
-            check_url(where, filled(provider[name], variables), report)
-    for name, allowed in (("pkce", PKCE), ("client_auth", CLIENT_AUTH)):
-        if name in provider and provider[name] not in allowed:
-            report.add(where, f"'{name}' knows {sorted(allowed)}")
+    for field in ("issuer", "authorization_url", "token_url", "revocation_url", "device_authorization_url"):
+        if field in provider:
+            check_url(where, filled(provider[field], variables), report)
+    for field, allowed in (("pkce", PKCE), ("client_auth", CLIENT_AUTH)):
+        if field in provider and provider[field] not in allowed:
+            report.add(where, f"'{field}' knows {sorted(allowed)}")
     if provider.get("scope_separator") not in {" ", ",", "+"}:
         report.add(where, "'scope_separator' is ' ', ',' or '+'")
     oddities = provider.get("oddities", [])
@@ -391,8 +388,8 @@ def check_provider_file(path, report):
     for oddity in sorted(set(oddities) - ODDITIES):
         report.add(where, f"'{oddity}' is no oddity that check.py knows")
     refresh = provider.get("refresh", {})
-    if refresh.keys() - {"rotates", "url", "lifetime"} or refresh.get("rotates", "unknown") not in (True, False, "unknown"):
-        report.add(where, "'refresh' takes rotates (true, false, unknown), url and lifetime")
+    if refresh.keys() - {"rotates", "url"} or refresh.get("rotates", "unknown") not in (True, False, "unknown"):
+        report.add(where, "'refresh' takes rotates (true, false, unknown) and url")
     if "url" in refresh:
         check_url(where, filled(refresh["url"], variables), report)
     account = provider.get("account", {})
@@ -411,8 +408,8 @@ def check_provider_file(path, report):
     check_token_answer(where, provider, report)
 
 
-def check_online(documents, report):
-    for where, source in documents:
+def check_online(sources, report):
+    for where, source in sources:
         request = urllib.request.Request(source, method="HEAD", headers={"User-Agent": "hallpass-catalog-check"})
         try:
             with urllib.request.urlopen(request, timeout=20):
@@ -423,35 +420,32 @@ def check_online(documents, report):
 
 def main(arguments):
     report = Report()
-    provider_files = sorted((HERE / "providers").glob("*.yaml"))
-    upstream_files = sorted((HERE / "upstreams").glob("*.yaml"))
-    providers = {path.stem for path in provider_files}
-    for path in provider_files:
-        check_provider_file(path, report)
-    documents = {path.stem: check_upstream_file(path, providers, report) for path in upstream_files}
-    operations = sum(
-        len(upstream["operations"]) for path in upstream_files
-        for upstream in (load(path, Report()) or {}).get("upstreams", [])
-    )
-    names = [
-        upstream["name"] for path in upstream_files for upstream in (load(path, Report()) or {}).get("upstreams", [])
-    ]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        report.add(name, "two files declare this upstream")
+    providers = {path.stem: load(path, report) for path in sorted((HERE / "providers").glob("*.yaml"))}
+    files = {path.stem: load(path, report) for path in sorted((HERE / "upstreams").glob("*.yaml"))}
+    for name, provider in providers.items():
+        check_provider(name, provider, report)
+    documents = {name: check_upstreams(name, document, providers.keys(), report) for name, document in files.items()}
+    upstreams = [upstream for document in files.values() for upstream in (document or {}).get("upstreams", [])]
+    names = [upstream.get("name") for upstream in upstreams]
+    for name in sorted({str(name) for name in names if names.count(name) > 1}):
+        report.add(name, "is declared by two files")
     if "--online" in arguments:
-        check_online([(path.stem, source) for path in provider_files + upstream_files
-                      for one in [load(path, Report())]
-                      for source in one.get("source", one.get("catalog", {}).get("source", []))], report)
+        sources = [(name, one) for name, each in providers.items() for one in (each or {}).get("source", [])]
+        sources += [(n, one) for n, each in files.items() for one in (each or {}).get("catalog", {}).get("source", [])]
+        check_online(sources, report)
     applicable = {name: document for name, document in documents.items() if document is not None}
     if "--expand" in arguments:
         folder = Path(arguments[arguments.index("--expand") + 1])
         folder.mkdir(parents=True, exist_ok=True)
         for name, document in applicable.items():
-            (folder / f"{name}.yaml").write_text(yaml.safe_dump(document, sort_keys=False, width=1000), encoding="utf-8")
+            text = yaml.safe_dump(document, sort_keys=False, width=1000)
+            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     for problem in report.problems:
         print(problem)
-    print(f"{len(upstream_files)} upstream files with {operations} operations, {len(applicable)} of them for today's program; "
-          f"{len(provider_files)} providers; {len(report.problems)} problems")
+    operations = sum(len(upstream.get("operations", [])) for upstream in upstreams)
+    print(f"{len(files)} upstream files with {operations} operations, {len(applicable)} of them for today's program")
+    print(f"{len(providers)} providers, {sum('token_answer_example' in (p or {}) for p in providers.values())} with an answer")
+    print(f"{len(report.problems)} problems")
     return 1 if report.problems else 0
 
 
