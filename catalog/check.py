@@ -52,6 +52,15 @@ ODDITIES = {
     "no_scope", "json_body", "errors_with_200", "comma_scopes", "form_answer", "access_token_elsewhere",
     "scope_in_array",
 }
+# Registries of packages, by name and endings. Many people use a mirror, so their hosts are variables. The hosts are put
+# together below, so that this file does not name them either.
+REGISTRIES = {
+    "crates": ["io"], "docker": ["io"], "npmjs": ["com", "org"], "packagist": ["org"], "pypi": ["org"],
+    "pythonhosted": ["org"], "rubygems": ["org"], "yarnpkg": ["com"], "nuget": ["org"], "hub.docker": ["com"],
+    "repo.maven.apache": ["org"], "repo1.maven": ["org"], "proxy.golang": ["org"], "sum.golang": ["org"],
+}
+HOSTS = "|".join(re.escape(f"{name}.{end}") for name, ends in REGISTRIES.items() for end in ends)
+REGISTRY = re.compile(rf"(?<![\w-])({HOSTS})(?![\w-])", re.IGNORECASE)
 SECRET_FIELDS = {"access_token", "refresh_token", "id_token"}
 
 
@@ -80,6 +89,13 @@ def unique_mapping(loader, node, deep=False):
 
 
 Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, unique_mapping)
+
+
+def check_registries(path, report):
+    """No file names a host of a registry of packages."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for host in REGISTRY.findall(line):
+            report.add(f"{path.name}:{number}", f"names the registry '{host}': make the host a variable")
 
 
 def load(path, report):
@@ -409,6 +425,9 @@ def check_provider(name, provider, report):
 
 def main(arguments):
     report = Report()
+    for path in sorted(HERE.rglob("*")):
+        if path.is_file():
+            check_registries(path, report)
     providers = {path.stem: load(path, report) for path in sorted((HERE / "providers").glob("*.yaml"))}
     files = {path.stem: load(path, report) for path in sorted((HERE / "upstreams").glob("*.yaml"))}
     for name, provider in providers.items():
