@@ -11,7 +11,7 @@
 //! | trust | [`trust`]: who others are: fetches and keeps their keys · [`credential`]: a source × a placement, the one room that opens a stored secret |
 //! | memory | [`audit`]: hash chain and group commit · [`registry`]: what hot paths read instead of SQL |
 //! | disk, wire | [`store`]: all SQL, for both engines · [`outbound`]: dialling, with every address checked · [`listen`]: accept, TLS, HTTP/1.1 and HTTP/2, drain |
-//! | pure | [`policy`]: `classify()` → `Candidate`, `decide()` → `Permit` · [`vault`]: envelope encryption · [`keyring`]: signing keys · [`config`] |
+//! | pure | [`policy`]: `classify()` → `Candidate`, `decide()` → `Permit` · [`vault`]: envelope encryption · [`keyring`]: signing keys · [`config`] · [`catalog`]: ready definitions |
 //! | ground | [`secret`] · [`world`]: clock and entropy · [`error`] · [`model`]: plain types · [`supervise`]: essential tasks · [`yield_queue`]: fair shares of the threads |
 //! | below | `hallpass_verify`: what a gateway embeds, too |
 //!
@@ -34,6 +34,7 @@
 pub mod app;
 pub mod audit;
 pub mod broker;
+pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod credential;
