@@ -183,13 +183,9 @@ impl Entry {
 
     /// The names of its credentials.
     pub fn credentials(&self) -> BTreeSet<&str> {
-        let of = |place: &'_ Value| place.get("credential").and_then(Value::as_str).is_some();
         let placements = self.upstreams.iter().filter_map(|upstream| upstream.get("inject"));
-        let each = placements.flat_map(|inject| match inject {
-            Value::Array(all) => all.iter().collect(),
-            one => vec![one],
-        });
-        each.filter(|place| of(place)).filter_map(|place| place.get("credential")?.as_str()).collect()
+        let each = placements.flat_map(|inject| inject.as_array().map_or(std::slice::from_ref(inject), Vec::as_slice));
+        each.filter_map(|placement| placement.get("credential")?.as_str()).collect()
     }
 
     /// The document for `hallpass apply`.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
+use crate::cli::catalog::{FromCatalog, tell_next};
 use crate::cli::{Context, Failure, Outcome, https};
 use crate::manage::apply::{Applied, Apply as Body, Difference};
 use crate::model::public;
@@ -16,14 +17,22 @@ use crate::model::public;
 #[command(after_help = FORM)]
 pub(super) struct Apply {
     /// The document; '-' reads standard input
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
-    file: PathBuf,
+    #[arg(
+        short = 'f',
+        long = "file",
+        value_name = "FILE",
+        required_unless_present = "from_catalog",
+        conflicts_with = "from_catalog"
+    )]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    catalog: FromCatalog,
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Remove upstreams, resources, roles, issuers and trust domains that the document's section of their kind does not name;
     /// agents stay ('hallpass agent remove')
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from_catalog")]
     prune: bool,
 }
 
@@ -81,15 +90,13 @@ Every field, with its meaning and default: docs/yaml.md";
 
 impl Apply {
     pub(super) async fn run(self, context: &Context) -> Outcome {
+        // What the catalog says, first: it needs no broker.
+        let ready = self.catalog.from_catalog.as_deref().map(|name| self.catalog.document(name)).transpose()?;
         let client = context.client()?;
-        let document = if self.file.as_os_str() == "-" {
-            std::io::read_to_string(std::io::stdin())?
-        } else {
-            std::fs::read_to_string(&self.file)
-                .map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", self.file.display())))?
+        let (document, files) = match &ready {
+            Some((_, ready)) => (ready.yaml.clone(), BTreeMap::new()),
+            None => written(self.file.as_deref().unwrap_or(Path::new("-")))?,
         };
-        no_private_key(&document)?;
-        let files = files_beside(&document, self.file.parent().unwrap_or(Path::new(".")))?;
         let body = Body { document, files, dry_run: self.dry_run, prune: self.prune };
         let answer: Applied = client.post("/admin/v1/apply", &body).await?;
         context.output.show(&answer, |output, answer| {
@@ -106,8 +113,26 @@ impl Apply {
                 (n, false) => format!("{n} changed"),
             });
         });
-        Ok(())
+        match &ready {
+            Some((entry, ready)) if !self.dry_run && !context.output.json => {
+                tell_next(context, &client, entry, ready).await
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+/// A document that an admin wrote, with the files that it names.
+fn written(file: &Path) -> Result<(String, BTreeMap<String, String>), Failure> {
+    let document = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())?
+    } else {
+        std::fs::read_to_string(file)
+            .map_err(|error| Failure::Failed(format!("{} cannot be read: {error}", file.display())))?
+    };
+    no_private_key(&document)?;
+    let files = files_beside(&document, file.parent().unwrap_or(Path::new(".")))?;
+    Ok((document, files))
 }
 
 /// Secrets are not for a document: what is in it is stored, shown and sent in the clear.

@@ -4,6 +4,7 @@
 mod agent;
 mod apply;
 mod audit;
+mod catalog;
 mod client;
 mod completions;
 mod credential;

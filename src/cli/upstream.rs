@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use crate::cli::catalog::Catalog;
 use crate::cli::client::segment;
 use crate::cli::definition::{Show, shown};
 use crate::cli::{Context, Failure, Outcome};
@@ -21,6 +22,8 @@ pub(super) enum Upstream {
         /// Its name
         name: String,
     },
+    /// Ready definitions of well-known APIs, to be applied by 'hallpass apply --from-catalog'; needs no broker
+    Catalog(Catalog),
     /// Look it up, connect and verify its TLS, from where the broker is; sends no request
     Test {
         /// Its name
@@ -30,6 +33,9 @@ pub(super) enum Upstream {
 
 impl Upstream {
     pub(super) async fn run(self, context: &Context) -> Outcome {
+        if let Self::Catalog(catalog) = self {
+            return catalog.run(context);
+        }
         let client = context.client()?;
         let of = |name: &str, verb: &str| format!("/admin/v1/upstreams/{}{verb}", segment(name));
         match self {
@@ -48,6 +54,7 @@ impl Upstream {
                 let answer: Removed = client.delete(&of(&name, "")).await?;
                 context.output.show(&answer, |output, _| output.line(&format!("{name} is removed")));
             }
+            Self::Catalog(catalog) => catalog.run(context)?,
             Self::Test { name } => {
                 let answer: UpstreamTested = client.act(&of(&name, "/test")).await?;
                 context.output.show(&answer, |output, answer| {
