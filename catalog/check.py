@@ -32,7 +32,7 @@ CATALOG = {
     "sdk_env": dict, "variables": list, "needs": list, "test": dict,
 }
 CATALOG_REQUIRED = {"title", "about", "docs", "source", "test"}
-NEEDS = {"sigv4", "path", "list"}
+NEEDS = {"sigv4", "path"}
 UPSTREAM = {
     "name", "base_url", "inject", "operations", "headers", "set_headers", "authorization_schemes", "public_hosts",
     "timeouts", "limits", "allow_range", "audit",
@@ -221,7 +221,7 @@ def check_inject(where, inject, report):
         return set()
     placements = inject if isinstance(inject, list) else [inject]
     kinds = {check_placement(where, one, report) for one in placements} - {None}
-    return (kinds - TODAY) | ({"list"} if isinstance(inject, list) else set())
+    return kinds - TODAY
 
 
 def check_operations(where, operations, report):

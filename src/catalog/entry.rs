@@ -64,8 +64,6 @@ pub enum Need {
     Sigv4,
     /// A segment of the path.
     Path,
-    /// More than one placement.
-    List,
 }
 
 impl Need {
@@ -74,7 +72,6 @@ impl Need {
         match self {
             Self::Sigv4 => "a signature of AWS (sigv4)",
             Self::Path => "a key in the path (path)",
-            Self::List => "more than one key in a call (list)",
         }
     }
 }
