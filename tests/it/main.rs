@@ -6,6 +6,7 @@ mod assertions;
 mod attacks;
 mod audit_log;
 mod audit_readers;
+mod catalog;
 mod certificates;
 mod cli;
 mod cli_tokens;
