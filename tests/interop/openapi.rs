@@ -55,7 +55,21 @@ async fn schemathesis_finds_no_server_error_and_no_answer_that_the_document_does
     // The same requests each time: a fault that is found is found again.
     schemathesis.args(["--seed", "8600", "--max-examples", "40", "--continue-on-failure", "--warnings", "off"]);
     schemathesis.args(["--request-timeout", "20", "--generation-database", "none"]);
-    let said = tokio::task::spawn_blocking(move || runtime::run(&mut schemathesis, LIMIT)).await.unwrap();
+    let said = tokio::task::spawn_blocking(move || {
+        let mut said = runtime::run(&mut schemathesis, LIMIT);
+        // Each request is a connection, and one address may have so many at once: where every core is busy elsewhere, those that
+        // were closed are still counted. That is no answer, so it is asked again; an answer that is wrong stays wrong.
+        for _ in 0..2 {
+            match &said {
+                Err(why) if why.contains("Network Error") && !why.contains("= FAILURES =") => {
+                    said = runtime::run(&mut schemathesis, LIMIT);
+                }
+                _ => break,
+            }
+        }
+        said
+    });
+    let said = said.await.unwrap();
     let said = said.unwrap_or_else(|why| panic!("{why}\nThe broker said:\n{}", binary.serve_log()));
     assert!(!said.contains(SECRET), "{said}");
     // It is told where a run did nothing: then no check could fail.
