@@ -110,7 +110,7 @@ fn every_scope_of_a_role_is_the_scope_of_an_operation() {
         for upstream in document["upstreams"].as_array().unwrap() {
             let mut ids = BTreeSet::new();
             for operation in upstream["operations"].as_array().unwrap() {
-                assert!(ids.insert(&operation["id"]), "{}: {} stands twice", entry.name, operation["id"]);
+                assert!(ids.insert(operation["id"].as_str()), "{}: {} stands twice", entry.name, operation["id"]);
                 scopes.insert(format!(
                     "{}:{}",
                     upstream["name"].as_str().unwrap(),
@@ -173,7 +173,7 @@ fn another_name_and_another_credential_reach_everywhere() {
         assert!(manifest.upstreams.iter().all(|one| one.name.starts_with("second")), "{}", entry.name);
         assert!(manifest.roles.iter().all(|role| role.name.starts_with("second-")), "{}", entry.name);
         let credentials: BTreeSet<_> =
-            manifest.upstreams.iter().filter_map(|upstream| upstream.inject.credential_text()).collect();
+            manifest.upstreams.iter().flat_map(|upstream| upstream.inject.credentials()).collect();
         assert!(!one || credentials == BTreeSet::from(["second-key"]), "{}: {credentials:?}", entry.name);
     }
 }

@@ -179,7 +179,6 @@ fn a_credential_opens_as_nothing_else() {
         let label = Label { purpose, id: "cred_1", version: 1 };
         assert_eq!(vault.open(label, &sealed).unwrap_err(), tampered(Part::DataKey));
         let own = self::sealed(&vault, label, "ours");
-        let own = own;
         assert_eq!(vault.open_credential(&Tests, "cred_1", 1, &own).unwrap_err(), tampered(Part::DataKey));
     }
 }
