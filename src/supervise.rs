@@ -110,6 +110,22 @@ impl Supervisor {
         })
     }
 
+    /// Spawns a task without which the broker is slower or says less, but keeps its promises: if it panics, the log says so,
+    /// and the broker goes on.
+    pub fn spawn_optional<F>(&self, part: &'static str, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        tokio::spawn(async move {
+            if let Err(error) = tokio::spawn(task).await
+                && let Ok(panic) = error.try_into_panic()
+            {
+                let why = panic_text(panic.as_ref());
+                tracing::error!(part, why, "a part of the broker panicked; it goes on without until it is restarted");
+            }
+        })
+    }
+
     fn fail(&self, part: &'static str, why: &str) {
         tracing::error!(part, why, "a part of the broker is lost, and it cannot go on without; it stops");
         self.0.failure.send_if_modified(|failure| {
@@ -143,6 +159,8 @@ mod tests {
         assert_eq!((failure.part, &*failure.why), ("two", "it panicked: number 7"), "the first one counts");
         assert_eq!(supervisor.phase(), Phase::Draining);
         let supervisor = Supervisor::new();
+        supervisor.spawn_optional("four", async { panic!("no matter") }).await.unwrap();
+        assert!(supervisor.failure().is_none() && supervisor.phase() == Phase::Serving, "it goes on without");
         supervisor.spawn("three", async { Err("had enough".to_owned()) }).await.unwrap();
         assert_eq!(&*supervisor.until_failure().await.why, "had enough");
     }

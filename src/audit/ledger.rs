@@ -52,7 +52,7 @@ impl Ledger {
         let indexer = Indexer::new(store.clone(), settings.node.clone(), seen.clone());
         let indexed = indexer.indexed();
         // Searches find everything without it, only more slowly: the broker goes on if it is lost.
-        tokio::spawn(indexer.run());
+        supervisor.spawn_optional("audit index", indexer.run());
         let writer = Writer::new(settings, store, registry, world, head, mac_key, healthy.clone(), committed);
         supervisor.spawn("audit writer", async move {
             writer.run(waiting).await;

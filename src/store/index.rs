@@ -27,6 +27,28 @@ impl Store {
         Ok(row.map_or(0, |(last,)| last))
     }
 
+    /// Removes the index of a node if runs are missing in it, or if it goes beyond the log. Whether it did.
+    pub async fn drop_broken_index(&self, node: &str) -> Result<bool> {
+        let sql = "SELECT COUNT(*), COALESCE(MAX(last), 0), CAST(COALESCE(SUM(last - first + 1), 0) AS BIGINT) \
+                   FROM audit_index WHERE node = $1";
+        let (runs, last, records): (i64, i64, i64) =
+            on_db!(self, pool => sqlx::query_as(sql).bind(node).fetch_one(pool).await)?;
+        // The log is looked at second: another node may write both meanwhile.
+        if runs == 0 || (records == last && last <= self.audit_last_seq(node).await?) {
+            return Ok(false);
+        }
+        let sql = "DELETE FROM audit_index WHERE node = $1";
+        match &self.pool {
+            Pool::Sqlite { writer, .. } => {
+                writer.put(vec![Statement::new(sql, vec![Value::Text(node.to_owned())])]).await?;
+            }
+            Pool::Postgres(pool) => {
+                sqlx::query(sql).bind(node).execute(pool).await?;
+            }
+        }
+        Ok(true)
+    }
+
     /// Up to `limit` runs of a node that hold records after `after`, in order.
     pub async fn indexed_runs(&self, node: &str, after: i64, limit: i64) -> Result<Vec<IndexedRun>> {
         // Runs do not overlap: the one in which the next record is begins at or before it.

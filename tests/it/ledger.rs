@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::maybe_done;
 use futures_util::poll;
 
-use hallpass::audit::{Ledger, LedgerError, LedgerSettings, Verification, verify_node};
+use hallpass::audit::{Follower, Ledger, LedgerError, LedgerSettings, Verification, verify_node};
 use hallpass::issue::first_keys;
 use hallpass::keyring::{Algorithm, Policy};
 use hallpass::model::{Agent, AgentStatus, Change, Event, EventKind, Head, Sealed, Session};
@@ -29,6 +29,7 @@ on_both_engines!(
     a_record_behind_the_end_loses_no_outcome,
     one_bad_row_fails_alone,
     what_is_in_no_haste_is_written_with_others,
+    followers_read_every_record_once_while_many_write,
 );
 
 fn registry() -> Arc<Registry> {
@@ -358,4 +359,56 @@ async fn a_commit_that_is_lost_is_repeated() {
 #[tokio::test]
 async fn a_commit_that_lands_late_is_not_repeated() {
     lost(LATE).await;
+}
+
+/// Reads to the end of the log, and begins with a new follower at the same place after every `restart_after` reads.
+async fn follow(store: Store, ledger: Ledger, restart_after: usize) -> Vec<i64> {
+    let (mut seen, mut position) = (Vec::new(), 0);
+    loop {
+        let mut follower = Follower::new(store.clone(), "node-1".into(), position, ledger.subscribe());
+        for _ in 0..restart_after {
+            let Some(segments) = follower.next(20).await.unwrap() else { return seen };
+            let numbers = segments.iter().flat_map(|one| (one.first..).zip(one.records()).map(|(seq, _)| seq));
+            seen.extend(numbers.filter(|seq| *seq > position));
+            position = follower.position();
+        }
+    }
+}
+
+async fn followers_read_every_record_once_while_many_write(engine: Engine) {
+    const WRITERS: usize = 16;
+    const EACH: usize = 40;
+    let Some((store, url, _dir)) = fresh(engine).await else { return };
+    let ledger = ledger(&store, registry()).await;
+    // One that never reads: the writer must not wait for it.
+    let mut idle = Follower::new(store.clone(), "node-1".into(), 0, ledger.subscribe());
+    let quick = tokio::spawn(follow(store.clone(), ledger.clone(), usize::MAX));
+    let restarted = tokio::spawn(follow(store.clone(), ledger.clone(), 1));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move {
+                for n in 0..EACH {
+                    ledger.commit(vec![event(&format!("{writer}-{n}"))], Vec::new()).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(idle.position(), 0);
+    // Before the last checkpoint, whose key is not at hand here.
+    assert_eq!(objects(&store, &url).await.len(), WRITERS * EACH);
+    ledger.close().await;
+    let last = store.audit_last_seq("node-1").await.unwrap();
+    assert!(quick.await.unwrap().into_iter().eq(1..=last), "no gap, nothing twice");
+    assert!(restarted.await.unwrap().into_iter().eq(1..=last), "nor where it begins again");
+    // It finds all of it afterwards, and then the end.
+    let mut found = 0;
+    while let Some(segments) = idle.next(100).await.unwrap() {
+        found += segments.iter().map(|one| one.records().count()).sum::<usize>();
+    }
+    assert_eq!(i64::try_from(found).unwrap(), last);
+    store.close().await;
 }

@@ -1,6 +1,6 @@
 //! A database of the layout before segments, a row for each record, is brought into the new one with its chain intact.
 
-use hallpass::audit::{Verification, pack_old_records, verify_node};
+use hallpass::audit::{Indexer, Query, Verification, pack_old_records, search, verify_node};
 use hallpass::store::{Access, Store};
 use hallpass_verify::KeySet;
 
@@ -73,6 +73,12 @@ async fn a_broker_serves_a_database_of_the_old_layout(engine: Engine) {
         assert_eq!(log::bodies(&url).await[..before.len()], before[..], "byte for byte");
         let token = real.token(&agent).await;
         assert_eq!(real.call_status("/crm/v1/contacts/9", &token).await, 200);
+        for agent in ["helpdesk", &agent.0] {
+            let found = real.binary.ok(&["audit", "search", "--agent", agent, "--upstream", "crm", "--json"], "");
+            let of_calls = |body: &&String| body.contains(r#""upstream":"crm""#) && body.contains("helpdesk");
+            let old: Vec<&str> = before.iter().filter(of_calls).map(String::as_str).collect();
+            assert!(old.len() >= 6 && found.lines().take(old.len()).eq(old), "{found}");
+        }
         let (code, text) = real.verify(&["--checkpoint", &kept]);
         assert_eq!(code, 0, "{text}");
         assert!(!text.contains("not at hand"), "the MAC of the end fits: {text}");
@@ -88,8 +94,11 @@ async fn a_broker_serves_a_database_of_the_old_layout(engine: Engine) {
 fn chain(node: &str, records: i64) -> Vec<String> {
     let mut prev = "0".repeat(64);
     let record = |seq| {
-        let body =
-            format!(r#"{{"node":"{node}","seq":{seq},"at":{},"prev":"{prev}","kind":"broker"}}"#, 1000 + seq / 10);
+        let body = format!(
+            r#"{{"node":"{node}","seq":{seq},"at":{},"prev":"{prev}","kind":"broker","agent":"ag_{}"}}"#,
+            1000 + seq / 10,
+            seq % 7
+        );
         prev = sha256(&body).iter().map(|byte| format!("{byte:02x}")).collect();
         body
     };
@@ -135,6 +144,23 @@ async fn a_long_log_of_several_nodes_is_packed_in_pieces(engine: Engine) {
         assert!(seen.into_iter().eq(8_701..=9_000), "{limit}");
     }
     assert!(!store.has_old_records().await.unwrap());
+    // They are searched as all others are, those that are indexed and those that are not yet.
+    let query = Query { agent: Some("ag_3".into()), ..Query::default() };
+    let wanted: Vec<i64> = (1..=9_000).filter(|seq| seq % 7 == 3).collect();
+    for is_indexed in [false, true] {
+        if is_indexed {
+            let (_committed, seen) = tokio::sync::watch::channel(9_000);
+            Indexer::new(store.clone(), "node-1".into(), seen).catch_up().await.unwrap();
+            assert!(store.indexed_to("node-1").await.unwrap() > 8_000);
+        }
+        let (mut all, mut after) = (Vec::new(), Some(0));
+        while let Some(from) = after {
+            let found = search(&store, "node-1", from, &query).await.unwrap();
+            all.extend(found.records.iter().map(|row| row.seq));
+            after = found.next;
+        }
+        assert_eq!(all, wanted, "indexed: {is_indexed}");
+    }
     // A start after that finds nothing to do.
     pack_old_records(&store).await.unwrap();
     store.close().await;

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hallpass::audit::{Draft, Follower, Indexer, Query, SegmentBuilder, search};
+use hallpass::audit::{Draft, Follower, Indexer, Query, SegmentBuilder, Verification, search, verify_node};
 use hallpass::model::{Event, EventKind, Head};
 use hallpass::store::{Access, Batch, Store, Tail, Verdict};
 use serde_json::Value;
 
-use crate::support::database::{fresh_url, on_both_engines};
+use crate::support::database::{blob, execute, fresh_url, number, on_both_engines};
 use crate::support::real::{Real, said, until};
 use crate::support::{Engine, Upstream};
 
 on_both_engines!(
     what_is_found_is_what_a_look_at_every_record_finds,
+    an_index_that_is_lost_hides_nothing_and_is_made_again,
     a_follower_reads_every_record_once,
     somebody_searches_the_log_of_a_broker,
 );
@@ -21,6 +22,7 @@ on_both_engines!(
 /// A log of one node, written segment by segment.
 struct Log {
     store: Store,
+    url: String,
     head: Head,
     committed: tokio::sync::watch::Sender<i64>,
     _dir: tempfile::TempDir,
@@ -50,7 +52,7 @@ impl Log {
         let url = fresh_url(engine, dir.path())?;
         let store = Store::open(&url, 2, Access::Create).await.unwrap();
         store.migrate().await.unwrap();
-        Some(Self { store, head: Head::EMPTY, committed: tokio::sync::watch::Sender::new(0), _dir: dir })
+        Some(Self { store, url, head: Head::EMPTY, committed: tokio::sync::watch::Sender::new(0), _dir: dir })
     }
 
     /// Adds records up to this number, `each` to a segment; each second has a hundred.
@@ -152,6 +154,56 @@ async fn what_is_found_is_what_a_look_at_every_record_finds(engine: Engine) {
     log.store.close().await;
 }
 
+async fn an_index_that_is_lost_hides_nothing_and_is_made_again(engine: Engine) {
+    let Some(mut log) = Log::new(engine).await else { return };
+    log.grow(3_000, 7).await;
+    let runs = async |log: &Log| number(&log.url, "SELECT COUNT(*) FROM audit_index").await;
+    let queries = [
+        Query { agent: text("ag_17"), ..Query::default() },
+        Query { request: text("rq_700"), ..Query::default() },
+        Query { since: Some(1_010_000), until: Some(1_022_000), upstream: text("up3"), ..Query::default() },
+    ];
+    let mut wanted = Vec::new();
+    for query in &queries {
+        wanted.push(log.search(query).await);
+    }
+    assert!(wanted.iter().all(|found| !found.is_empty()));
+    log.indexer().catch_up().await.unwrap();
+    let all = runs(&log).await;
+    assert!(all > 5, "{all}");
+    let emptied = format!("UPDATE audit_index SET filter = {}", blob(&log.url, &[0]));
+    for (sql, is_seen) in [
+        ("DELETE FROM audit_index", true),
+        ("DELETE FROM audit_index WHERE first = 1", true),
+        ("DELETE FROM audit_index WHERE first > 1000 AND first < 1600", true),
+        ("DELETE FROM audit_index WHERE first > 2000", true),
+        // A search trusts these two.
+        ("UPDATE audit_index SET last = last + 5000 WHERE first > 2000", false),
+        (&emptied, false),
+    ] {
+        execute(&log.url, sql).await;
+        if is_seen {
+            for (query, wanted) in queries.iter().zip(&wanted) {
+                assert_eq!(log.search(query).await, *wanted, "{sql}: {query:?}");
+            }
+        }
+        // Whatever is in the index, the log is whole.
+        let keys = hallpass_verify::KeySet::from_json(r#"{"keys":[]}"#).unwrap();
+        let report = verify_node(&log.store, "node-1", &keys, Verification::default(), |_, _| {}).await.unwrap();
+        assert_eq!(report.map(|report| report.records).ok(), Some(3_000), "{sql}");
+        if sql == emptied {
+            assert_eq!(log.search(&queries[1]).await, [0_i64; 0], "nothing shows that it is wrong");
+            execute(&log.url, "DELETE FROM audit_index").await;
+        }
+        log.indexer().catch_up().await.unwrap();
+        assert_eq!(runs(&log).await, all, "{sql}");
+        for (query, wanted) in queries.iter().zip(&wanted) {
+            assert_eq!(log.search(query).await, *wanted, "made again after {sql}: {query:?}");
+        }
+    }
+    log.store.close().await;
+}
+
 async fn a_follower_reads_every_record_once(engine: Engine) {
     let Some(mut log) = Log::new(engine).await else { return };
     log.grow(100, 7).await;
@@ -213,6 +265,17 @@ async fn somebody_searches_the_log_of_a_broker(engine: Engine) {
     let refused = records(&["--reason", "operation_not_allowed", "--since", "1h"]);
     assert!(refused.len() == 1 && refused[0]["decision"] == "deny", "{refused:?}");
     assert_eq!(records(&["--reason", "operation_not_allowed", "--until", "2026-01-31"]).len(), 0);
+    // The oldest first, as many as asked for, and said if there are more.
+    let all = records(&["--agent", "helpdesk"]);
+    assert!(all.is_sorted_by_key(|record| record["seq"].as_i64()));
+    for (limit, is_all) in [(1, false), (all.len() - 1, false), (all.len(), true), (all.len() + 1, true)] {
+        let more =
+            real.binary.run(&["audit", "search", "--agent", "helpdesk", "--json", "--limit", &limit.to_string()], "");
+        let lines = String::from_utf8(more.stdout).unwrap();
+        let found: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(found, all[..limit.min(all.len())], "{limit}");
+        assert_eq!(String::from_utf8(more.stderr).unwrap().contains("there are more"), !is_all, "{limit}");
+    }
     let (code, text) = said(&real.binary.run(&["audit", "search", "--decision", "maybe"], ""));
     assert_eq!(code, 2, "{text}");
     // While the broker is down, too.

@@ -1,5 +1,6 @@
 //! The task that keeps the index.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -26,12 +27,14 @@ pub struct Indexer {
     node: String,
     committed: watch::Receiver<i64>,
     indexed: watch::Sender<i64>,
+    /// Nodes whose index was looked at since the start.
+    checked: HashSet<String>,
 }
 
 impl Indexer {
     /// `committed` is [`crate::audit::Ledger::subscribe`] of the ledger of `node`.
     pub fn new(store: Store, node: String, committed: watch::Receiver<i64>) -> Self {
-        Self { store, node, committed, indexed: watch::Sender::new(0) }
+        Self { store, node, committed, indexed: watch::Sender::new(0), checked: HashSet::new() }
     }
 
     /// Up to which record of its own node's chain the index reaches. It is closed when the indexer has ended.
@@ -70,6 +73,12 @@ impl Indexer {
     /// The database cannot be read or written; what is done stays.
     pub async fn catch_up(&mut self) -> Result<()> {
         for node in self.store.audit_nodes().await? {
+            if !self.checked.contains(&node) {
+                if self.store.drop_broken_index(&node).await? {
+                    tracing::warn!(node, "the search index of the audit log does not fit the log; it is made again");
+                }
+                self.checked.insert(node.clone());
+            }
             let mut reached = self.store.indexed_to(&node).await?;
             loop {
                 if node == self.node {

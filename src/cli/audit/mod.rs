@@ -45,7 +45,7 @@ pub(super) enum Audit {
         #[command(flatten)]
         filter: Filter,
     },
-    /// Find records by what is in them; quick in a long log, too
+    /// Find records by what is in them, the oldest first; quick in a long log, too
     Search(Search),
     /// Prove that nothing was edited, removed, reordered, inserted or cut off
     Verify(Verify),

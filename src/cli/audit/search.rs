@@ -22,18 +22,31 @@ pub(in crate::cli) struct Search {
     /// Only records of this request (the id that its answer carries)
     #[arg(long, value_name = "ID")]
     request: Option<String>,
+    /// At most so many, the oldest; standard error says if there are more [default: all]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
 }
 
 impl Search {
     pub(super) async fn run(self, context: &Context, records: &Records) -> Outcome {
-        let Self { filter, operation, reason, request } = self;
+        let Self { filter, operation, reason, request, limit } = self;
         let Filter { since, until, agent, session, upstream, decision } = filter;
         let query = Query { since, until, agent, session, upstream, operation, decision, reason, request };
+        let mut left = limit.unwrap_or(usize::MAX);
         for (node, _) in records.nodes().await? {
             let mut after = Some(0);
             while let Some(from) = after {
                 let (found, next) = records.search(&node, from, &query).await?;
-                found.iter().for_each(|(_, body)| print(context, body));
+                for (_, body) in &found {
+                    if left == 0 {
+                        context
+                            .output
+                            .note("there are more: ask with a higher --limit, or --since the last one's time");
+                        return Ok(());
+                    }
+                    print(context, body);
+                    left -= 1;
+                }
                 if context.output.broken().is_some() {
                     return Ok(());
                 }
