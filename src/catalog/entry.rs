@@ -286,6 +286,7 @@ impl Entry {
         let begin = text.split("catalog:\n").next().unwrap_or_default();
         begin.lines().for_each(|comment| line(comment.trim_start_matches(['#', ' '])));
         line(&head.about);
+        line(&format!("Docs: {}", head.docs));
         if let Some(hint) = self.key_hint() {
             line(&format!("Key: {hint}"));
         }
