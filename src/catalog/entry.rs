@@ -226,10 +226,13 @@ impl Entry {
         let missing: Vec<String> = variables
             .iter()
             .filter(|one| !values.contains_key(&one.name))
-            .map(|one| format!("--set {}={} (an example; {})", one.name, one.example, one.about))
+            .map(|one| {
+                let about = one.about.trim_end_matches('.');
+                format!("--set {}=VALUE, for example {} ({about})", one.name, one.example)
+            })
             .collect();
         if !missing.is_empty() {
-            return Err(Mistake::Value(format!("{title} needs {}", missing.join(" and "))));
+            return Err(Mistake::Value(format!("{title} has variables without a value: {}", missing.join("; "))));
         }
         let upstreams = Value::Array(self.upstreams.clone());
         for Variable { name, example, .. } in variables {

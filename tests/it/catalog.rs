@@ -53,7 +53,7 @@ fn what_is_asked_of_the_catalog_wrongly_is_refused_without_a_broker() {
     let binary = Binary::init(None);
     let apply = |more: &[&'static str]| [&["apply", "--from-catalog"], more].concat();
     says(&binary, 1, &apply(&["nothing-like-it"]), &["the catalog has no 'nothing-like-it'"]);
-    says(&binary, 2, &apply(&["jira"]), &["--set site=acme", "--set email=ada@example.com"]);
+    says(&binary, 2, &apply(&["jira"]), &["--set site=VALUE, for example acme", "--set email=VALUE"]);
     let email = ["--set", "email=ada@example.com"];
     for bad in ["site=attacker.example", "site=acme/", "site=a@b", "site=", "site={{email}}", "site=a b"] {
         says(
