@@ -170,12 +170,10 @@ impl Entry {
     }
 
     /// What goes into its credential, for people.
-    pub fn key_hint(&self) -> Option<String> {
-        let of_provider = || {
-            let provider = provider(self.head.provider.as_deref()?).ok()?;
-            Some(format!("An access token of {}.", provider.title))
-        };
-        self.head.key_hint.clone().or_else(of_provider)
+    pub fn key_hint(&self) -> String {
+        let Head { title, docs, key_hint, provider: of, .. } = &self.head;
+        let of_provider = || Some(format!("An access token of {}.", provider(of.as_deref()?).ok()?.title));
+        key_hint.clone().or_else(of_provider).unwrap_or_else(|| format!("A key of {title}, see {docs}"))
     }
 
     /// The names of its credentials.
@@ -289,9 +287,8 @@ impl Entry {
         let begin = text.split("catalog:\n").next().unwrap_or_default();
         begin.lines().for_each(|comment| line(comment.trim_start_matches(['#', ' '])));
         line(&head.about);
-        line(&format!("Docs: {}", head.docs));
-        if let Some(hint) = self.key_hint() {
-            line(&format!("Key: {hint}"));
+        if !self.credentials().is_empty() {
+            line(&format!("Key: {}", self.key_hint()));
         }
         if let Some(shape) = &head.sdk_key_shape {
             line(&format!("SDKs take a key of this form alone: {shape}"));

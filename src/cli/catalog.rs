@@ -140,9 +140,7 @@ pub(super) async fn tell_next(context: &Context, client: &AdminClient, entry: &E
     missing.dedup();
     for name in missing {
         context.output.line(&format!("next: hallpass credential put {name}"));
-        if let Some(hint) = entry.key_hint() {
-            context.output.line(&format!("      {hint}"));
-        }
+        context.output.line(&format!("      {}", entry.key_hint()));
     }
     if !document.roles.is_empty() {
         context.output.line(&format!("roles for agents: {}", document.roles.join(", ")));
