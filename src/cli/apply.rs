@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::Value;
 
 use crate::cli::catalog::{FromCatalog, tell_next};
@@ -14,16 +14,10 @@ use crate::model::public;
 /// Declare upstreams, resources, roles and agents from a YAML document. Shows what changes; applying it again changes
 /// nothing. What the document does not name stays as it is.
 #[derive(Debug, Args)]
-#[command(after_help = FORM)]
+#[command(after_help = FORM, group = ArgGroup::new("document").required(true).args(["file", "from_catalog"]))]
 pub(super) struct Apply {
     /// The document; '-' reads standard input
-    #[arg(
-        short = 'f',
-        long = "file",
-        value_name = "FILE",
-        required_unless_present = "from_catalog",
-        conflicts_with = "from_catalog"
-    )]
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
     catalog: FromCatalog,

@@ -88,20 +88,20 @@ fn entry(name: &str) -> Result<Entry, Failure> {
     })
 }
 
-/// What is applied from the catalog.
+/// What is applied from the catalog. With a document, none of this is taken.
 #[derive(Debug, Args)]
 pub(super) struct FromCatalog {
     /// A ready definition, instead of a document: 'hallpass upstream catalog' lists them
     #[arg(long, value_name = "NAME")]
     pub(super) from_catalog: Option<String>,
     /// The value of a variable of the ready definition; can be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value, requires = "from_catalog")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value, conflicts_with = "file")]
     set: Vec<(String, String)>,
     /// Call its upstream so, and its roles accordingly: for a second account of the same API
-    #[arg(long, requires = "from_catalog")]
+    #[arg(long, conflicts_with = "file")]
     name: Option<String>,
     /// Take this credential instead of the one that the definition names
-    #[arg(long, value_name = "NAME", requires = "from_catalog")]
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
     credential: Option<String>,
 }
 

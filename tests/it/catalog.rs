@@ -70,8 +70,10 @@ fn what_is_asked_of_the_catalog_wrongly_is_refused_without_a_broker() {
     // With --prune, every other upstream would go.
     says(&binary, 2, &apply(&["github", "--prune"]), &["cannot be used with"]);
     says(&binary, 2, &apply(&["github", "-f", "x.yaml"]), &["cannot be used with"]);
-    says(&binary, 2, &["apply", "-f", "x.yaml", "--set", "a=b"], &["--from-catalog"]);
-    says(&binary, 2, &["apply"], &["--file"]);
+    for more in [["--set", "a=b"], ["--name", "a"], ["--credential", "a"]] {
+        says(&binary, 2, &[&["apply", "-f", "x.yaml"], &more[..]].concat(), &["cannot be used with", more[0]]);
+    }
+    says(&binary, 2, &["apply"], &["--file", "--from-catalog"]);
     says(&binary, 3, &apply(&["github"]), &["no broker answers"]);
 }
 
