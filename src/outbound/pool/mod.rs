@@ -49,6 +49,9 @@ const MAX_AGE: Duration = Duration::from_secs(300);
 /// Connections that are being made at once: a place that is down is not flooded with attempts.
 const MAX_DIALS: usize = 32;
 
+/// After which an idle connection that was not ready is looked at again.
+const SETTLE: Duration = Duration::from_millis(2);
+
 /// Errors of a request's body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -183,6 +186,15 @@ impl<B: SendBody> Pool<B> {
         http1::take(&mut lock(&self.0.idle), now).map(Connection::Http1)
     }
 
+    /// Resolves when an idle connection that did not take a request a moment ago may take one: nothing tells that its task has
+    /// run since the end of its last answer. Where none is idle it does not resolve.
+    async fn settled(&self) {
+        if lock(&self.0.idle).is_empty() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(SETTLE).await;
+    }
+
     /// Waits for a connection, or makes one; with whether it is new.
     async fn another(&self) -> Result<(Connection<B>, bool), SendError> {
         let pool = &self.0;
@@ -200,6 +212,7 @@ impl<B: SendBody> Pool<B> {
             tokio::select! {
                 () = freed => {}
                 () = pool.room.freed_elsewhere() => {}
+                () = self.settled() => {}
                 () = tokio::time::sleep_until(deadline) => return Err(SendError::Busy),
             }
         };
